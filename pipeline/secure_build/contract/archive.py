@@ -1,0 +1,76 @@
+"""The archive in `compose.archive`: a gzip-compressed tar that is the same for everybody.
+
+ustar with fixed fields, sorted names, only folders and regular files, as IBM's page "About the
+contract" asks. Equality is promised for the tar, and for the gzip with the same zlib.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from secure_build.errors import UsageError
+from secure_build.reference import Digest
+
+# The runtime looks for this name (or `.yaml`) at the top level, else HPL06008E.
+COMPOSE_NAME = "docker-compose.yml"
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """The tar and its gzip."""
+
+    tar: bytes
+    compressed: bytes
+
+    @property
+    def tar_digest(self) -> Digest:
+        return Digest.of(self.tar)
+
+    @property
+    def compressed_digest(self) -> Digest:
+        return Digest.of(self.compressed)
+
+    def base64(self) -> str:
+        """Standard base64 on one line, as the contract wants it."""
+        return base64.b64encode(self.compressed).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A regular file of an archive."""
+
+    content: bytes
+    executable: bool = False
+
+
+def build(members: Mapping[PurePosixPath, Member]) -> Archive:
+    """The archive of these files; raises UsageError for a name that ustar cannot hold."""
+    buffer = io.BytesIO()
+    folders = {folder for path in members for folder in path.parents if folder != PurePosixPath()}
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for path in sorted({*members, *folders}, key=lambda path: path.parts):
+            header = tarfile.TarInfo(str(path))
+            member = members.get(path)
+            if member is None:
+                header.type, header.mode = tarfile.DIRTYPE, 0o755
+            else:
+                header.size = len(member.content)
+                header.mode = 0o755 if member.executable else 0o644
+            try:
+                tar.addfile(header, io.BytesIO(member.content) if member else None)
+            except ValueError as error:
+                raise UsageError(f"`{path}` cannot go into the archive: {error}") from None
+    return Archive(buffer.getvalue(), _compress(buffer.getvalue()))
+
+
+def _compress(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=buffer, mtime=0) as file:
+        file.write(content)
+    return buffer.getvalue()

@@ -1,0 +1,77 @@
+"""`auths`: how the contract spells registries, and which credentials may go into it.
+
+The guest pulls at every boot, months from now, with what stands here. Grammar: `auths` of IBM's
+contract schema (hosts whose labels begin with a letter, IPv4, or Docker Hub's URL).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+
+from secure_build.errors import UsageError
+from secure_build.model import Credential
+from secure_build.reference import DOCKER_HUB
+
+# Docker's client finds a login for Docker Hub under this key only; podman takes it as well.
+HUB_KEY = "https://index.docker.io/v1/"
+_LABEL = r"[A-Za-z](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*(?::[0-9]+)?")
+_IPV4 = re.compile(r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?::[0-9]+)?")
+# Logins whose password is an access token that expires within hours.
+_TOKEN_USERS = frozenset({"iambearer", "oauth2accesstoken"})
+_SHORTEST = 3
+
+
+def contract_key(registry: str) -> str:
+    """The key of a registry in `auths`; raises UsageError when the schema cannot express it."""
+    if registry == DOCKER_HUB:
+        return HUB_KEY
+    if _IPV4.fullmatch(registry) or _HOST.fullmatch(registry):
+        return registry
+    raise UsageError(
+        f"the contract cannot hold a login for `{registry}`: "
+        "every part of the host name must begin with a letter",
+        hint="use another registry, or another name for it, for images that need a login",
+    )
+
+
+def check_runtime(runtime: Credential, push: Credential | None, *, allow_push: bool) -> None:
+    """Refuse a credential that should not be in a contract; raises UsageError.
+
+    Refused are short-lived ones always, and the one that publishes unless `allow_push`.
+    """
+    where = f"registries: {runtime.registry}: runtime"
+    password = runtime.password.reveal()
+    if len(runtime.username) < _SHORTEST or len(password) < _SHORTEST:
+        raise UsageError(f"{where}: user name and password need at least {_SHORTEST} characters each")
+    reason = _short_lived(runtime.username, password)
+    if reason:
+        raise UsageError(
+            f"{where}: this credential is short-lived ({reason}), and the guest needs it at every boot",
+            hint="make a long-lived, pull-only credential; for IBM Container Registry an API key "
+            "with user name `iamapikey`",
+        )
+    if push and not allow_push and (runtime.username, password) == (push.username, push.password.reveal()):
+        raise UsageError(
+            f"{where}: this is the credential that publishes: who reads the contract could replace images",
+            hint="make a pull-only credential; `allow-push-credential: true` allows it all the same",
+        )
+
+
+def _short_lived(username: str, password: str) -> str | None:
+    if username in _TOKEN_USERS:
+        return f"user `{username}` logs in with an access token"
+    if password.startswith("ghs_"):
+        return "it is the token of a GitHub Actions job"
+    parts = password.split(".")
+    if len(parts) == 3:
+        try:
+            payload = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        except (ValueError, binascii.Error):
+            return None
+        if isinstance(payload, dict) and "exp" in payload:
+            return "it is a token with an expiry"
+    return None

@@ -1,0 +1,44 @@
+"""Contract text: YAML that every reader takes the same way, and the literal block it stands in.
+
+A section is one string in the contract: text in a block scalar (`|`), or a token. Strings are
+quoted unless no YAML version could take them for anything else, and lines are never folded.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./+=:@-]*[A-Za-z0-9_/+=-]")
+_WORDS = frozenset("true false null yes no on off y n none nan inf".split())
+
+
+class _Dumper(yaml.SafeDumper):
+    """Block style, order kept, doubtful strings in double quotes."""
+
+
+def _string(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if plain else '"')
+
+
+_Dumper.add_representer(str, _string)
+
+
+def dump(data: dict[str, Any]) -> str:
+    """The data as YAML text that ends with one newline."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=float("inf"))
+
+
+def block(name: str, section: str) -> str:
+    """`name: |` and the section indented below it; the value read back is `section` exactly."""
+    return f"{name}: |\n" + "".join(
+        f"  {line}" if line.strip() else line for line in section.splitlines(True)
+    )
+
+
+def scalar(value: str) -> str:
+    """One string as it stands in a document."""
+    return dump({"x": value}).removeprefix("x: ").rstrip("\n")

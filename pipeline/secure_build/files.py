@@ -1,0 +1,50 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+PUBLIC = 0o644
+PRIVATE = 0o600
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, mode: int = PUBLIC) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` when the block ends well.
+
+    The bytes go to a temporary file beside it, readable by its owner only until it is complete,
+    are flushed to the disk, and only then renamed. After an error nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _flush_directory(path.parent)
+
+
+def write(path: Path, content: bytes, *, mode: int = PUBLIC) -> None:
+    """Put `content` at `path` with `mode`, atomically."""
+    with replacing(path, mode=mode) as file:
+        file.write(content)
+
+
+def _flush_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

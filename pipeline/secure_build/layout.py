@@ -1,0 +1,231 @@
+"""OCI image layouts on disk (image-spec v1.1, image-layout.md): read, verify while reading, write.
+
+Every blob is hashed and bounded while it is read. `index.json` is replaced whole, and names each
+image by its full reference. Builders write into a staging folder whose blobs are the layout's own,
+so that blobs that are there are not copied and no builder ever touches `index.json`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from secure_build import files, manifest
+from secure_build.errors import SecureBuildError, ServiceError, UsageError
+from secure_build.manifest import Manifest
+from secure_build.model import Descriptor
+from secure_build.reference import Digest, Reference, Repository
+
+REFERENCE_NAME = "org.opencontainers.image.ref.name"
+_VERSION = b'{"imageLayoutVersion":"1.0.0"}'
+_CHUNK = 1 << 20
+_LARGEST_CONFIG = 8 << 20
+
+
+class DamagedError(ServiceError):
+    """Content is not what its digest or size says."""
+
+
+class Layout:
+    """An image layout directory; also a place to publish to, like a registry."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._lock = threading.Lock()
+
+    def __str__(self) -> str:
+        return f"oci:{self.directory}"
+
+    @classmethod
+    def create(cls, directory: Path) -> Layout:
+        """The layout at `directory`, made when the directory is missing or empty.
+
+        Raises UsageError when something else is there.
+        """
+        marker = directory / "oci-layout"
+        if not marker.exists():
+            if directory.exists() and any(directory.iterdir()):
+                raise UsageError(f"`{directory}` is neither empty nor an OCI image layout")
+            files.write(marker, _VERSION)
+        (directory / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
+        return cls(directory)
+
+    # Reading
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """Whether the blob is here with its size; its bytes are checked when they are read."""
+        try:
+            return self._path(descriptor.digest).stat().st_size == descriptor.size
+        except FileNotFoundError:
+            return False
+
+    def holds_image(self, descriptor: Descriptor) -> bool:
+        """Whether an image is here with everything that it refers to."""
+        if not self.has(descriptor):
+            return False
+        content = self.manifest(descriptor)
+        return all(map(self.has, content.blobs)) and all(map(self.holds_image, content.members))
+
+    def chunks(self, descriptor: Descriptor) -> Iterator[bytes]:
+        """The blob's bytes; raises DamagedError at the end when they are not what was asked for."""
+        return verified(self._read(descriptor.digest), descriptor, f"`{self.directory}`")
+
+    def read(self, descriptor: Descriptor, *, at_most: int = _LARGEST_CONFIG) -> bytes:
+        if descriptor.size > at_most:
+            raise ServiceError(
+                f"blob {descriptor.digest} has {descriptor.size} bytes; the limit is {at_most}"
+            )
+        return b"".join(self.chunks(descriptor))
+
+    def manifest(self, descriptor: Descriptor) -> Manifest:
+        return manifest.parse(self.read(descriptor, at_most=manifest.LARGEST), descriptor.media_type)
+
+    def config(self, image: Manifest) -> bytes:
+        assert image.config is not None
+        return self.read(image.config)
+
+    def entries(self) -> list[tuple[str | None, Descriptor]]:
+        """What `index.json` lists: reference name and descriptor."""
+        return [
+            (entry.get("annotations", {}).get(REFERENCE_NAME), _entry_descriptor(entry, self.directory))
+            for entry in self._index()["manifests"]
+        ]
+
+    # Writing
+
+    def write(self, content: bytes, media_type: str) -> Descriptor:
+        """Put a blob; returns its descriptor."""
+        descriptor = Descriptor(media_type, Digest.of(content), len(content))
+        self.write_from(descriptor, lambda: iter((content,)))
+        return descriptor
+
+    def write_from(self, descriptor: Descriptor, chunks: Callable[[], Iterator[bytes]]) -> bool:
+        """Put a blob from verified chunks; false when it was here already."""
+        if self.has(descriptor):
+            return False
+        with files.replacing(self._path(descriptor.digest)) as file:
+            for chunk in verified(chunks(), descriptor, "what was to be written"):
+                file.write(chunk)
+        return True
+
+    def name(self, reference: Reference, descriptor: Descriptor) -> None:
+        """List the image under its full reference, instead of what had that name before."""
+        entry: dict[str, Any] = {
+            "mediaType": descriptor.media_type,
+            "digest": str(descriptor.digest),
+            "size": descriptor.size,
+            "annotations": {REFERENCE_NAME: str(reference)},
+        }
+        with self._lock:
+            index = self._index()
+            others = [
+                other
+                for other in index["manifests"]
+                if other.get("annotations", {}).get(REFERENCE_NAME) != str(reference)
+            ]
+            index["manifests"] = sorted(
+                [*others, entry],
+                key=lambda item: (item.get("annotations", {}).get(REFERENCE_NAME, ""), item["digest"]),
+            )
+            files.write(self.directory / "index.json", (json.dumps(index, indent=2) + "\n").encode())
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Layout]:
+        """A layout for one builder run, with the blobs of this one and an index of its own."""
+        folder = Path(tempfile.mkdtemp(dir=self.directory.parent, prefix=".staging-"))
+        try:
+            (folder / "blobs").symlink_to((self.directory / "blobs").resolve(), target_is_directory=True)
+            files.write(folder / "oci-layout", _VERSION)
+            yield Layout(folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    # Publishing: what a registry offers, see `registry.Registry`
+
+    def has_blob(self, _repository: Repository, descriptor: Descriptor) -> bool:
+        return self.has(descriptor)
+
+    def put_blob(
+        self, _repository: Repository, descriptor: Descriptor, chunks: Callable[[], Iterator[bytes]]
+    ) -> None:
+        self.write_from(descriptor, chunks)
+
+    def tagged(self, reference: Reference) -> Digest | None:
+        return next((entry.digest for name, entry in self.entries() if name == str(reference)), None)
+
+    def put_manifest(self, _repository: Repository, content: Manifest) -> None:
+        self.write(content.content, content.media_type)
+
+    def get_manifest(self, _repository: Repository, descriptor: Descriptor) -> Manifest:
+        return self.manifest(descriptor)
+
+    def tag(self, reference: Reference, content: Manifest) -> None:
+        self.name(reference, content.descriptor)
+
+    # Inside
+
+    def _path(self, digest: Digest) -> Path:
+        return self.directory / "blobs" / "sha256" / digest.hexadecimal
+
+    def _read(self, digest: Digest) -> Iterator[bytes]:
+        try:
+            with self._path(digest).open("rb") as file:
+                yield from _file_chunks(file)
+        except FileNotFoundError:
+            raise DamagedError(
+                f"the layout `{self.directory}` lacks blob {digest}", hint="delete the layout and build again"
+            ) from None
+
+    def _index(self) -> dict[str, Any]:
+        path = self.directory / "index.json"
+        try:
+            index = manifest.load_object(path.read_bytes())
+            if not isinstance(index.get("manifests"), list):
+                raise ValueError("it has no list `manifests`")
+            return index
+        except FileNotFoundError:
+            return {"schemaVersion": 2, "mediaType": manifest.OCI_INDEX, "manifests": []}
+        except ValueError as error:
+            raise DamagedError(
+                f"`{path}` cannot be read: {error}", hint="delete the layout and build again"
+            ) from None
+
+
+def verified(chunks: Iterator[bytes], descriptor: Descriptor, place: str) -> Iterator[bytes]:
+    """The chunks, hashed and counted on the way; raises DamagedError when they differ."""
+    hasher = hashlib.sha256()
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > descriptor.size:
+            break
+        hasher.update(chunk)
+        yield chunk
+    if size != descriptor.size or hasher.hexdigest() != descriptor.digest.hexadecimal:
+        raise DamagedError(
+            f"blob {descriptor.digest} of {place} is damaged: {size} bytes that do not have this digest"
+            if size == descriptor.size
+            else f"blob {descriptor.digest} of {place} has not the {descriptor.size} bytes it should have"
+        )
+
+
+def _file_chunks(file: BinaryIO) -> Iterator[bytes]:
+    while chunk := file.read(_CHUNK):
+        yield chunk
+
+
+def _entry_descriptor(entry: dict[str, Any], directory: Path) -> Descriptor:
+    try:
+        return Descriptor(str(entry["mediaType"]), Digest.parse(entry["digest"]), int(entry["size"]))
+    except (KeyError, TypeError, ValueError, SecureBuildError):
+        raise DamagedError(f"`{directory / 'index.json'}` holds an entry that is no descriptor") from None
+
+
+__all__ = ["REFERENCE_NAME", "DamagedError", "Layout", "verified"]

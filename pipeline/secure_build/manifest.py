@@ -1,0 +1,132 @@
+"""OCI image manifests and indexes: raw bytes beside what was parsed from them.
+
+The bytes are kept and never serialised anew, so a digest never drifts. Docker's schema 2 types are
+read the same way. Only an index that joins several platforms is ever made here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from secure_build.errors import SecureBuildError, ServiceError, UsageError
+from secure_build.model import Descriptor, Platform
+from secure_build.reference import Digest
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+MEDIA_TYPES = (OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST)
+# The limit that the distribution specification asks registries to accept.
+LARGEST = 4 << 20
+_MOST_ENTRIES = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest or an index: `members` for an index, `config` and `layers` for a manifest."""
+
+    media_type: str
+    content: bytes
+    members: tuple[Descriptor, ...]
+    config: Descriptor | None
+    layers: tuple[Descriptor, ...]
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return Descriptor(self.media_type, Digest.of(self.content), len(self.content))
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        return (self.config, *self.layers) if self.config else ()
+
+
+def parse(content: bytes, media_type: str) -> Manifest:
+    """The manifest or index in `content`; raises ServiceError when it is neither."""
+    try:
+        document = load_object(content)
+        inner = document.get("mediaType", media_type)
+        if inner != media_type:
+            raise ValueError(f"it says `{inner}` of itself but was served as `{media_type}`")
+        if media_type in (OCI_INDEX, DOCKER_INDEX):
+            members = tuple(_descriptor(entry) for entry in _entries(document, "manifests"))
+            return Manifest(media_type, content, members, None, ())
+        if media_type in (OCI_MANIFEST, DOCKER_MANIFEST):
+            layers = tuple(_descriptor(entry) for entry in _entries(document, "layers"))
+            return Manifest(media_type, content, (), _descriptor(document["config"]), layers)
+        raise ValueError(f"`{media_type}` is no image manifest")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SecureBuildError) as error:
+        why = f"`{error.args[0]}` is missing" if isinstance(error, KeyError) else str(error)
+        raise ServiceError(f"manifest {Digest.of(content)} cannot be read: {why}") from None
+
+
+def platform_of_config(content: bytes) -> Platform:
+    """The platform that an image config names; raises ServiceError when it names none."""
+    try:
+        document = load_object(content)
+        variant = document.get("variant") or ""
+        return Platform.parse("/".join(filter(None, (document["os"], document["architecture"], variant))))
+    except (ValueError, KeyError, TypeError, RecursionError, UsageError):
+        raise ServiceError(f"image config {Digest.of(content)} names no platform") from None
+
+
+def index_of(members: Sequence[Descriptor]) -> Manifest:
+    """An index of these manifests, ordered by platform: equal members give equal bytes."""
+    ordered = sorted(members, key=lambda member: str(member.platform))
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [
+            {
+                "mediaType": member.media_type,
+                "digest": str(member.digest),
+                "size": member.size,
+                "platform": _platform_document(member.platform),
+            }
+            for member in ordered
+        ],
+    }
+    return parse(json.dumps(document, separators=(",", ":")).encode(), OCI_INDEX)
+
+
+def load_object(content: bytes) -> dict[str, Any]:
+    """A JSON object without duplicate keys; raises ValueError."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            raise ValueError("a key stands twice in one JSON object")
+        return result
+
+    document = json.loads(content, object_pairs_hook=unique)
+    if not isinstance(document, dict):
+        raise ValueError("it is no JSON object")
+    return document
+
+
+def _entries(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    entries = document[name]
+    if not isinstance(entries, list) or len(entries) > _MOST_ENTRIES:
+        raise ValueError(f"`{name}` is no list of at most {_MOST_ENTRIES} entries")
+    return cast(list[dict[str, Any]], entries)
+
+
+def _descriptor(entry: dict[str, Any]) -> Descriptor:
+    size = entry["size"]
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise ValueError(f"`{size}` is no size")
+    named = entry.get("platform")
+    platform = None
+    if named is not None:
+        platform = Platform(str(named["os"]), str(named["architecture"]), named.get("variant"))
+    return Descriptor(str(entry["mediaType"]), Digest.parse(entry["digest"]), size, platform)
+
+
+def _platform_document(platform: Platform | None) -> dict[str, str]:
+    if platform is None:
+        raise ValueError("a member of an index needs a platform")
+    document = {"architecture": platform.architecture, "os": platform.os}
+    return document | ({"variant": platform.variant} if platform.variant else {})

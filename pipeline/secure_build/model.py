@@ -1,0 +1,174 @@
+"""The frozen data types that the parts hand each other. A value that exists is valid.
+
+Reading them from bytes is the business of the module that owns the format: `manifest.py` for OCI
+documents, `record.py` for the build record, `config.py` for what the user writes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from secure_build.errors import UsageError
+from secure_build.reference import Digest, Pinned, Reference, Text
+from secure_build.secret import Secret
+
+_PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Platform(Text):
+    """`os/architecture[/variant]` as in the OCI image index specification."""
+
+    os: str
+    architecture: str
+    variant: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Platform:
+        if not _PLATFORM.fullmatch(text):
+            raise UsageError(
+                f"`{text[:80]}` is no platform", hint="write `os/architecture`, for example `linux/s390x`"
+            )
+        return cls(*text.split("/"))
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+
+
+# The guests of all four targets are LinuxONE machines.
+GUEST = Platform("linux", "s390x")
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What an OCI document says of another piece of content: type, digest, size in bytes."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    platform: Platform | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A git commit. `url` has no credentials; `clean` is false when the tree had other content."""
+
+    url: str | None
+    commit: str
+    ref: str | None
+    clean: bool
+    committed_at: datetime
+    subdir: str
+
+    def __post_init__(self) -> None:
+        if not _COMMIT.fullmatch(self.commit):
+            raise UsageError(f"`{self.commit[:80]}` is no full commit id")
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A login for one registry."""
+
+    registry: str
+    username: str
+    password: Secret
+
+
+Level = Literal["pass", "warn", "fail", "unknown", "deferred"]
+Basis = Literal["documented", "schema", "inferred"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One checked statement. `unknown` could not be checked; `deferred` waits for publishing."""
+
+    check: str
+    level: Level
+    what: str
+    why: str
+    basis: Basis = "documented"
+    hint: str | None = None
+    where: str | None = None
+    runtime_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuilderVersion:
+    """Which builder made an image; digests are comparable only between equal ones."""
+
+    name: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """An image that a build pulled, by the name the Dockerfile gave it."""
+
+    reference: Reference
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A built image: manifest or index in the layout, and where it has been published."""
+
+    name: str
+    reference: Reference
+    descriptor: Descriptor
+    platforms: tuple[Platform, ...]
+    builder: BuilderVersion
+    materials: tuple[Material, ...]
+    published: str | None = None
+
+    @property
+    def pinned(self) -> Pinned:
+        return self.reference.pin(self.descriptor.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class UsedImage:
+    """An image of somebody else: the reference as written and the digest it had."""
+
+    reference: Reference
+    digest: Digest
+    platforms: tuple[Platform, ...]
+
+    @property
+    def pinned(self) -> Pinned:
+        return self.reference.pin(self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What may be known of a contract section without knowing its secrets.
+
+    `plaintext_masked` is the SHA-256 of the text with secret values as `***`; `plaintext_keyed` is
+    HMAC-SHA256 of the text under a random key that stays with the text, since a bare hash would
+    let short secrets be guessed.
+    """
+
+    plaintext_masked: Digest
+    plaintext_keyed: str
+    archive_tar: Digest
+    archive_gzip: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRecord:
+    """What one run did; see docs/build-record.md."""
+
+    tool: str
+    config: Digest
+    source: Source
+    images: tuple[Image, ...] = ()
+    used: tuple[UsedImage, ...] = ()
+    sections: dict[str, Section] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    version: Literal[1] = 1

@@ -1,0 +1,33 @@
+"""Where blobs and manifests live: a registry over HTTP (`client.py`) or a layout (`layout.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from secure_build.manifest import Manifest
+from secure_build.model import Descriptor
+from secure_build.reference import Digest, Reference, Repository
+
+
+class Registry(Protocol):
+    """What publishing needs of a place. Content is addressed by digest; tags come last."""
+
+    def has_blob(self, repository: Repository, descriptor: Descriptor) -> bool: ...
+
+    def put_blob(
+        self, repository: Repository, descriptor: Descriptor, chunks: Callable[[], Iterator[bytes]]
+    ) -> None:
+        """Store a blob; `chunks` is called anew for each attempt."""
+
+    def put_manifest(self, repository: Repository, content: Manifest) -> None:
+        """Store a manifest under its digest, without a tag."""
+
+    def get_manifest(self, repository: Repository, descriptor: Descriptor) -> Manifest:
+        """The manifest with this digest, its bytes checked; raises ServiceError when it is absent."""
+
+    def tagged(self, reference: Reference) -> Digest | None:
+        """The digest that the reference's tag names, None when there is no such tag."""
+
+    def tag(self, reference: Reference, content: Manifest) -> None:
+        """Let the reference's tag name this manifest."""

@@ -1,0 +1,111 @@
+"""Secrets: found by name, printed as `***`, and masked wherever text leaves the program.
+
+A secret's value is reachable through `reveal` only, and revealing registers it with the masker
+first. Names are looked up as an environment variable, then as a file in `$SECURE_BUILD_SECRETS`.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from secure_build.errors import UsageError
+
+DIRECTORY_VARIABLE = "SECURE_BUILD_SECRETS"
+MASK = "***"
+# The contract's schema refuses credentials under three characters, and masking one or two
+# characters would blank out half of a log.
+SHORTEST = 3
+_LARGEST = 1 << 20
+
+_lock = threading.Lock()
+_masked: set[str] = set()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Secret:
+    """A value that prints as `***`."""
+
+    _value: str = field(hash=True)
+
+    def reveal(self) -> str:
+        """The value itself. From here on the masker hides it, its base64 and its URL form."""
+        _hide(self._value)
+        return self._value
+
+    def __repr__(self) -> str:
+        return MASK
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> str:
+        raise TypeError("a secret is not written out")
+
+
+def look_up(name: str) -> Secret:
+    """The secret called `name`; raises UsageError that says where it was looked for."""
+    value = os.environ.get(name) or _from_file(name)
+    if not value:
+        directory = os.environ.get(DIRECTORY_VARIABLE)
+        places = f"environment variable `{name}`" + (
+            f" or file `{Path(directory) / name}`" if directory else ""
+        )
+        raise UsageError(
+            f"the secret `{name}` is missing",
+            hint=f"set the {places}"
+            + (
+                "" if directory else f", or point `{DIRECTORY_VARIABLE}` at a folder with a file of that name"
+            ),
+        )
+    if len(value) < SHORTEST:
+        raise UsageError(f"the secret `{name}` is shorter than {SHORTEST} characters")
+    return Secret(value)
+
+
+def mask(text: str) -> str:
+    """`text` with every secret revealed so far as `***`, also in base64 and URL form."""
+    with _lock:
+        values = sorted(_masked, key=len, reverse=True)
+    for value in values:
+        text = text.replace(value, MASK)
+    return text
+
+
+def basic_authorization(username: str, password: str) -> str:
+    """`username:password` in base64 (RFC 7617), hidden by the masker like the password itself."""
+    encoded = base64.b64encode(f"{username}:{password}".encode()).decode()
+    _hide(encoded)
+    return encoded
+
+
+def _from_file(name: str) -> str | None:
+    directory = os.environ.get(DIRECTORY_VARIABLE)
+    if not directory:
+        return None
+    path = Path(directory) / name
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UsageError(f"cannot read the secret file `{path}`: {error.strerror}") from None
+    if len(content) > _LARGEST:
+        raise UsageError(f"the secret file `{path}` is larger than {_LARGEST} bytes")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"the secret file `{path}` is not UTF-8 text") from None
+    # Editors and `echo` end a file with a newline that nobody means as part of a password.
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _hide(value: str) -> None:
+    forms = {value, quote(value, safe=""), base64.b64encode(value.encode()).decode()}
+    forms.update(value.splitlines())
+    with _lock:
+        _masked.update(form for form in forms if len(form) >= SHORTEST)
