@@ -117,14 +117,18 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A built image: manifest or index in the layout, and where it has been published."""
+    """A built image: manifest or index in the layout, and where it has been published.
+
+    `materials` is None when the builder did not say what it pulled; such an image is never taken
+    for unchanged.
+    """
 
     name: str
     reference: Reference
     descriptor: Descriptor
     platforms: tuple[Platform, ...]
     builder: BuilderVersion
-    materials: tuple[Material, ...]
+    materials: tuple[Material, ...] | None
     published: str | None = None
 
     @property

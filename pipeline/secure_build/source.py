@@ -35,6 +35,10 @@ class Entry:
     mode: int
     hexsha: str
 
+    @property
+    def executable(self) -> bool:
+        return self.mode == _EXECUTABLE
+
 
 class Checkout:
     """One commit of a local repository."""
@@ -78,6 +82,13 @@ class Checkout:
         )
         return cls(repository, commit, source)
 
+    def __enter__(self) -> Checkout:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # GitPython keeps `git cat-file` processes for reading.
+        self._repository.close()
+
     def locate(self, relative: str, *, what: str) -> PurePosixPath:
         """A path written relative to the config's folder as a path from the repository's root.
 
@@ -103,10 +114,10 @@ class Checkout:
     def is_directory(self, path: PurePosixPath) -> bool:
         return path == PurePosixPath() or any(path in entry.path.parents for entry in self._entries.values())
 
-    def files(self, directory: PurePosixPath) -> list[Entry]:
-        """The files and links below a directory of the commit, sorted by path."""
-        below = [entry for entry in self._entries.values() if directory in entry.path.parents]
-        return sorted(below, key=lambda entry: entry.path.parts)
+    def files(self, path: PurePosixPath) -> list[Entry]:
+        """The files and links of the commit at or below a path, sorted."""
+        found = [entry for entry in self._entries.values() if path in (entry.path, *entry.path.parents)]
+        return sorted(found, key=lambda entry: entry.path.parts)
 
     def export(self, directory: PurePosixPath, destination: Path) -> None:
         """Write a directory of the commit to `destination`, equal for everyone everywhere.

@@ -49,7 +49,7 @@ def docker_config_credential(registry: str) -> Credential | None:
     Looks in the helper for this registry, then the credential store, then `auths`, like Docker's
     client. Raises UsageError for a file that cannot be read, MachineError for a broken helper.
     """
-    path = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    path = docker_config_directory() / "config.json"
     try:
         document = load_object(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
@@ -68,6 +68,11 @@ def docker_config_credential(registry: str) -> Credential | None:
     auths = document.get("auths") or {}
     entry = next((auths[key] for key in keys if key in auths), None)
     return _from_entry(entry, registry, path) if entry else None
+
+
+def docker_config_directory() -> Path:
+    """Where Docker's client keeps its config: `$DOCKER_CONFIG`, else `~/.docker`."""
+    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
 
 
 def parse_challenge(header: str) -> Challenge:

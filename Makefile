@@ -1,0 +1,46 @@
+# Thin: each target is a line or two of real command. `make demo` and `make test` do all the set-up.
+.PHONY: setup demo test lint format schema lock clean
+SHELL := /bin/bash
+services = tests/services/prepare.sh
+python = .venv/bin/python
+
+setup: .venv/ready
+
+.venv/ready: requirements/dev.txt pyproject.toml
+	$(services) python
+	rm -rf .venv
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: setup
+	$(python) examples/demo.py
+
+test: setup lint
+	$(services) buildah registry skopeo qemu busybox docker crane
+	PATH="$$($(services) --path):$$PATH" .venv/bin/pytest
+
+lint: setup
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: setup
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+schema: setup
+	$(python) -c 'from secure_build.config import schema; print(schema(), end="")' > pipeline/secure_build/data/secure-build.schema.json
+
+# No index and no address is written: the locks hold names, versions and hashes only.
+lock: setup
+	cd requirements && for part in main dev; do \
+	  extra=$$([ $$part = dev ] && echo --extra=dev); \
+	  ../.venv/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header \
+	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate \
+	    $$extra --output-file=$$part.txt ../pyproject.toml; done
+
+clean:
+	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,85 @@
+"""Builders: source and recipe in, an image for one platform in a layout out.
+
+`open_builder` finds the one that works on this machine. Each builder makes one platform at a time;
+joining platforms to an index is done elsewhere, so that every builder's index is made alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from secure_build.errors import MachineError, RefusedError
+from secure_build.layout import Layout
+from secure_build.model import BuilderVersion, Credential, Descriptor, Material, Platform
+
+NAMES = ("buildx", "buildah")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What to build: folders of a clean export, and `epoch`, the commit's time in seconds."""
+
+    context: Path
+    dockerfile: Path
+    platform: Platform
+    arguments: Mapping[str, str]
+    target: str | None
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The manifest that was made, and what the builder says it pulled; None when it does not say."""
+
+    descriptor: Descriptor
+    materials: tuple[Material, ...] | None
+
+
+class Builder(Protocol):
+    """A builder that works here."""
+
+    version: BuilderVersion
+
+    def build(self, recipe: Recipe, staging: Layout, on_line: Callable[[str], None]) -> Built:
+        """Build into the staging layout; raises RefusedError with the builder's last lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a builder gets besides recipes: a folder it may keep things in, logins to pull with, and
+    the registries that it may speak plain HTTP to because they are on this machine."""
+
+    folder: Path
+    logins: Sequence[Credential]
+    loopback_registries: Sequence[str]
+
+
+def open_builder(name: str | None, surroundings: Surroundings) -> AbstractContextManager[Builder]:
+    """The builder of this name, or the first that works; raises MachineError when none does."""
+    from secure_build.builders import buildah, buildx
+
+    modules = {"buildx": buildx.open_buildx, "buildah": buildah.open_buildah}
+    if name is not None:
+        return modules[name](surroundings)
+    reasons = []
+    for candidate in NAMES:
+        try:
+            return modules[candidate](surroundings)
+        except MachineError as error:
+            reasons.append(f"  {candidate}: {error.message}")
+    raise MachineError(
+        "no builder works on this machine:\n" + "\n".join(reasons),
+        hint="install the package `buildah`, or start a Docker engine that has buildx",
+    )
+
+
+def build_failed(builder: str, tail: str) -> RefusedError:
+    """The error for a build that ended badly, with a hint where the reason is a known one."""
+    hint = None
+    if "exec format error" in tail.lower():
+        hint = "this machine cannot run programs of that platform: install the package `qemu-user-static`"
+    return RefusedError(f"{builder} could not build the image:\n{tail}", hint=hint)

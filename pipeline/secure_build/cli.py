@@ -1,0 +1,370 @@
+"""The command line: verbs, flags, their environment twins, output and exit codes. No work is done here.
+
+Only the standard library is imported before a verb is known, so that `--help`, `--version` and
+`schema` answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from secure_build import __version__
+from secure_build.errors import MachineError, SecureBuildError, UsageError
+
+if TYPE_CHECKING:
+    from secure_build.report import Report
+    from secure_build.steps import Job
+
+PREFIX = "SECURE_BUILD_"
+# Variables that are no flag's twin.
+_OTHER_VARIABLES = frozenset({"SECURE_BUILD_SECRETS"})
+_INTERRUPTED, _TERMINATED, _BUG = 130, 143, 70
+_TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no")
+
+EPILOG = """\
+Every flag has an environment variable, SECURE_BUILD_ and its name in capitals (SECURE_BUILD_JOBS=2),
+except those that weaken a check. Secrets are looked up by the names in the config, as environment
+variables, then as files in the folder SECURE_BUILD_SECRETS.
+
+exit codes: 0 done, 1 refused, 2 usage or config, 3 a tool or permission is missing, 4 a service
+failed, 5 something could not be checked, 70 a bug in this program
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code."""
+    from secure_build.report import Report
+
+    signal.signal(signal.SIGTERM, _terminate)
+    report = Report()
+    verbose = False
+    try:
+        arguments = _parse(sys.argv[1:] if argv is None else argv, os.environ)
+        verbose = arguments.verbose
+        report = Report(1 if arguments.verbose else -1 if arguments.quiet else 0)
+        # Variables that make git look at another repository than the one at hand.
+        for name in [name for name in os.environ if name.startswith("GIT_")]:
+            del os.environ[name]
+        code: int = arguments.verb(arguments, report)
+        sys.stdout.flush()
+        return code
+    except SecureBuildError as error:
+        report.error(error)
+        return error.exit_code
+    except _Terminated:
+        return _TERMINATED
+    except KeyboardInterrupt:
+        report.error(SecureBuildError("interrupted"))
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        place = f" `{error.filename}`" if error.filename else ""
+        report.error(MachineError(f"cannot use{place}: {error.strerror or error}"))
+        return MachineError.exit_code
+    except Exception as error:  # noqa: BLE001 - the last place that can explain
+        trace = traceback.format_exc() if verbose else ""
+        what = f"this is a bug in secure-build: {type(error).__name__}: {error}"
+        report.error(
+            SecureBuildError(f"{what}\n{trace}".rstrip(), hint=None if trace else "`-v` shows where")
+        )
+        return _BUG
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a run in the same orderly way as Ctrl-C."""
+
+
+def _terminate(_number: int, _frame: object) -> NoReturn:
+    raise _Terminated
+
+
+# Verbs
+
+
+def _build(arguments: argparse.Namespace, report: Report) -> int:
+    from secure_build.steps import build
+
+    return _with_job(arguments, report, lambda job: _show_record(arguments, build(job), job))
+
+
+def _publish(arguments: argparse.Namespace, report: Report) -> int:
+    from secure_build.steps import publish
+
+    return _with_job(arguments, report, lambda job: _show_record(arguments, publish(job), job))
+
+
+def _run(arguments: argparse.Namespace, report: Report) -> int:
+    from secure_build.steps import run
+
+    def act(job: Job) -> int:
+        result, contract = run(job)
+        if contract is None:
+            return _show_record(arguments, result, job)
+        return _show_contract(arguments, result, contract, job)
+
+    return _with_job(arguments, report, act)
+
+
+def _contract_workload(arguments: argparse.Namespace, report: Report) -> int:
+    from secure_build.steps import contract_workload
+
+    def act(job: Job) -> int:
+        result, contract = contract_workload(job, draft=True)
+        return _show_contract(arguments, result, contract, job)
+
+    return _with_job(arguments, report, act)
+
+
+def _contract_images(arguments: argparse.Namespace, report: Report) -> int:
+    from secure_build.steps import contract_images
+
+    def act(job: Job) -> int:
+        result, fragment = contract_images(job)
+        if arguments.output == "json":
+            _print_json(
+                {
+                    "path": str(fragment.file.path),
+                    "images": {},
+                    "auths": fragment.auths,
+                    "references": {name: str(pinned) for name, pinned in fragment.references.items()},
+                }
+            )
+        else:
+            _print_masked(fragment.file)
+        return _exit_code(result)
+
+    return _with_job(arguments, report, act)
+
+
+def _schema(_arguments: argparse.Namespace, _report: Report) -> int:
+    path = Path(__file__).parent / "data" / "secure-build.schema.json"
+    sys.stdout.write(path.read_text(encoding="utf-8"))
+    return 0
+
+
+def _with_job(arguments: argparse.Namespace, report: Report, act: Callable[[Job], int]) -> int:
+    from secure_build.steps import Options, job
+
+    given = {name: value for name, value in vars(arguments).items() if name in Options.__dataclass_fields__}
+    given["images"] = tuple(given.get("images") or ())
+    if given.get("platform"):
+        from secure_build.model import Platform
+
+        given["platform"] = Platform.parse(given["platform"])
+    with job(Options(**given), report) as opened:
+        return act(opened)
+
+
+# Output
+
+
+def _show_record(arguments: argparse.Namespace, result: Any, job: Job) -> int:
+    from secure_build.steps import summary
+
+    if arguments.output == "json":
+        _print_json({**summary(result), "record": str(job.record_path)})
+    else:
+        for image in result.images:
+            print(image.pinned)
+    return _exit_code(result)
+
+
+def _show_contract(arguments: argparse.Namespace, result: Any, contract: Any, job: Job) -> int:
+    from secure_build.steps import summary
+
+    if arguments.output == "json":
+        written = {"path": str(contract.path), "masked": contract.masked, "unchanged": contract.unchanged}
+        _print_json({**summary(result), "record": str(job.record_path), "workload": written})
+    else:
+        _print_masked(contract)
+    return _exit_code(result)
+
+
+def _print_masked(contract: Any) -> None:
+    print(f"# Complete, with its secrets, in {contract.path} (readable by its owner only)")
+    print(contract.masked, end="")
+
+
+def _print_json(data: dict[str, Any]) -> None:
+    print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def _exit_code(result: Any) -> int:
+    levels = {finding.level for finding in result.findings}
+    return 1 if "fail" in levels else 5 if "unknown" in levels else 0
+
+
+# Arguments
+
+
+def _parse(argv: Sequence[str], environment: Mapping[str, str]) -> argparse.Namespace:
+    parser = _parser()
+    _apply_environment(parser, environment)
+    arguments = parser.parse_args(argv)
+    if arguments.verb is None:
+        parser.print_help(sys.stderr)
+        raise SystemExit(UsageError.exit_code)
+    return arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="secure-build",
+        description="From a Dockerfile in git to a contract that IBM's confidential container runtimes accept.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"secure-build {__version__}")
+    parser.set_defaults(verb=None, verbose=False, quiet=False)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
+
+    run = _verb(verbs, "run", _run, "build, publish and write the contract")
+    build = _verb(verbs, "build", _build, "build the images of the commit into the layout")
+    publish = _verb(verbs, "publish", _publish, "publish the layout's images, tags last")
+    for verb in (run, build):
+        verb.add_argument(
+            "--builder", choices=("buildx", "buildah"), help="default: the first that works here"
+        )
+        verb.add_argument("--platform", metavar="P", help="build this platform only, for example linux/s390x")
+        _without_twin(
+            verb.add_argument(
+                "--allow-dirty",
+                action="store_true",
+                help="build the commit although the working tree differs",
+            )
+        )
+    for verb in (run, publish):
+        verb.add_argument(
+            "--to", metavar="oci:DIR", help="publish to an image layout instead of the registries"
+        )
+    for verb in (run, build, publish):
+        verb.add_argument("images", nargs="*", metavar="IMAGE", help="names from the config; default all")
+
+    contract = verbs.add_parser(
+        "contract", help="write parts of the contract", description="Parts of the contract."
+    )
+    parts = contract.add_subparsers(title="parts", metavar="PART", required=True)
+    _verb(parts, "workload", _contract_workload, "the plain workload section, in a file for its owner only")
+    images = _verb(
+        parts, "images", _contract_images, "the `images` and `auths` to put into a contract of your own"
+    )
+    images.add_argument(
+        "--into", metavar="FILE", type=Path, help="merge them into this plain workload section"
+    )
+
+    schema = verbs.add_parser("schema", help="print the JSON schema of secure-build.yaml, for editors")
+    schema.set_defaults(verb=_schema)
+    return parser
+
+
+def _verb(
+    verbs: Any, name: str, act: Callable[[argparse.Namespace, Report], int], text: str
+) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.set_defaults(verb=act)
+    common = verb.add_argument_group("common options")
+    common.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        type=Path,
+        default=Path("secure-build.yaml"),
+        help="default: secure-build.yaml",
+    )
+    common.add_argument(
+        "--workdir", metavar="DIR", type=Path, default=Path(".secure-build"), help="default: .secure-build"
+    )
+    common.add_argument(
+        "--record",
+        metavar="FILE",
+        type=Path,
+        help="build record; default: build-record.json in the work folder",
+    )
+    common.add_argument(
+        "--output", choices=("text", "json"), default="text", help="form of the result on standard output"
+    )
+    common.add_argument(
+        "--jobs",
+        metavar="N",
+        type=_positive,
+        default=4,
+        help="how many things to do side by side; default: 4",
+    )
+    common.add_argument("-v", "--verbose", action="store_true", help="show what the builders say")
+    common.add_argument("-q", "--quiet", action="store_true", help="show errors and findings only")
+    return verb
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 64:
+        raise argparse.ArgumentTypeError("must be from 1 to 64")
+    return number
+
+
+def _without_twin(action: argparse.Action) -> None:
+    """Options that weaken a check are given by hand each time."""
+    action.has_twin = False  # type: ignore[attr-defined]
+
+
+def _apply_environment(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+    """Make variables the defaults of their flags; raises UsageError for one that nobody reads."""
+    actions = [action for action in _options(parser) if getattr(action, "has_twin", True)]
+    known = {PREFIX + action.dest.upper() for action in actions} | _OTHER_VARIABLES
+    for name in sorted(name for name in environment if name.startswith(PREFIX) and environment[name]):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            refused = {PREFIX + action.dest.upper() for action in _options(parser)} - known
+            hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(sorted(known))}"
+            if name in refused:
+                hint = "this option weakens a check, so it must be given on the command line"
+            raise UsageError(f"the environment variable `{name}` means nothing", hint=hint)
+    for action in actions:
+        value = environment.get(PREFIX + action.dest.upper())
+        if value:
+            action.default = _from_variable(action, PREFIX + action.dest.upper(), value)
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    for action in parser._actions:  # noqa: SLF001 - argparse offers no other way to its own table
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            for sub in action.choices.values():
+                yield from _options(sub)
+        elif action.option_strings and action.dest not in ("help", "version"):
+            yield action
+
+
+def _from_variable(action: argparse.Action, name: str, value: str) -> object:
+    if action.nargs == 0:
+        if value.lower() not in _TRUE + _FALSE:
+            raise UsageError(f"`{name}` must be one of {', '.join(_TRUE + _FALSE)}")
+        return value.lower() in _TRUE
+    if action.choices is not None and value not in action.choices:
+        raise UsageError(f"`{name}` must be one of {', '.join(action.choices)}")
+    if not callable(action.type):
+        return value
+    try:
+        return action.type(value)
+    except (ValueError, argparse.ArgumentTypeError) as error:
+        raise UsageError(f"`{name}`: {error}") from None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,183 @@
+"""build: a commit's images into the layout, those that are as before left as they are."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from secure_build import __version__, builders, manifest, record, stopping
+from secure_build.builders import Builder, Recipe, Surroundings
+from secure_build.config import BuiltImage, Loaded
+from secure_build.errors import RefusedError, SecureBuildError, UsageError
+from secure_build.model import BuildRecord, Image, Material, Platform
+from secure_build.registry.auth import is_loopback
+from secure_build.source import Checkout
+from secure_build.steps.job import LARGEST_FILE, Job
+
+
+def build(work: Job) -> BuildRecord:
+    """Build what changed, write the record; images that are as before are kept as they are."""
+    options, loaded = work.options, work.loaded
+    wanted = work.selected()
+    with Checkout.open(loaded.directory, allow_dirty=options.allow_dirty) as checkout:
+        source = checkout.source
+        if not source.clean:
+            work.report.step(f"the working tree differs; commit {source.commit} is built without the changes")
+        previous = _previous(work, checkout)
+        surroundings = Surroundings(
+            folder=options.workdir,
+            logins=[login for host in loaded.config.registries if (login := work.login(host, "pull"))],
+            loopback_registries=_loopback_registries(loaded),
+        )
+        with contextlib.ExitStack() as stack:
+            builder = stack.enter_context(
+                builders.open_builder(options.builder or loaded.config.builder, surroundings)
+            )
+            kept = {name: image for name, image in previous.items() if _unchanged(work, image, builder)}
+            for name in (name for name in wanted if name in kept):
+                work.report.step(f"{name}: unchanged, not built ({kept[name].descriptor.digest})")
+            missing = [name for name in wanted if name not in kept]
+            exports = stack.enter_context(_exports(work, checkout, missing))
+            made = stopping.side_by_side(
+                lambda name: _build_image(work, builder, name, exports[name]), missing, jobs=options.jobs
+            )
+    images = kept | {image.name: image for image in made}
+    result = BuildRecord(
+        tool=__version__,
+        config=loaded.digest,
+        source=source,
+        images=tuple(images[name] for name in loaded.config.built if name in images),
+    )
+    if made or (old := work.last_record()) is None:
+        record.write(work.record_path, result)
+        return result
+    # Nothing was built: what later steps wrote into the record stays.
+    result = replace(old, source=source)
+    record.write(work.record_path, result)
+    return result
+
+
+def _previous(work: Job, checkout: Checkout) -> dict[str, Image]:
+    """Images of the last record, when it is of the same tool, config and commit."""
+    old = work.last_record()
+    if old is None or (old.tool, old.config, old.source.commit) != (
+        __version__,
+        work.loaded.digest,
+        checkout.source.commit,
+    ):
+        return {}
+    return {image.name: image for image in old.images}
+
+
+def _platforms(work: Job, image: BuiltImage, name: str) -> tuple[Platform, ...]:
+    asked = work.options.platform
+    if asked is None:
+        return image.build.platforms
+    if asked not in image.build.platforms:
+        raise UsageError(
+            f"{name} is not built for {asked}", hint=f"add it under `images: {name}: build: platforms:`"
+        )
+    return (asked,)
+
+
+def _unchanged(work: Job, image: Image, builder: Builder) -> bool:
+    """Whether building again would give the same, and the bytes are still here."""
+    wanted = work.loaded.config.built.get(image.name)
+    return (
+        wanted is not None
+        and image.reference == wanted.image
+        and image.builder == builder.version
+        and sorted(image.platforms) == sorted(_platforms(work, wanted, image.name))
+        and work.layout.holds_image(image.descriptor)
+        and image.materials is not None
+        and all(_still(work, material) for material in image.materials)
+    )
+
+
+def _still(work: Job, material: Material) -> bool:
+    """Whether the tag that a build pulled still names the same digest."""
+    if material.reference.digest is not None:
+        return True
+    try:
+        return (
+            work.reader(material.reference.repository.registry).tagged(material.reference) == material.digest
+        )
+    except SecureBuildError:
+        # The build will say what is wrong with this base, in the words of the builder.
+        return False
+
+
+def _loopback_registries(loaded: Loaded) -> list[str]:
+    references = [image.image for image in loaded.config.built.values()]
+    hosts = {reference.repository.registry for reference in references} | set(loaded.config.registries)
+    return sorted(host for host in hosts if is_loopback(urlsplit(f"//{host}").hostname))
+
+
+@contextlib.contextmanager
+def _exports(
+    work: Job, checkout: Checkout, names: Sequence[str]
+) -> Iterator[dict[str, tuple[Path, Path, int]]]:
+    """For each image its context and Dockerfile, exported from the commit, and the commit's time."""
+    with tempfile.TemporaryDirectory(prefix=".context-", dir=work.options.workdir) as folder:
+        exported: dict[PurePosixPath, Path] = {}
+        result = {}
+        for name in names:
+            recipe = work.loaded.config.built[name].build
+            context = checkout.locate(recipe.context, what=f"{name}: the context")
+            dockerfile = checkout.locate(
+                str(PurePosixPath(recipe.context) / recipe.dockerfile), what=f"{name}: the Dockerfile"
+            )
+            if not checkout.is_directory(context):
+                raise UsageError(f"{name}: the commit has no folder `{context}` to build in")
+            content = checkout.read(dockerfile, at_most=LARGEST_FILE)
+            if content is None:
+                raise UsageError(
+                    f"{name}: the commit has no file `{dockerfile}`",
+                    hint="add and commit it, or set `dockerfile:`, which is relative to `context:`",
+                )
+            if context not in exported:
+                exported[context] = Path(folder) / f"{len(exported)}"
+                checkout.export(context, exported[context])
+            # A copy of its own: the Dockerfile may lie outside the context, or be a link.
+            own = Path(folder) / f"{name}.Dockerfile"
+            own.write_bytes(content)
+            result[name] = (exported[context], own, int(checkout.source.committed_at.timestamp()))
+        yield result
+
+
+def _build_image(work: Job, builder: Builder, name: str, export: tuple[Path, Path, int]) -> Image:
+    wanted = work.loaded.config.built[name]
+    context, dockerfile, epoch = export
+    platforms = _platforms(work, wanted, name)
+    layout = work.layout
+    members = []
+    materials: set[Material] | None = set()
+    for platform in platforms:
+        work.report.step(f"{name}: building for {platform} with {builder.version}")
+        recipe = Recipe(context, dockerfile, platform, wanted.build.args, wanted.build.target, epoch)
+        with layout.staging() as staging:
+            built = builder.build(recipe, staging, lambda line: work.report.detail(f"{name}: {line}"))
+        member = layout.manifest(built.descriptor)
+        found = manifest.platform_of_config(layout.config(member))
+        if (found.os, found.architecture) != (platform.os, platform.architecture):
+            raise RefusedError(f"{name}: asked for {platform}, {builder.version} made an image for {found}")
+        members.append(replace(built.descriptor, platform=platform))
+        materials = None if materials is None or built.materials is None else materials | set(built.materials)
+    descriptor = replace(members[0], platform=None)
+    if len(members) > 1:
+        index = manifest.index_of(members)
+        descriptor = layout.write(index.content, index.media_type)
+    layout.name(wanted.image, descriptor)
+    work.report.step(f"{name}: built {descriptor.digest}")
+    return Image(
+        name=name,
+        reference=wanted.image,
+        descriptor=descriptor,
+        platforms=platforms,
+        builder=builder.version,
+        materials=None if materials is None else tuple(sorted(materials, key=str)),
+    )

@@ -1,0 +1,192 @@
+"""contract: the plain workload section, or the part of it for people with a contract of their own.
+
+Plain sections hold secrets: they go to files that only their owner may read, and are shown masked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from secure_build import files, record, secret
+from secure_build.contract import archive, auths, compose, text, workload
+from secure_build.contract.compose import ComposeFile
+from secure_build.contract.workload import SecretText
+from secure_build.errors import UsageError
+from secure_build.model import BuildRecord, Finding, Section
+from secure_build.reference import Digest, Pinned
+from secure_build.report import size
+from secure_build.source import Checkout
+from secure_build.steps.delivery import runtime_logins
+from secure_build.steps.job import LARGEST_FILE, Job
+from secure_build.steps.pins import pin_services, require_guest, resolve_all
+
+# A contract is handed to the guest as user data; IBM Cloud takes 64 KB of it in base64.
+_LARGE_ARCHIVE = 48 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class ContractFile:
+    """A plain contract file: where it is, its masked text, and whether it was already there."""
+
+    path: Path
+    masked: str
+    unchanged: bool
+
+
+def contract_workload(work: Job, *, draft: bool) -> tuple[BuildRecord, ContractFile]:
+    """The plain `workload` section of a compose workload, in a file for its owner only."""
+    wanted = work.loaded.config.workload
+    if wanted is None:
+        raise UsageError(
+            f"`{work.loaded.path}` has no `workload`",
+            hint="name the compose file: `workload: {compose: docker-compose.yml}`",
+        )
+    current = work.current_record()
+    with Checkout.open(work.loaded.directory, allow_dirty=True) as checkout:
+        if checkout.source.commit != current.source.commit:
+            raise UsageError(
+                f"the images were built from commit {current.source.commit}, "
+                f"and commit {checkout.source.commit} is checked out",
+                hint="run `secure-build build` again",
+            )
+        place = checkout.locate(wanted.compose, what="the compose file")
+        content = checkout.read(place, at_most=compose.LARGEST)
+        if content is None:
+            raise UsageError(f"the commit has no file `{place}`", hint="add and commit it")
+        file = ComposeFile.parse(content, str(place))
+        pins, used = pin_services(work, current, file)
+        members, findings = _members(checkout, file, place, file.pinned(pins))
+    packed = archive.build(members)
+    if len(packed.base64()) > _LARGE_ARCHIVE:
+        findings.append(_large(packed))
+    images = {pinned.repository: pinned for pinned in pins.values()}
+    logins, delivery = runtime_logins(work, current, list(images.values()))
+    section = workload.section(logins, packed)
+    path = work.options.workdir / ("workload.draft.yaml" if draft else "workload.yaml")
+    known, unchanged = _write_section(path, section, packed, current.sections.get("workload"))
+    work.report.step(
+        f"workload: unchanged, not written ({path})" if unchanged else f"workload: written to {path}"
+    )
+    result = replace(
+        current,
+        used=tuple(used),
+        sections={**current.sections, "workload": known},
+        findings=tuple([*findings, *delivery]),
+    )
+    record.write(work.record_path, result)
+    for finding in result.findings:
+        work.report.finding(finding)
+    return result, ContractFile(path, text.block("workload", section.masked), unchanged)
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """`images` and `auths` for people with a contract of their own."""
+
+    file: ContractFile
+    references: Mapping[str, Pinned]
+    auths: Mapping[str, Mapping[str, str]]
+
+
+def contract_images(work: Job) -> tuple[BuildRecord, Fragment]:
+    """The `images` and `auths` fragment, in a file of its own or merged into the one of `into`."""
+    current = work.current_record()
+    used = resolve_all(work, [image.use for image in work.loaded.config.used.values()])
+    references = {image.name: image.pinned for image in current.images} | {
+        name: used[image.use].pinned for name, image in work.loaded.config.used.items()
+    }
+    for image in current.images:
+        require_guest(image.platforms, f"{image.name} ({image.reference})")
+    logins, findings = runtime_logins(work, current, list(references.values()))
+    into = work.options.into
+    if into is not None:
+        made = workload.merge(_read_file(into), str(into), logins)
+        path = into
+    else:
+        made = workload.fragment(logins, references)
+        path = work.options.workdir / "images.draft.yaml"
+    unchanged = path.exists() and path.read_bytes() == made.plain.encode()
+    files.write(path, made.plain.encode(), mode=files.PRIVATE)
+    result = replace(current, used=tuple(used.values()), findings=tuple(findings))
+    record.write(work.record_path, result)
+    for finding in findings:
+        work.report.finding(finding)
+    masked = {
+        auths.contract_key(login.registry): {"username": login.username, "password": secret.MASK}
+        for login in logins
+    }
+    return result, Fragment(ContractFile(path, made.masked, unchanged), references, masked)
+
+
+def _members(
+    checkout: Checkout, file: ComposeFile, place: PurePosixPath, pinned: bytes
+) -> tuple[dict[PurePosixPath, archive.Member], list[Finding]]:
+    """The archive's files: the pinned compose file, and what its services read beside it."""
+    members = {PurePosixPath(archive.COMPOSE_NAME): archive.Member(pinned)}
+    findings = []
+    for relative, where in file.local_files():
+        target = compose.archive_path(place, relative, where)
+        entries = checkout.files(place.parent / target)
+        for entry in entries:
+            content = checkout.read(entry.path, at_most=LARGEST_FILE)
+            if content is None:
+                raise UsageError(
+                    f"{where}: `{entry.path}` is no regular file, so it cannot go into the archive"
+                )
+            members[entry.path.relative_to(place.parent)] = archive.Member(content, entry.executable)
+        if not entries:
+            findings.append(
+                Finding(
+                    check="archive",
+                    level="warn",
+                    basis="inferred",
+                    what=f"`{relative}` is not in the commit",
+                    why="the guest will find nothing there, or make an empty folder",
+                    where=where,
+                    hint="commit it, if the service reads it",
+                )
+            )
+    for reserved in ("docker-compose.yaml", ".env"):
+        if PurePosixPath(reserved) in members:
+            raise UsageError(
+                f"`{reserved}` must not be in the archive: the runtime gives this name a meaning"
+            )
+    return members, findings
+
+
+def _write_section(
+    path: Path, section: SecretText, packed: archive.Archive, known: Section | None
+) -> tuple[Section, bool]:
+    """Write a plain section and its key beside it; returns what the record keeps, and if it was there."""
+    content = text.block("workload", section.plain).encode()
+    masked = Digest.of(section.masked.encode())
+    key_path = path.with_suffix(".key")
+    if known and known.plaintext_masked == masked and path.exists() and path.read_bytes() == content:
+        return known, True
+    key = secrets.token_bytes(32)
+    files.write(key_path, key.hex().encode() + b"\n", mode=files.PRIVATE)
+    files.write(path, content, mode=files.PRIVATE)
+    keyed = hmac.new(key, section.plain.encode(), hashlib.sha256).hexdigest()
+    return Section(masked, keyed, packed.tar_digest, packed.compressed_digest), False
+
+
+def _large(packed: archive.Archive) -> Finding:
+    return Finding(
+        check="size",
+        level="warn",
+        basis="inferred",
+        what=f"the archive has {size(len(packed.base64()))} in base64",
+        why="a whole contract should stay under 64 KB, the limit of user data on IBM Cloud",
+    )
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read `{path}`: {error.strerror}") from None

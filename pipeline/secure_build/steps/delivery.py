@@ -1,0 +1,67 @@
+"""Whether the guest can pull the images, and with which of the config's `runtime` logins.
+
+Only the `runtime` login, or none, is tried: this machine's own logins are not there at boot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from secure_build import stopping
+from secure_build.contract import auths
+from secure_build.errors import RefusedError, UsageError
+from secure_build.model import BuildRecord, Credential, Finding
+from secure_build.reference import Pinned, Reference
+from secure_build.registry.auth import docker_config_credential
+from secure_build.registry.client import AccessError, RemoteRegistry
+from secure_build.steps.job import Job
+
+
+def runtime_logins(
+    work: Job, current: BuildRecord, images: Sequence[Pinned]
+) -> tuple[list[Credential], list[Finding]]:
+    """The `runtime` logins of the registries that the images come from, each tried with a pull.
+
+    Raises UsageError for a login that must not be in a contract, or that is missing for a private
+    image, and RefusedError for one that cannot pull.
+    """
+    elsewhere = {
+        image.pinned for image in current.images if image.published != image.reference.repository.registry
+    }
+    logins: dict[str, Credential | None] = {}
+    for registry in sorted({image.repository.registry for image in images}):
+        runtime = work.login(registry, "runtime")
+        if runtime is not None:
+            auths.contract_key(registry)
+            allowed = work.loaded.config.access(registry).allow_push_credential
+            push = work.login(registry, "push") or docker_config_credential(registry)
+            auths.check_runtime(runtime, push, allow_push=allowed)
+        logins[registry] = runtime
+
+    def try_pull(image: Pinned) -> Finding:
+        registry = image.repository.registry
+        login = logins[registry]
+        if image in elsewhere:
+            return Finding(
+                check="delivery",
+                level="deferred",
+                what=str(image),
+                why="it is not published to its registry yet, so the guest's pull could not be tried",
+            )
+        reference = Reference(image.repository, digest=image.digest)
+        try:
+            RemoteRegistry(registry, login, work.transport).resolve(reference)
+        except AccessError as error:
+            if login is None:
+                raise UsageError(
+                    f"`{image}` is private, and there is no login for the guest to pull it with",
+                    hint=f"add a pull-only `runtime:` login under `registries: {registry}:`",
+                ) from None
+            raise RefusedError(
+                f"the guest could not pull `{image}`: {error.message}", hint=error.hint
+            ) from None
+        how = f"as user `{login.username}`" if login else "without a login"
+        return Finding(check="delivery", level="pass", what=str(image), why=f"it can be pulled {how}")
+
+    findings = stopping.side_by_side(try_pull, sorted(set(images)), jobs=work.options.jobs)
+    return [login for login in logins.values() if login], findings

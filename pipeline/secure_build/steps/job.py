@@ -1,0 +1,112 @@
+"""One invocation: what the command line decided, the config, and what the steps share."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from secure_build import config, files, record, secret
+from secure_build.config import Loaded, Login
+from secure_build.errors import UsageError
+from secure_build.layout import Layout
+from secure_build.model import BuildRecord, Credential, Platform
+from secure_build.registry.auth import docker_config_credential
+from secure_build.registry.client import RemoteRegistry
+from secure_build.registry.http import Transport
+from secure_build.report import Report
+
+# The most that is read of a file of the source.
+LARGEST_FILE = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line decides."""
+
+    config: Path
+    workdir: Path
+    record: Path | None = None
+    jobs: int = 4
+    builder: str | None = None
+    platform: Platform | None = None
+    allow_dirty: bool = False
+    images: tuple[str, ...] = ()
+    to: str | None = None
+    into: Path | None = None
+
+
+@dataclass(slots=True)
+class Job:
+    """One invocation: options, the config they name, and what is opened once and shared."""
+
+    options: Options
+    report: Report
+    loaded: Loaded
+    transport: Transport = field(default_factory=Transport)
+
+    @property
+    def record_path(self) -> Path:
+        return self.options.record or self.options.workdir / "build-record.json"
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of the work folder."""
+        return Layout.create(self.options.workdir / "layout")
+
+    def last_record(self) -> BuildRecord | None:
+        """The record that is there, whatever it is of."""
+        return record.read(self.record_path) if self.record_path.exists() else None
+
+    def current_record(self) -> BuildRecord:
+        """The record, when it is of this config; raises UsageError otherwise."""
+        current = record.read(self.record_path)
+        if current.config != self.loaded.digest:
+            raise UsageError(
+                f"`{self.record_path}` was made with another content of `{self.loaded.path}`",
+                hint="run `secure-build build` again",
+            )
+        return current
+
+    def selected(self) -> list[str]:
+        """The images to work on; raises UsageError for a name that the config does not build."""
+        built = self.loaded.config.built
+        unknown = [name for name in self.options.images if name not in built]
+        if unknown:
+            raise UsageError(
+                f"`{unknown[0]}` is no image that `{self.loaded.path}` builds",
+                hint="it builds " + ", ".join(f"`{name}`" for name in built),
+            )
+        return list(self.options.images or built)
+
+    def login(self, registry: str, use: str) -> Credential | None:
+        """The config's login for a use: `push`, `pull` or `runtime`."""
+        named: Login | None = getattr(self.loaded.config.access(registry), use)
+        if named is None:
+            return None
+        return Credential(registry, named.username, secret.look_up(named.password.secret))
+
+    def reader(self, registry: str) -> RemoteRegistry:
+        """A registry to read from, with the login for pulling or the machine's own."""
+        login = self.login(registry, "pull") or docker_config_credential(registry)
+        return RemoteRegistry(registry, login, self.transport)
+
+
+@contextlib.contextmanager
+def job(options: Options, report: Report) -> Iterator[Job]:
+    """Load the config and take the work folder; raises UsageError when another run has it."""
+    loaded = config.load(options.config)
+    options.workdir.mkdir(parents=True, exist_ok=True)
+    # What is kept here is not part of the source.
+    if not (ignore := options.workdir / ".gitignore").exists():
+        files.write(ignore, b"*\n")
+    with (options.workdir / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"another run is using `{options.workdir}`", hint="wait for it, or name another `--workdir`"
+            ) from None
+        yield Job(options, report, loaded)

@@ -1,0 +1,109 @@
+"""Which digest each image of a workload has: built here, or resolved at its registry.
+
+Every one of them must be made for the guest's platform, or nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from secure_build import manifest, stopping
+from secure_build.contract.compose import ComposeFile, Service
+from secure_build.errors import RefusedError, UsageError
+from secure_build.manifest import Manifest
+from secure_build.model import GUEST, BuildRecord, Image, Platform, UsedImage
+from secure_build.reference import Pinned, Reference
+from secure_build.registry.client import RemoteRegistry
+from secure_build.steps.job import Job
+
+
+def pin_services(
+    work: Job, current: BuildRecord, file: ComposeFile
+) -> tuple[dict[str, Pinned], list[UsedImage]]:
+    """For each service the pinned image: one that was built, or one of somebody else, resolved."""
+    pins: dict[str, Pinned] = {}
+    foreign: dict[str, Reference] = {}
+    for service in file.services:
+        own = _own_image(work, current, service)
+        if own is not None:
+            require_guest(own.platforms, f"{service.where}: {own.name} ({own.reference})")
+            pins[service.name] = own.pinned
+        else:
+            assert service.image is not None
+            foreign[service.name] = service.image
+    declared = [image.use for image in work.loaded.config.used.values()]
+    used = resolve_all(work, [*foreign.values(), *declared])
+    pins |= {name: used[reference].pinned for name, reference in foreign.items()}
+    return pins, sorted(used.values(), key=lambda image: str(image.reference))
+
+
+def _own_image(work: Job, current: BuildRecord, service: Service) -> Image | None:
+    """The built image that a service means; None for somebody else's. Raises UsageError when unclear."""
+    by_repository = {image.image.repository: name for name, image in work.loaded.config.built.items()}
+    built = {image.name: image for image in current.images}
+    if service.image is None:
+        name = service.name if service.name in work.loaded.config.built else None
+    elif service.image.digest is not None and not service.builds:
+        return None
+    else:
+        name = by_repository.get(service.image.repository)
+        wanted = work.loaded.config.built[name].image if name else None
+        if wanted and service.image.tag not in (None, wanted.tag):
+            raise UsageError(
+                f"{service.where}: service `{service.name}` uses `{service.image}`, "
+                f"and `{wanted}` is what `{work.loaded.path.name}` builds",
+                hint="make the two tags equal, or pin the older image by digest",
+            )
+    if name is None:
+        if not service.builds:
+            return None
+        raise UsageError(
+            f"{service.where}: service `{service.name}` is built by compose, "
+            f"but no image of `{work.loaded.path.name}` is its",
+            hint=f"add it under `images:`, and put its name under `image:` of service `{service.name}`",
+        )
+    if name not in built:
+        raise UsageError(
+            f"{service.where}: image `{name}` has not been built", hint="run `secure-build build`"
+        )
+    return built[name]
+
+
+def resolve_all(work: Job, references: Sequence[Reference]) -> dict[Reference, UsedImage]:
+    """Digest and platforms of third-party images, asked side by side; each must run on the guest."""
+    unique = list(dict.fromkeys(references))
+
+    def resolve(reference: Reference) -> UsedImage:
+        registry = work.reader(reference.repository.registry)
+        found = registry.resolve(reference.tagged())
+        platforms = _remote_platforms(registry, reference, found)
+        require_guest(platforms, f"`{reference}`")
+        work.report.step(f"{reference}: resolved to {found.descriptor.digest}")
+        return UsedImage(reference, found.descriptor.digest, platforms)
+
+    return dict(zip(unique, stopping.side_by_side(resolve, unique, jobs=work.options.jobs), strict=True))
+
+
+def _remote_platforms(
+    registry: RemoteRegistry, reference: Reference, found: Manifest
+) -> tuple[Platform, ...]:
+    """The platforms an image claims; for the guest's, its own config must say so too."""
+    claimed = tuple(member.platform for member in found.members if member.platform)
+    guest = next((member for member in found.members if member.platform == GUEST), None)
+    if found.members and guest is None:
+        return claimed
+    image = registry.get_manifest(reference.repository, guest) if guest else found
+    own = manifest.platform_of_config(registry.config(reference.repository, image))
+    if guest is None:
+        return (own,)
+    return tuple(platform for platform in claimed if platform != GUEST or own == GUEST)
+
+
+def require_guest(platforms: Sequence[Platform], what: str) -> None:
+    if not any(
+        (platform.os, platform.architecture) == (GUEST.os, GUEST.architecture) for platform in platforms
+    ):
+        raise RefusedError(
+            f"{what} is not made for {GUEST}, but for {', '.join(map(str, platforms)) or 'no platform'}",
+            hint=f"the guest cannot run it; build it, or choose one, for {GUEST}",
+        )

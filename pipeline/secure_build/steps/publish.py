@@ -1,0 +1,116 @@
+"""publish: the layout's bytes to registries or another layout, in an order that is safe to break.
+
+Blobs, then manifests by digest, then a check of what was written, and the tag last: whoever pulls
+by tag never sees an image that is not whole. What is there already is not sent again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from secure_build import record, stopping
+from secure_build.errors import ServiceError, UsageError
+from secure_build.layout import Layout
+from secure_build.manifest import Manifest
+from secure_build.model import BuildRecord, Descriptor, Image
+from secure_build.registry import Registry
+from secure_build.registry.auth import docker_config_credential
+from secure_build.registry.client import RemoteRegistry
+from secure_build.report import size
+from secure_build.steps.job import Job
+
+OCI = "oci:"
+
+
+def publish(work: Job) -> BuildRecord:
+    """Publish what the layout holds, to the registries or, with `to`, to another layout."""
+    current = work.current_record()
+    chosen = set(work.options.images or (image.name for image in current.images))
+    work.selected()
+    absent = chosen - {image.name for image in current.images}
+    if absent:
+        raise UsageError(f"`{min(absent)}` has not been built", hint="run `secure-build build` first")
+    destinations = {
+        registry: _destination(work, registry)
+        for registry in {
+            image.reference.repository.registry for image in current.images if image.name in chosen
+        }
+    }
+
+    def send(image: Image) -> Image:
+        if image.name not in chosen:
+            return image
+        destination = destinations[image.reference.repository.registry]
+        upload = send_image(work.layout, image, destination, jobs=work.options.jobs)
+        if upload.unchanged:
+            work.report.step(f"{image.name}: unchanged, not uploaded ({image.reference} on {destination})")
+        else:
+            sent = f"{upload.blobs} blobs, {size(upload.bytes)}"
+            work.report.step(f"{image.name}: published {image.reference} on {destination} ({sent})")
+        return replace(image, published=str(destination))
+
+    sent = stopping.side_by_side(send, current.images, jobs=work.options.jobs)
+    result = replace(current, images=tuple(sent))
+    record.write(work.record_path, result)
+    return result
+
+
+def _destination(work: Job, registry: str) -> Registry:
+    if work.options.to:
+        return Layout.create(_layout_directory(work.options.to))
+    login = work.login(registry, "push") or docker_config_credential(registry)
+    return RemoteRegistry(registry, login, work.transport, push=True)
+
+
+def _layout_directory(text: str) -> Path:
+    if not text.startswith(OCI) or text == OCI:
+        raise UsageError(
+            f"`--to {text}`: images can go to `{OCI}DIRECTORY`", hint="leave it out to use the registries"
+        )
+    return Path(text.removeprefix(OCI))
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What one publication sent. Nothing at all when the tag already named this image."""
+
+    blobs: int = 0
+    bytes: int = 0
+    unchanged: bool = False
+
+
+def send_image(layout: Layout, image: Image, destination: Registry, *, jobs: int) -> Upload:
+    """Put an image where its reference says; raises ServiceError when what is read back differs."""
+    if destination.tagged(image.reference) == image.descriptor.digest:
+        return Upload(unchanged=True)
+    repository = image.reference.repository
+    root = layout.manifest(image.descriptor)
+    manifests = [*map(layout.manifest, root.members), root]
+
+    def send(blob: Descriptor) -> int | None:
+        if destination.has_blob(repository, blob):
+            return None
+        destination.put_blob(repository, blob, lambda: layout.chunks(blob))
+        return blob.size
+
+    blobs = dict.fromkeys(blob for manifest in manifests for blob in manifest.blobs)
+    sent = [size for size in stopping.side_by_side(send, blobs, jobs=jobs) if size is not None]
+    # Members before the index that names them.
+    for manifest in manifests:
+        destination.put_manifest(repository, manifest)
+    for manifest in manifests:
+        _read_back(destination, image, manifest)
+    destination.tag(image.reference, root)
+    if (named := destination.tagged(image.reference)) != image.descriptor.digest:
+        raise ServiceError(
+            f"`{image.reference}` names {named or 'nothing'} right after it was set to {image.descriptor.digest}",
+            hint="somebody else publishes under this tag; images pinned by digest are not affected",
+        )
+    return Upload(len(sent), sum(sent))
+
+
+def _read_back(destination: Registry, image: Image, manifest: Manifest) -> None:
+    found = destination.get_manifest(image.reference.repository, manifest.descriptor)
+    if found.content != manifest.content:
+        raise ServiceError(f"{destination} gives other bytes for {manifest.descriptor.digest} than were sent")

@@ -1,0 +1,85 @@
+"""Images for tests and the demo, made from Debian's static busybox, since no public one can be assumed.
+
+A base image is an ordinary two-platform image: an index, a manifest for each platform, one layer
+with `/bin/busybox`. skopeo, which is not ours, puts it into a registry.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+
+from secure_build import manifest
+from secure_build.layout import Layout
+from secure_build.model import Descriptor, Platform
+from secure_build.reference import Digest, Reference
+from services import running
+
+_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+_CONFIG = "application/vnd.oci.image.config.v1+json"
+
+
+def busybox(layout: Layout, name: str, *, architectures: tuple[str, ...] = ("amd64", "s390x")) -> Digest:
+    """Write a base image under this name into the layout; returns its digest."""
+    members = [_member(layout, architecture) for architecture in architectures]
+    descriptor = members[0]
+    if len(members) > 1:
+        index = manifest.index_of(members)
+        descriptor = layout.write(index.content, index.media_type)
+    layout.name(Reference.parse(name), descriptor)
+    return descriptor.digest
+
+
+def push(layout: Layout, name: str, *, authfile: Path | None = None) -> None:
+    """Copy the image of this name from the layout to its registry, with skopeo."""
+    login = [f"--authfile={authfile}"] if authfile else []
+    source, target = f"oci:{layout.directory}:{name}", f"docker://{name}"
+    subprocess.run(
+        [running.tool("skopeo"), "copy", "--quiet", "--all", "--dest-tls-verify=false", *login, source, target],
+        check=True,
+        env=running.environment(),
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def _member(layout: Layout, architecture: str) -> Descriptor:
+    binary = Path(running.tool(f"busybox-{architecture}")).read_bytes()
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for folder in ("bin", "srv"):
+            entry = tarfile.TarInfo(folder)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(entry)
+        entry = tarfile.TarInfo("bin/busybox")
+        entry.size, entry.mode = len(binary), 0o755
+        archive.addfile(entry, io.BytesIO(binary))
+    layer = layout.write(gzip.compress(tar.getvalue(), mtime=0), _LAYER)
+    config = {
+        "architecture": architecture,
+        "os": "linux",
+        "config": {"Env": ["PATH=/bin"]},
+        "rootfs": {"type": "layers", "diff_ids": [str(Digest.of(tar.getvalue()))]},
+    }
+    described = layout.write(json.dumps(config).encode(), _CONFIG)
+    document = {
+        "schemaVersion": 2,
+        "mediaType": manifest.OCI_MANIFEST,
+        "config": _document(described),
+        "layers": [_document(layer)],
+    }
+    descriptor = layout.write(json.dumps(document).encode(), manifest.OCI_MANIFEST)
+    return Descriptor(
+        descriptor.media_type, descriptor.digest, descriptor.size, Platform("linux", architecture)
+    )
+
+
+def _document(descriptor: Descriptor) -> dict[str, object]:
+    return {
+        "mediaType": descriptor.media_type,
+        "digest": str(descriptor.digest),
+        "size": descriptor.size,
+    }
