@@ -33,6 +33,7 @@ format: setup
 
 schema: setup
 	$(python) -c 'from secure_build.config import schema; print(schema(), end="")' > pipeline/secure_build/data/secure-build.schema.json
+	$(python) docs/reference.py > docs/config.md
 
 # No index and no address is written: the locks hold names, versions and hashes only.
 lock: setup

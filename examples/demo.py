@@ -99,9 +99,17 @@ def make_project(host: str, base: str) -> Path:
     for path in (project / "secure-build.yaml", project / "docker-compose.yml"):
         path.write_text(path.read_text().replace(PLACEHOLDER, host))
     config = project / "secure-build.yaml"
-    config.write_text(config.read_text().replace("      context: app\n", f"      context: app\n      args: {{BASE: {base}}}\n"))
+    config.write_text(
+        config.read_text().replace(
+            "      context: app\n", f"      context: app\n      args: {{BASE: {base}}}\n"
+        )
+    )
     identity = ["-c", "user.name=demo", "-c", "user.email=demo@example.com"]
-    for command in (["init", "--quiet"], ["add", "."], [*identity, "commit", "--quiet", "-m", "the minimal example"]):
+    for command in (
+        ["init", "--quiet"],
+        ["add", "."],
+        [*identity, "commit", "--quiet", "-m", "the minimal example"],
+    ):
         subprocess.run(["git", *command], cwd=project, check=True)
     return project
 
@@ -122,7 +130,13 @@ def image_in(contract: Path) -> str:
 
 
 def skopeo_digest(reference: str) -> str:
-    command = [running.tool("skopeo"), "inspect", "--tls-verify=false", "--override-arch=s390x", f"docker://{reference}"]
+    command = [
+        running.tool("skopeo"),
+        "inspect",
+        "--tls-verify=false",
+        "--override-arch=s390x",
+        f"docker://{reference}",
+    ]
     output = subprocess.run(command, check=True, capture_output=True, env=running.environment()).stdout
     return str(json.loads(output)["Digest"])
 
@@ -130,13 +144,22 @@ def skopeo_digest(reference: str) -> str:
 def page_of(pinned: str) -> str:
     """Pull the published image with skopeo, run its program under qemu, and fetch a page from it."""
     image = FOLDER / "pulled"
-    command = ["copy", "--quiet", "--src-tls-verify=false", "--override-arch=s390x", f"docker://{pinned}", f"dir:{image}"]
+    command = [
+        "copy",
+        "--quiet",
+        "--src-tls-verify=false",
+        "--override-arch=s390x",
+        f"docker://{pinned}",
+        f"dir:{image}",
+    ]
     subprocess.run([running.tool("skopeo"), *command], check=True, env=running.environment())
     manifest = json.loads((image / "manifest.json").read_text())
     root = FOLDER / "rootfs"
     root.mkdir()
     for layer in manifest["layers"]:
-        subprocess.run(["tar", "-xzf", image / layer["digest"].removeprefix("sha256:"), "-C", root], check=True)
+        subprocess.run(
+            ["tar", "-xzf", image / layer["digest"].removeprefix("sha256:"), "-C", root], check=True
+        )
     with serving(root) as address:
         return fetch(f"{address}/machine.txt").strip()
 
@@ -147,7 +170,16 @@ def serving(root: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     say("running the s390x image's web server under qemu")
-    command = ["qemu-s390x-static", root / "bin" / "busybox", "httpd", "-f", "-p", f"127.0.0.1:{port}", "-h", root / "srv" / "www"]
+    command = [
+        "qemu-s390x-static",
+        root / "bin" / "busybox",
+        "httpd",
+        "-f",
+        "-p",
+        f"127.0.0.1:{port}",
+        "-h",
+        root / "srv" / "www",
+    ]
     server = subprocess.Popen(command)
     try:
         yield f"http://127.0.0.1:{port}"
@@ -158,7 +190,10 @@ def serving(root: Path) -> Iterator[str]:
 
 def fetch(address: str) -> str:
     for _ in range(100):
-        with contextlib.suppress(urllib.error.URLError), urllib.request.urlopen(address, timeout=10) as answer:
+        with (
+            contextlib.suppress(urllib.error.URLError),
+            urllib.request.urlopen(address, timeout=10) as answer,
+        ):
             return str(answer.read().decode())
         time.sleep(0.1)
     sys.exit(f"no answer from {address}")

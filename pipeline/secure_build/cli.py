@@ -222,7 +222,8 @@ def _parse(argv: Sequence[str], environment: Mapping[str, str]) -> argparse.Name
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="secure-build",
-        description="From a Dockerfile in git to a contract that IBM's confidential container runtimes accept.",
+        description="From a Dockerfile in git to a contract "
+        "that IBM's confidential container runtimes accept.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -23,9 +23,14 @@ _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 
 
-def busybox(layout: Layout, name: str, *, architectures: tuple[str, ...] = ("amd64", "s390x")) -> Digest:
-    """Write a base image under this name into the layout; returns its digest."""
-    members = [_member(layout, architecture) for architecture in architectures]
+def busybox(
+    layout: Layout, name: str, *, architectures: tuple[str, ...] = ("amd64", "s390x"), variable: str = ""
+) -> Digest:
+    """Write a base image under this name into the layout; returns its digest.
+
+    `variable` is one more environment variable (`NAME=value`), to have images that differ.
+    """
+    members = [_member(layout, architecture, variable) for architecture in architectures]
     descriptor = members[0]
     if len(members) > 1:
         index = manifest.index_of(members)
@@ -39,14 +44,23 @@ def push(layout: Layout, name: str, *, authfile: Path | None = None) -> None:
     login = [f"--authfile={authfile}"] if authfile else []
     source, target = f"oci:{layout.directory}:{name}", f"docker://{name}"
     subprocess.run(
-        [running.tool("skopeo"), "copy", "--quiet", "--all", "--dest-tls-verify=false", *login, source, target],
+        [
+            running.tool("skopeo"),
+            "copy",
+            "--quiet",
+            "--all",
+            "--dest-tls-verify=false",
+            *login,
+            source,
+            target,
+        ],
         check=True,
         env=running.environment(),
         stdout=subprocess.DEVNULL,
     )
 
 
-def _member(layout: Layout, architecture: str) -> Descriptor:
+def _member(layout: Layout, architecture: str, variable: str) -> Descriptor:
     binary = Path(running.tool(f"busybox-{architecture}")).read_bytes()
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as archive:
@@ -61,7 +75,7 @@ def _member(layout: Layout, architecture: str) -> Descriptor:
     config = {
         "architecture": architecture,
         "os": "linux",
-        "config": {"Env": ["PATH=/bin"]},
+        "config": {"Env": ["PATH=/bin", *([variable] if variable else [])]},
         "rootfs": {"type": "layers", "diff_ids": [str(Digest.of(tar.getvalue()))]},
     }
     described = layout.write(json.dumps(config).encode(), _CONFIG)

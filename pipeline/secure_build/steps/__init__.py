@@ -9,9 +9,19 @@ from __future__ import annotations
 from typing import Any
 
 from secure_build.model import BuildRecord
+from secure_build.reference import registry_name
+from secure_build.source import Checkout
 from secure_build.steps.build import build
-from secure_build.steps.contract import ContractFile, Fragment, contract_images, contract_workload
+from secure_build.steps.contract import (
+    ContractFile,
+    Fragment,
+    contract_images,
+    contract_workload,
+    read_compose,
+)
+from secure_build.steps.delivery import check_logins
 from secure_build.steps.job import Job, Options, job
+from secure_build.steps.pins import own_image
 from secure_build.steps.publish import publish
 
 __all__ = [
@@ -30,10 +40,20 @@ __all__ = [
 
 
 def run(work: Job) -> tuple[BuildRecord, ContractFile | None]:
-    """Build, publish and, when the config has a workload, the contract."""
-    result = build(work)
+    """Build, publish and, when the config has a workload, the contract.
+
+    What can be known to be wrong before anything is built is found before anything is built.
+    """
+    config = work.loaded.config
+    check_logins(work, map(registry_name, config.registries))
+    if config.workload is not None:
+        with Checkout.open(work.loaded.directory, allow_dirty=work.options.allow_dirty) as checkout:
+            _, compose = read_compose(work, checkout)
+            for service in compose.services:
+                own_image(work.loaded, service)
+    build(work)
     result = publish(work)
-    if work.loaded.config.workload is None:
+    if config.workload is None:
         return result, None
     return contract_workload(work, draft=False)
 

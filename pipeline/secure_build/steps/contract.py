@@ -38,14 +38,23 @@ class ContractFile:
     unchanged: bool
 
 
-def contract_workload(work: Job, *, draft: bool) -> tuple[BuildRecord, ContractFile]:
-    """The plain `workload` section of a compose workload, in a file for its owner only."""
+def read_compose(work: Job, checkout: Checkout) -> tuple[PurePosixPath, ComposeFile]:
+    """The compose file of the commit, with its place in the repository."""
     wanted = work.loaded.config.workload
     if wanted is None:
         raise UsageError(
             f"`{work.loaded.path}` has no `workload`",
             hint="name the compose file: `workload: {compose: docker-compose.yml}`",
         )
+    place = checkout.locate(wanted.compose, what="the compose file")
+    content = checkout.read(place, at_most=compose.LARGEST)
+    if content is None:
+        raise UsageError(f"the commit has no file `{place}`", hint="add and commit it")
+    return place, ComposeFile.parse(content, str(place))
+
+
+def contract_workload(work: Job, *, draft: bool) -> tuple[BuildRecord, ContractFile]:
+    """The plain `workload` section of a compose workload, in a file for its owner only."""
     current = work.current_record()
     with Checkout.open(work.loaded.directory, allow_dirty=True) as checkout:
         if checkout.source.commit != current.source.commit:
@@ -54,18 +63,13 @@ def contract_workload(work: Job, *, draft: bool) -> tuple[BuildRecord, ContractF
                 f"and commit {checkout.source.commit} is checked out",
                 hint="run `secure-build build` again",
             )
-        place = checkout.locate(wanted.compose, what="the compose file")
-        content = checkout.read(place, at_most=compose.LARGEST)
-        if content is None:
-            raise UsageError(f"the commit has no file `{place}`", hint="add and commit it")
-        file = ComposeFile.parse(content, str(place))
+        place, file = read_compose(work, checkout)
         pins, used = pin_services(work, current, file)
         members, findings = _members(checkout, file, place, file.pinned(pins))
     packed = archive.build(members)
     if len(packed.base64()) > _LARGE_ARCHIVE:
         findings.append(_large(packed))
-    images = {pinned.repository: pinned for pinned in pins.values()}
-    logins, delivery = runtime_logins(work, current, list(images.values()))
+    logins, delivery = runtime_logins(work, current, set(pins.values()))
     section = workload.section(logins, packed)
     path = work.options.workdir / ("workload.draft.yaml" if draft else "workload.yaml")
     known, unchanged = _write_section(path, section, packed, current.sections.get("workload"))
@@ -76,7 +80,7 @@ def contract_workload(work: Job, *, draft: bool) -> tuple[BuildRecord, ContractF
         current,
         used=tuple(used),
         sections={**current.sections, "workload": known},
-        findings=tuple([*findings, *delivery]),
+        findings=(*findings, *delivery),
     )
     record.write(work.record_path, result)
     for finding in result.findings:
@@ -102,7 +106,7 @@ def contract_images(work: Job) -> tuple[BuildRecord, Fragment]:
     }
     for image in current.images:
         require_guest(image.platforms, f"{image.name} ({image.reference})")
-    logins, findings = runtime_logins(work, current, list(references.values()))
+    logins, findings = runtime_logins(work, current, set(references.values()))
     into = work.options.into
     if into is not None:
         made = workload.merge(_read_file(into), str(into), logins)

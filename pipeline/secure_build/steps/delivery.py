@@ -5,7 +5,7 @@ Only the `runtime` login, or none, is tried: this machine's own logins are not t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
 
 from secure_build import stopping
 from secure_build.contract import auths
@@ -17,8 +17,24 @@ from secure_build.registry.client import AccessError, RemoteRegistry
 from secure_build.steps.job import Job
 
 
+def check_logins(work: Job, registries: Iterable[str]) -> dict[str, Credential | None]:
+    """The `runtime` login of each registry, None where the config has none.
+
+    Raises UsageError for a login that must not be in a contract and for a secret that is missing.
+    """
+    logins: dict[str, Credential | None] = {}
+    for registry in sorted(set(registries)):
+        push, runtime = work.login(registry, "push"), work.login(registry, "runtime")
+        if runtime is not None:
+            auths.contract_key(registry)
+            allowed = work.loaded.config.access(registry).allow_push_credential
+            auths.check_runtime(runtime, push or docker_config_credential(registry), allow_push=allowed)
+        logins[registry] = runtime
+    return logins
+
+
 def runtime_logins(
-    work: Job, current: BuildRecord, images: Sequence[Pinned]
+    work: Job, current: BuildRecord, images: Collection[Pinned]
 ) -> tuple[list[Credential], list[Finding]]:
     """The `runtime` logins of the registries that the images come from, each tried with a pull.
 
@@ -28,15 +44,7 @@ def runtime_logins(
     elsewhere = {
         image.pinned for image in current.images if image.published != image.reference.repository.registry
     }
-    logins: dict[str, Credential | None] = {}
-    for registry in sorted({image.repository.registry for image in images}):
-        runtime = work.login(registry, "runtime")
-        if runtime is not None:
-            auths.contract_key(registry)
-            allowed = work.loaded.config.access(registry).allow_push_credential
-            push = work.login(registry, "push") or docker_config_credential(registry)
-            auths.check_runtime(runtime, push, allow_push=allowed)
-        logins[registry] = runtime
+    logins = check_logins(work, (image.repository.registry for image in images))
 
     def try_pull(image: Pinned) -> Finding:
         registry = image.repository.registry
@@ -63,5 +71,5 @@ def runtime_logins(
         how = f"as user `{login.username}`" if login else "without a login"
         return Finding(check="delivery", level="pass", what=str(image), why=f"it can be pulled {how}")
 
-    findings = stopping.side_by_side(try_pull, sorted(set(images)), jobs=work.options.jobs)
+    findings = stopping.side_by_side(try_pull, sorted(images), jobs=work.options.jobs)
     return [login for login in logins.values() if login], findings

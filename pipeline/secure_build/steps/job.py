@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,8 @@ from secure_build.registry.client import RemoteRegistry
 from secure_build.registry.http import Transport
 from secure_build.report import Report
 
+# Folders in the work folder that live as long as a run.
+TEMPORARY = (".staging-*", ".context-*")
 # The most that is read of a file of the source.
 LARGEST_FILE = 8 << 20
 
@@ -38,7 +42,7 @@ class Options:
     into: Path | None = None
 
 
-@dataclass(slots=True)
+@dataclass
 class Job:
     """One invocation: options, the config they name, and what is opened once and shared."""
 
@@ -51,7 +55,7 @@ class Job:
     def record_path(self) -> Path:
         return self.options.record or self.options.workdir / "build-record.json"
 
-    @property
+    @functools.cached_property
     def layout(self) -> Layout:
         """The layout of the work folder."""
         return Layout.create(self.options.workdir / "layout")
@@ -109,4 +113,8 @@ def job(options: Options, report: Report) -> Iterator[Job]:
             raise UsageError(
                 f"another run is using `{options.workdir}`", hint="wait for it, or name another `--workdir`"
             ) from None
+        # A run that was killed could not tidy up.
+        for pattern in TEMPORARY:
+            for left in options.workdir.glob(pattern):
+                shutil.rmtree(left, ignore_errors=True)
         yield Job(options, report, loaded)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from secure_build import manifest, stopping
+from secure_build.config import Loaded
 from secure_build.contract.compose import ComposeFile, Service
 from secure_build.errors import RefusedError, UsageError
 from secure_build.manifest import Manifest
-from secure_build.model import GUEST, BuildRecord, Image, Platform, UsedImage
+from secure_build.model import GUEST, BuildRecord, Platform, UsedImage
 from secure_build.reference import Pinned, Reference
 from secure_build.registry.client import RemoteRegistry
 from secure_build.steps.job import Job
@@ -21,52 +22,56 @@ def pin_services(
     work: Job, current: BuildRecord, file: ComposeFile
 ) -> tuple[dict[str, Pinned], list[UsedImage]]:
     """For each service the pinned image: one that was built, or one of somebody else, resolved."""
+    built = {image.name: image for image in current.images}
     pins: dict[str, Pinned] = {}
     foreign: dict[str, Reference] = {}
     for service in file.services:
-        own = _own_image(work, current, service)
-        if own is not None:
-            require_guest(own.platforms, f"{service.where}: {own.name} ({own.reference})")
-            pins[service.name] = own.pinned
-        else:
+        name = own_image(work.loaded, service)
+        if name is None:
             assert service.image is not None
             foreign[service.name] = service.image
+        elif name in built:
+            require_guest(built[name].platforms, f"{service.where}: {name} ({built[name].reference})")
+            pins[service.name] = built[name].pinned
+        else:
+            raise UsageError(
+                f"{service.where}: image `{name}` has not been built", hint="run `secure-build build`"
+            )
     declared = [image.use for image in work.loaded.config.used.values()]
     used = resolve_all(work, [*foreign.values(), *declared])
     pins |= {name: used[reference].pinned for name, reference in foreign.items()}
     return pins, sorted(used.values(), key=lambda image: str(image.reference))
 
 
-def _own_image(work: Job, current: BuildRecord, service: Service) -> Image | None:
-    """The built image that a service means; None for somebody else's. Raises UsageError when unclear."""
-    by_repository = {image.image.repository: name for name, image in work.loaded.config.built.items()}
-    built = {image.name: image for image in current.images}
+def own_image(loaded: Loaded, service: Service) -> str | None:
+    """The name of the config's image that a service means; None for somebody else's image.
+
+    Raises UsageError when the service is built by compose but not by the config, and when it names
+    another tag than the one that is built.
+    """
+    built = loaded.config.built
     if service.image is None:
-        name = service.name if service.name in work.loaded.config.built else None
+        names = [service.name] if service.name in built else []
     elif service.image.digest is not None and not service.builds:
         return None
     else:
-        name = by_repository.get(service.image.repository)
-        wanted = work.loaded.config.built[name].image if name else None
-        if wanted and service.image.tag not in (None, wanted.tag):
+        tag, repository = service.image.tag, service.image.repository
+        same = [name for name, image in built.items() if image.image.repository == repository]
+        names = [name for name in same if tag in (None, built[name].image.tag)]
+        if len(names) > 1 or (same and not names):
+            known = ", ".join(f"`{built[name].image}`" for name in same)
             raise UsageError(
                 f"{service.where}: service `{service.name}` uses `{service.image}`, "
-                f"and `{wanted}` is what `{work.loaded.path.name}` builds",
-                hint="make the two tags equal, or pin the older image by digest",
+                f"and `{loaded.path.name}` builds {known}",
+                hint="write the same tag in both, or pin another image by digest",
             )
-    if name is None:
-        if not service.builds:
-            return None
+    if not names and service.builds:
         raise UsageError(
             f"{service.where}: service `{service.name}` is built by compose, "
-            f"but no image of `{work.loaded.path.name}` is its",
+            f"but `{loaded.path.name}` does not build its image",
             hint=f"add it under `images:`, and put its name under `image:` of service `{service.name}`",
         )
-    if name not in built:
-        raise UsageError(
-            f"{service.where}: image `{name}` has not been built", hint="run `secure-build build`"
-        )
-    return built[name]
+    return names[0] if names else None
 
 
 def resolve_all(work: Job, references: Sequence[Reference]) -> dict[Reference, UsedImage]:

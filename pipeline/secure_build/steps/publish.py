@@ -104,7 +104,8 @@ def send_image(layout: Layout, image: Image, destination: Registry, *, jobs: int
     destination.tag(image.reference, root)
     if (named := destination.tagged(image.reference)) != image.descriptor.digest:
         raise ServiceError(
-            f"`{image.reference}` names {named or 'nothing'} right after it was set to {image.descriptor.digest}",
+            f"`{image.reference}` names {named or 'nothing'} right after it was set to "
+            f"{image.descriptor.digest}",
             hint="somebody else publishes under this tag; images pinned by digest are not affected",
         )
     return Upload(len(sent), sum(sent))

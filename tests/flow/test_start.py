@@ -1,0 +1,59 @@
+"""What the program loads before a verb needs it, and what the docs say of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+LOADED = """
+import contextlib, io, json, sys
+before = set(sys.modules)
+from secure_build.cli import main
+with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    main(sys.argv[1:])
+print(json.dumps(sorted({name.partition(".")[0] for name in set(sys.modules) - before})))
+"""
+
+
+def loaded(*arguments: str) -> set[str]:
+    command = [sys.executable, "-c", LOADED, *arguments]
+    return set(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["schema"], ["run", "--help"]])
+def test_no_package_is_loaded_before_a_verb_needs_it(arguments: list[str]) -> None:
+    assert loaded(*arguments) - set(sys.stdlib_module_names) == {"secure_build"}
+
+
+def test_a_verb_that_needs_no_git_or_http_answers_without_them(tmp_path: Path) -> None:
+    packages = loaded("build", "--config", str(tmp_path / "absent.yaml"))
+    # Positive control: the config is read with these.
+    assert {"yaml", "pydantic"} <= packages
+    assert "git" not in packages
+
+
+def test_the_reference_of_the_config_is_current() -> None:
+    command = [sys.executable, ROOT / "docs" / "reference.py"]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert (ROOT / "docs" / "config.md").read_text() == printed, "run `make schema`"
+
+
+def test_every_verb_of_the_readme_exists() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for verb in ("run", "build", "publish", "contract workload", "contract images", "schema"):
+        assert f"`secure-build {verb}" in readme
+        outcome = subprocess.run(
+            [sys.executable, "-m", "secure_build", *verb.split(), "--help"], check=True, capture_output=True
+        )
+        assert outcome.stdout
+
+
+def test_readme_and_ci_name_the_same_test_command() -> None:
+    assert "$ make test" in (ROOT / "README.md").read_text()
+    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("\nmake test")
