@@ -48,7 +48,9 @@ def main() -> None:
         base = os.environ.get("BASE") or make_base(registry.host)
         project = make_project(registry.host, base)
         say(f"running `secure-build run` in {project}")
-        subprocess.run([secure_build(), "run"], cwd=project, check=True, stdout=subprocess.DEVNULL)
+        outcome = subprocess.run([secure_build(), "run"], cwd=project, check=False, stdout=subprocess.DEVNULL)
+        if outcome.returncode:
+            sys.exit(outcome.returncode)
         contract = project / ".secure-build" / "workload.yaml"
         pinned = image_in(contract)
         reported = skopeo_digest(f"{registry.host}/demo/web:1.0.0")

@@ -6,6 +6,7 @@ are looked up when they are used. Relative paths are relative to the config file
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import typing
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,9 +23,7 @@ from pydantic import (
     Field,
     StringConstraints,
     Tag,
-    TypeAdapter,
     ValidationError,
-    model_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
@@ -94,34 +94,45 @@ class RegistryAccess(Strict):
     )
 
 
+def _platforms(platforms: tuple[Platform, ...]) -> tuple[Platform, ...]:
+    if not platforms:
+        raise PydanticCustomError("platforms", "must name at least one platform")
+    if len(set(platforms)) != len(platforms):
+        raise PydanticCustomError("platforms", "a platform stands twice in it")
+    return platforms
+
+
 class Build(Strict):
     """How an image is built from the commit."""
 
     context: str = Field(default=".", description="Folder of the commit that the build sees.")
     dockerfile: str = Field(default="Dockerfile", description="Relative to the context.")
-    platforms: tuple[Platform, ...] = Field(
+    platforms: Annotated[tuple[Platform, ...], AfterValidator(_platforms)] = Field(
         default=(GUEST,),
-        min_length=1,
         strict=False,  # YAML has lists only
         description="One gives a plain manifest, several an index.",
-        json_schema_extra={"default": [str(GUEST)]},
+        json_schema_extra={"default": [str(GUEST)], "minItems": 1, "uniqueItems": True},
     )
     args: dict[str, str] = Field(
         default={}, description="Build arguments; recorded, so no place for secrets."
     )
     target: str | None = Field(default=None, description="Build stage to stop at; default the last.")
 
-    @model_validator(mode="after")
-    def _no_platform_twice(self) -> Build:
-        if len(set(self.platforms)) != len(self.platforms):
-            raise PydanticCustomError("platform_twice", "a platform stands twice in `platforms`")
-        return self
+
+def _tagged(image: Reference) -> Reference:
+    if image.digest is not None or image.tag is None:
+        raise PydanticCustomError(
+            "tagged", "must have a tag and no digest: the digest is what the build finds out"
+        )
+    return image
 
 
 class BuiltImage(Strict):
     """An image that is built here and published under this name."""
 
-    image: Reference = Field(description="Registry, repository and tag to publish to.")
+    image: Annotated[Reference, AfterValidator(_tagged)] = Field(
+        description="Registry, repository and tag to publish to."
+    )
     build: Build = Field(
         default_factory=Build, description="Where the Dockerfile is and for which platforms."
     )
@@ -131,14 +142,6 @@ class BuiltImage(Strict):
         "`digest`: the contract names its digest.",
     )
 
-    @model_validator(mode="after")
-    def _has_tag_only(self) -> BuiltImage:
-        if self.image.digest is not None or self.image.tag is None:
-            raise PydanticCustomError(
-                "tag", "`image` must have a tag and no digest: the digest is what the build finds out"
-            )
-        return self
-
 
 class UsedImage(Strict):
     """An image of somebody else: resolved, checked for the guest's platform, pinned and listed."""
@@ -147,13 +150,41 @@ class UsedImage(Strict):
 
 
 def _image_kind(value: object) -> str:
-    return _USED if isinstance(value, dict) and "use" in value else _BUILT
+    used = isinstance(value, UsedImage) or (isinstance(value, dict) and "use" in value)
+    return _USED if used else _BUILT
 
 
 AnyImage = Annotated[
     Annotated[BuiltImage, Tag(_BUILT)] | Annotated[UsedImage, Tag(_USED)], Discriminator(_image_kind)
 ]
 ImageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
+
+
+def _canonical(written: str) -> str:
+    try:
+        return registry_name(written)
+    except UsageError as error:
+        raise PydanticCustomError("registry", "{why}", {"why": f"{error.message}; {error.hint}"}) from None
+
+
+def _one_name_each(value: object) -> object:
+    """Two spellings of one registry would silently become one entry."""
+    names: dict[str, str] = {}
+    for written in value if isinstance(value, dict) else ():
+        with contextlib.suppress(UsageError):
+            first = names.setdefault(registry_name(written), written)
+            if first != written:
+                raise PydanticCustomError(
+                    "registry",
+                    "`{first}` and `{second}` are the same registry; the contract takes one login for each",
+                    {"first": first, "second": written},
+                )
+    return value
+
+
+Registries = Annotated[
+    dict[Annotated[str, AfterValidator(_canonical)], RegistryAccess], BeforeValidator(_one_name_each)
+]
 
 
 class Workload(Strict):
@@ -174,28 +205,13 @@ class Config(Strict):
         default=None, description="Default: the first of buildx and buildah that works on the machine."
     )
     images: dict[ImageName, AnyImage] = Field(
-        min_length=1, description="The workload's images; each key is the name used in messages."
+        min_length=1,
+        description="The workload's images; each key is the name used in messages.",
+        # The pattern of the names alone would leave other names free.
+        json_schema_extra={"additionalProperties": False},
     )
-    registries: dict[str, RegistryAccess] = Field(default={}, description="Logins, by registry host.")
+    registries: Registries = Field(default={}, description="Logins, by registry host.")
     workload: Workload | None = Field(default=None, description="The workload section of the contract.")
-
-    @model_validator(mode="after")
-    def _registries_by_name(self) -> Config:
-        names: dict[str, str] = {}
-        for written in self.registries:
-            try:
-                name = registry_name(written)
-            except UsageError as error:
-                raise PydanticCustomError("registry", "registries: {why}", {"why": error.message}) from None
-            if name in names:
-                raise PydanticCustomError(
-                    "registry",
-                    "registries: `{first}` and `{second}` are the same registry; "
-                    "the contract takes one login per host",
-                    {"first": names[name], "second": written},
-                )
-            names[name] = written
-        return self
 
     @property
     def built(self) -> dict[str, BuiltImage]:
@@ -206,10 +222,8 @@ class Config(Strict):
         return {name: image for name, image in self.images.items() if isinstance(image, UsedImage)}
 
     def access(self, registry: str) -> RegistryAccess:
-        return next(
-            (entry for written, entry in self.registries.items() if registry_name(written) == registry),
-            RegistryAccess(),
-        )
+        """The logins for a registry, named as `registry_name` has it."""
+        return self.registries.get(registry, RegistryAccess())
 
 
 class Loaded(typing.NamedTuple):
@@ -246,9 +260,26 @@ def load(path: Path) -> Loaded:
 
 def schema() -> str:
     """The JSON schema (2020-12) of secure-build.yaml, for editors; ends with a newline."""
-    document = TypeAdapter(Config).json_schema(by_alias=True)
+    document = _tidy(Config.model_json_schema())
     document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def _tidy(part: Any) -> Any:
+    """The schema without what editors would show for no gain: derived titles and `null`."""
+    if isinstance(part, list):
+        return [_tidy(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    choices = [choice for choice in part.get("anyOf", []) if choice != {"type": "null"}]
+    if len(choices) == 1:
+        part = {**part, **choices[0]}
+        del part["anyOf"]
+    return {
+        key: _tidy(value)
+        for key, value in part.items()
+        if not (key == "title" and isinstance(value, str)) and not (key == "default" and value is None)
+    }
 
 
 def _problem(document: Document, detail: ErrorDetails) -> tuple[int, str]:
@@ -265,17 +296,25 @@ def _message(detail: ErrorDetails, path: tuple[str | int, ...]) -> str:
         known = sorted(set(_keys_at(Config, detail["loc"][:-1])))
         close = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
         return "unknown key" + (f"; did you mean `{close[0]}`?" if close else f"; known are {_listed(known)}")
-    if kind == "missing":
-        return "this key is missing"
     if kind == "literal_error":
-        return f"must be {context['expected']}"
-    if kind == "string_type":
-        return "must be text; put it in quotes"
-    if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return "must be a mapping with keys"
+        return f"must be {context['expected']}".replace("'", "`")
+    if kind == "string_too_short":
+        return f"must have at least {context['min_length']} characters"
     if kind == "string_pattern_mismatch":
         return f"does not have the form `{context['pattern']}`"
-    return detail["msg"]
+    return _MESSAGES.get(kind, detail["msg"])
+
+
+_MESSAGES = {
+    "missing": "this key is missing",
+    "string_type": "must be text; put it in quotes",
+    "bool_type": "must be `true` or `false`",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a mapping with keys",
+    "model_type": "must be a mapping with keys",
+    "model_attributes_type": "must be a mapping with keys",
+    "too_short": "must not be empty",
+}
 
 
 def _keys_at(model: Any, loc: tuple[str | int, ...]) -> Iterator[str]:

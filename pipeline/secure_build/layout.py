@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from secure_build import files, manifest
-from secure_build.errors import SecureBuildError, ServiceError, UsageError
+from secure_build.errors import ServiceError, UsageError
 from secure_build.manifest import Manifest
 from secure_build.model import Descriptor
 from secure_build.reference import Digest, Reference, Repository
@@ -51,7 +51,7 @@ class Layout:
         """
         marker = directory / "oci-layout"
         if not marker.exists():
-            if directory.exists() and any(directory.iterdir()):
+            if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
                 raise UsageError(f"`{directory}` is neither empty nor an OCI image layout")
             files.write(marker, _VERSION)
         (directory / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ class Layout:
     def entries(self) -> list[tuple[str | None, Descriptor]]:
         """What `index.json` lists: reference name and descriptor."""
         return [
-            (entry.get("annotations", {}).get(REFERENCE_NAME), _entry_descriptor(entry, self.directory))
+            (_name_of(entry), _entry_descriptor(entry, self.directory))
             for entry in self._index()["manifests"]
         ]
 
@@ -125,14 +125,9 @@ class Layout:
         }
         with self._lock:
             index = self._index()
-            others = [
-                other
-                for other in index["manifests"]
-                if other.get("annotations", {}).get(REFERENCE_NAME) != str(reference)
-            ]
+            others = [other for other in index["manifests"] if _name_of(other) != str(reference)]
             index["manifests"] = sorted(
-                [*others, entry],
-                key=lambda item: (item.get("annotations", {}).get(REFERENCE_NAME, ""), item["digest"]),
+                [*others, entry], key=lambda item: (_name_of(item) or "", str(item.get("digest")))
             )
             files.write(self.directory / "index.json", (json.dumps(index, indent=2) + "\n").encode())
 
@@ -187,12 +182,13 @@ class Layout:
         path = self.directory / "index.json"
         try:
             index = manifest.load_object(path.read_bytes())
-            if not isinstance(index.get("manifests"), list):
-                raise ValueError("it has no list `manifests`")
+            manifests = index.get("manifests")
+            if not isinstance(manifests, list) or not all(isinstance(entry, dict) for entry in manifests):
+                raise ValueError("it has no list of objects `manifests`")
             return index
         except FileNotFoundError:
             return {"schemaVersion": 2, "mediaType": manifest.OCI_INDEX, "manifests": []}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DamagedError(
                 f"`{path}` cannot be read: {error}", hint="delete the layout and build again"
             ) from None
@@ -221,10 +217,19 @@ def _file_chunks(file: BinaryIO) -> Iterator[bytes]:
         yield chunk
 
 
+def _name_of(entry: dict[str, Any]) -> str | None:
+    annotations = entry.get("annotations")
+    name = annotations.get(REFERENCE_NAME) if isinstance(annotations, dict) else None
+    return name if isinstance(name, str) else None
+
+
 def _entry_descriptor(entry: dict[str, Any], directory: Path) -> Descriptor:
     try:
-        return Descriptor(str(entry["mediaType"]), Digest.parse(entry["digest"]), int(entry["size"]))
-    except (KeyError, TypeError, ValueError, SecureBuildError):
+        size = entry["size"]
+        if type(size) is not int or size < 0:
+            raise ValueError(f"`{size}` is no size")
+        return Descriptor(str(entry["mediaType"]), Digest.parse(entry["digest"]), size)
+    except (KeyError, TypeError, ValueError, UsageError):
         raise DamagedError(f"`{directory / 'index.json'}` holds an entry that is no descriptor") from None
 
 

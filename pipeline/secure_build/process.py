@@ -9,14 +9,17 @@ by a private file, never by argument.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shlex
 import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -37,7 +40,9 @@ _PASSED_ON = frozenset(
     """.split()
 )
 _TAIL_LINES = 20
-_LONGEST_LINE = 4096
+_LONGEST_LINE = 1 << 20
+_LONGEST_SHOWN = 4096
+_CHUNK = 1 << 16
 _LARGEST_OUTPUT = 64 << 20
 _GRACE_SECONDS = 5.0
 
@@ -55,18 +60,15 @@ class Program:
 
 
 class ProcessError(SecureBuildError):
-    """A program ended with an error; `output` holds the last lines of what it wrote."""
+    """A program failed: `ending` says how, `output` holds the last lines of what it wrote, masked."""
 
     exit_code = 1
 
-    def __init__(self, message: str, *, status: int, output: str) -> None:
+    def __init__(self, message: str, *, status: int, output: str, ending: str) -> None:
         super().__init__(message)
         self.status = status
         self.output = output
-
-
-_running: set[subprocess.Popen[bytes]] = set()
-_lock = threading.Lock()
+        self.ending = ending
 
 
 def run(
@@ -82,117 +84,198 @@ def run(
     """Standard output of the program.
 
     With `on_line`, standard output and error are one stream, and each of its lines is handed over
-    as it comes, masked. Raises MachineError when the program is not there, and ProcessError when it
-    fails or takes more than `timeout` seconds; the error's message ends with the last lines of
-    what the program wrote, unless `quiet`.
+    as it comes, masked, in another thread; what it raises ends the program and is raised here.
+    Raises MachineError when the program is not there or cannot start, and ProcessError when it
+    fails, takes more than `timeout` seconds or writes more than can be kept; the error's message
+    ends with the last lines of what the program wrote, unless `quiet`.
     """
     path = program.find()
     if path is None:
         raise MachineError(
             f"`{program.name}` is not on this machine", hint=f"install the package `{program.package}`"
         )
-    child = _start([str(path), *arguments], environment or {}, merged=on_line is not None)
-    output: list[bytes] = []
-    tail: deque[str] = deque(maxlen=_TAIL_LINES)
-    workers = [threading.Thread(target=_feed, args=(child, stdin), daemon=True)]
-    if on_line is None:
-        workers.append(threading.Thread(target=_collect, args=(child, output), daemon=True))
-        workers.append(threading.Thread(target=_follow, args=(child.stderr, tail, None), daemon=True))
-    else:
-        workers.append(threading.Thread(target=_follow, args=(child.stdout, tail, on_line), daemon=True))
-    timed_out = False
+    command = [str(path), *arguments]
+    starting: Future[_Child] = Future()
     try:
-        for worker in workers:
-            worker.start()
-        status = child.wait(timeout)
-    except subprocess.TimeoutExpired:
-        timed_out = True
-        status = _kill(child)
+        # In another thread, since Ctrl-C comes to the main one: no child starts unnoticed.
+        threading.Thread(target=_start, args=(starting, command, environment, stdin, on_line)).start()
+        child = starting.result()
+        status, ending = child.finish(timeout)
     except BaseException:
-        _kill(child)
+        if not starting.cancel() and starting.exception() is None:
+            starting.result().give_up()
         raise
-    finally:
-        with _lock:
-            _running.discard(child)
-        for worker in workers:
-            worker.join(_GRACE_SECONDS)
-    if status == 0:
-        return b"".join(output)
+    if child.failure:
+        raise child.failure
     stopping.check()
-    command = mask(shlex.join([program.name, *arguments]))
-    ending = f"took longer than {timeout:.0f} seconds" if timed_out else f"ended with status {status}"
-    last_lines = "\n".join(["", *tail]) if tail and not quiet else ""
+    if child.size > _LARGEST_OUTPUT:
+        ending = f"wrote more than {_LARGEST_OUTPUT} bytes"
+    if ending is None:
+        return b"".join(child.output)
+    last_lines = "\n".join(["", *child.tail]) if child.tail and not quiet else ""
     raise ProcessError(
-        f"`{command}` {ending}{last_lines}",
+        f"`{mask(shlex.join([program.name, *arguments]))}` {ending}{last_lines}",
         status=status,
-        output="\n".join([*tail, b"".join(output).decode(errors="replace")]),
+        output="\n".join([*child.tail, mask(b"".join(child.output).decode(errors="replace"))]),
+        ending=ending,
     )
 
 
-def _start(argv: list[str], extra: Mapping[str, str], *, merged: bool) -> subprocess.Popen[bytes]:
-    environment = {name: value for name, value in os.environ.items() if name in _PASSED_ON} | dict(extra)
-    with _lock:
-        # Under the lock, so that no child starts after the others have been killed.
-        stopping.check()
-        child = subprocess.Popen(
-            argv,
+class _Child:
+    """A process that runs, and a thread for each of its streams."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], stdin: bytes, on_line: Callable[[str], None] | None
+    ) -> None:
+        self.output: list[bytes] = []
+        self.size = 0
+        self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self.failure: BaseException | None = None
+        self._process = process
+        self._on_line = on_line
+        assert process.stdin is not None
+        assert isinstance(process.stdout, io.BufferedReader)
+        self._streams = [_in_thread(self._feed, process.stdin, stdin)]
+        if process.stderr is None:
+            self._streams.append(_in_thread(self._follow, process.stdout))
+        else:
+            self._streams.append(_in_thread(self._collect, process.stdout))
+            self._streams.append(_in_thread(self._follow, process.stderr))
+
+    def finish(self, timeout: float | None) -> tuple[int, str | None]:
+        """Let it run to its end; returns the status and, of an end that is a failure, what it was."""
+        for thread, _ in self._streams:
+            thread.start()
+        try:
+            status = self._process.wait(timeout)
+            ending = f"ended with status {status}" if status else None
+        except subprocess.TimeoutExpired:
+            status = self.kill()
+            ending = f"took longer than {timeout:g} seconds"
+        self._close()
+        return status, ending
+
+    def give_up(self) -> None:
+        self.kill()
+        self._close()
+
+    def kill(self) -> int:
+        """End the whole group, in order if it can; returns the status."""
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GRACE_SECONDS)
+        # The leader may be gone while others of its group live on.
+        self._signal(signal.SIGKILL)
+        return self._process.wait()
+
+    def kill_meanwhile(self) -> None:
+        threading.Thread(target=self.kill, daemon=True).start()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def _close(self) -> None:
+        """Wait for the ends of the streams, but not for somebody whom the process left behind."""
+        with _lock:
+            _running.discard(self)
+        if not self._ended():
+            self._signal(signal.SIGKILL)
+            self._ended()
+        for thread, stream in self._streams:
+            if not thread.is_alive():
+                stream.close()  # For a thread that did not begin because of Ctrl-C.
+
+    def _ended(self) -> bool:
+        deadline = time.monotonic() + _GRACE_SECONDS
+        begun = [thread for thread, _ in self._streams if thread.ident]
+        for thread in begun:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in begun)
+
+    @staticmethod
+    def _feed(stream: IO[bytes], content: bytes) -> None:
+        # The program may not want it; its exit status says whether that was right.
+        with contextlib.suppress(BrokenPipeError):
+            try:
+                stream.write(content)
+            finally:
+                stream.close()
+
+    def _collect(self, stream: io.BufferedReader) -> None:
+        with stream:
+            while chunk := stream.read1(_CHUNK):
+                self.size += len(chunk)
+                if self.size <= _LARGEST_OUTPUT:
+                    self.output.append(chunk)
+
+    def _follow(self, stream: IO[bytes]) -> None:
+        with stream:
+            while line := stream.readline(_LONGEST_LINE):
+                # Masked before it is cut: half a secret is no longer recognised.
+                text = mask(line.decode(errors="replace").rstrip())[:_LONGEST_SHOWN]
+                self.tail.append(text)
+                if self._on_line is not None and text and self.failure is None:
+                    self._hand_over(text, self._on_line)
+
+    def _hand_over(self, text: str, on_line: Callable[[str], None]) -> None:
+        try:
+            on_line(text)
+        except BaseException as error:  # noqa: BLE001  # it is raised again by the thread that waits
+            self.failure = error
+            self.kill_meanwhile()
+
+
+_running: set[_Child] = set()
+_lock = threading.Lock()
+
+
+def _in_thread(
+    work: Callable[..., None], stream: IO[bytes], *more: object
+) -> tuple[threading.Thread, IO[bytes]]:
+    return threading.Thread(target=work, args=(stream, *more), daemon=True), stream
+
+
+def _start(
+    starting: Future[_Child],
+    command: Sequence[str],
+    extra: Mapping[str, str] | None,
+    stdin: bytes,
+    on_line: Callable[[str], None] | None,
+) -> None:
+    if not starting.set_running_or_notify_cancel():
+        return
+    try:
+        with _lock:
+            # Under the lock, so that no child starts after the others have been killed.
+            stopping.check()
+            child = _Child(_open(command, extra or {}, merged=on_line is not None), stdin, on_line)
+            _running.add(child)
+        starting.set_result(child)
+    except BaseException as error:  # noqa: BLE001  # it is raised again where the result is asked for
+        starting.set_exception(error)
+
+
+def _open(command: Sequence[str], extra: Mapping[str, str], *, merged: bool) -> subprocess.Popen[bytes]:
+    environment = {name: value for name, value in os.environ.items() if name in _PASSED_ON}
+    try:
+        return subprocess.Popen(
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if merged else subprocess.PIPE,
-            env=environment,
+            env=environment | dict(extra),
             start_new_session=True,
         )
-        _running.add(child)
-    return child
-
-
-def _feed(child: subprocess.Popen[bytes], content: bytes) -> None:
-    assert child.stdin is not None
-    try:
-        child.stdin.write(content)
-        child.stdin.close()
-    except BrokenPipeError:
-        pass  # The program did not want it; its exit status says whether that was right.
-
-
-def _collect(child: subprocess.Popen[bytes], output: list[bytes]) -> None:
-    assert child.stdout is not None
-    size = 0
-    while chunk := child.stdout.read1(1 << 16):  # type: ignore[attr-defined]
-        size += len(chunk)
-        if size <= _LARGEST_OUTPUT:
-            output.append(chunk)
-    child.stdout.close()
-
-
-def _follow(stream: IO[bytes], tail: deque[str], on_line: Callable[[str], None] | None) -> None:
-    while line := stream.readline(_LONGEST_LINE):
-        text = mask(line.decode(errors="replace").rstrip())
-        tail.append(text)
-        if on_line is not None and text:
-            on_line(text)
-    stream.close()
-
-
-def _kill(child: subprocess.Popen[bytes]) -> int:
-    _signal(child, signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(_GRACE_SECONDS)
-    # The leader may be gone while others of its group live on.
-    _signal(child, signal.SIGKILL)
-    return child.wait()
-
-
-def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, number)
+    except OSError as error:
+        raise MachineError(f"`{command[0]}` cannot be started: {error.strerror}") from None
 
 
 def _kill_all() -> None:
     with _lock:
         children = list(_running)
     for child in children:
-        threading.Thread(target=_kill, args=(child,), daemon=True).start()
+        child.kill_meanwhile()
 
 
 stopping.on_stop(_kill_all)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,6 +14,7 @@ from secure_build.errors import UsageError
 from secure_build.model import BuildRecord
 
 _LARGEST = 16 << 20
+_VERSION = 1
 
 
 def read(path: Path) -> BuildRecord:
@@ -24,23 +26,35 @@ def read(path: Path) -> BuildRecord:
         raise UsageError(
             f"there is no build record at `{path}`", hint="run `secure-build build` first"
         ) from None
+    except OSError as error:
+        raise UsageError(f"cannot read the build record `{path}`: {error.strerror}") from None
     if len(content) > _LARGEST:
         raise UsageError(f"the build record `{path}` is larger than {_LARGEST} bytes")
     try:
-        record = _adapter().validate_json(content)
-        # Read and written again it must be the same document: a key that was passed over would differ.
-        if json.loads(content) != json.loads(dump(record)):
-            raise UsageError(
-                f"`{path}` holds keys that this version does not know", hint="delete it and build again"
-            )
-        return record
+        return parse(content)
+    except ValueError as error:
+        raise UsageError(
+            f"`{path}` is no build record of this version: {error}", hint="delete it and build again"
+        ) from None
+
+
+def parse(content: bytes) -> BuildRecord:
+    """The record in `content`; raises ValueError with the reason when it is not one of ours."""
+    data = _json(content)
+    version = data.get("version") if isinstance(data, dict) else None
+    if version != _VERSION:
+        raise ValueError(f"its version is {version!r}, and this program reads {_VERSION}")
+    try:
+        record = _adapter().validate_json(content, strict=True)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise UsageError(
-            f"`{path}` is no build record of this version: {place}: {first['msg']}",
-            hint="delete it and build again",
-        ) from None
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except UsageError as error:
+        raise ValueError(error.message) from None
+    # Read and written again it must be the same document: a key that was passed over would differ.
+    if data != _json(dump(record)):
+        raise ValueError("it holds keys that are not known")
+    return record
 
 
 def write(path: Path, record: BuildRecord) -> None:
@@ -51,6 +65,21 @@ def write(path: Path, record: BuildRecord) -> None:
 def dump(record: BuildRecord) -> bytes:
     data = _adapter().dump_python(record, mode="json")
     return (json.dumps(data, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode()
+
+
+def _json(content: bytes) -> Any:
+    """Plain data; raises ValueError for what is no JSON, and for a key that stands twice."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        data = dict(pairs)
+        if len(data) != len(pairs):
+            raise ValueError("a key stands twice in it")
+        return data
+
+    try:
+        return json.loads(content, object_pairs_hook=unique)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 @functools.cache

@@ -1,7 +1,8 @@
 """Image references, digests and pinned images: parsing, printing and Docker Hub's naming rules.
 
-The grammar is the one of github.com/distribution/reference. What IBM's contract adds to it (the
-spelling of a registry in `auths`) lives in `contract/auths.py`. Nothing here asks a registry.
+The grammar is the one of github.com/distribution/reference, but that upper case in the first part
+never makes it a registry. What IBM's contract adds to it (the spelling of a registry in `auths`)
+lives in `contract/auths.py`. Nothing here asks a registry.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _LABEL = r"(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])"
 _REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?")
 _PATH = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_LONGEST_NAME = 255
+_IMAGE_ID = re.compile(r"[0-9a-f]{64}")
+_LONGEST_PATH = 255
 
 
 class Text:
@@ -52,7 +54,8 @@ class Text:
             try:
                 return cls.parse(value)
             except UsageError as error:
-                raise PydanticCustomError("text", "{why}", {"why": error.message}) from None
+                why = f"{error.message}; {error.hint}" if error.hint else error.message
+                raise PydanticCustomError("text", "{why}", {"why": why}) from None
 
         return core_schema.no_info_plain_validator_function(
             read,
@@ -97,6 +100,15 @@ class Repository(Text):
     registry: str
     path: str
 
+    def __post_init__(self) -> None:
+        if registry_name(self.registry) != self.registry:
+            raise UsageError(f"`{self.registry}` is not the canonical name of a registry")
+        if not _PATH.fullmatch(self.path) or len(self.path) > _LONGEST_PATH:
+            lower = self.path.lower()
+            upper = lower != self.path and _PATH.fullmatch(lower)
+            why = "it has upper-case letters" if upper else f"`{self.path[:80]}` is no repository path"
+            raise UsageError(why)
+
     @classmethod
     def parse(cls, text: str) -> Repository:
         reference = Reference.parse(text)
@@ -134,18 +146,24 @@ class Reference(Text):
     tag: str | None = None
     digest: Digest | None = None
 
+    def __post_init__(self) -> None:
+        if self.tag is not None and not _TAG.fullmatch(self.tag):
+            raise UsageError(f"`{self.tag[:80]}` is no tag")
+
     @classmethod
     def parse(cls, text: str) -> Reference:
         """Read `[registry/]path[:tag][@digest]`; raises UsageError that names the faulty part."""
-        if text != text.strip() or not text:
-            raise UsageError(f"`{text[:80]}` is no image reference: it is empty or has spaces around it")
-        name, at, digest_text = text.partition("@")
-        digest = Digest.parse(digest_text) if at else None
+        name, at, digest = text.partition("@")
         head, slash, last = name.rpartition("/")
         last, colon, tag = last.partition(":")
-        if colon and not _TAG.fullmatch(tag):
-            raise UsageError(f"`{text[:200]}` is no image reference: `{tag[:80]}` is no tag")
-        return cls(_repository(head + slash + last, text), tag if colon else None, digest)
+        try:
+            return cls(
+                _repository(head + slash + last), tag if colon else None, Digest(digest) if at else None
+            )
+        except UsageError as error:
+            raise UsageError(
+                f"`{text[:200]}` is no image reference: {error.message}", hint=error.hint
+            ) from None
 
     def pin(self, digest: Digest) -> Pinned:
         return Pinned(self.repository, digest)
@@ -175,7 +193,11 @@ def registry_name(text: str) -> str:
     return text.lower()
 
 
-def _repository(name: str, whole: str) -> Repository:
+def _repository(name: str) -> Repository:
+    if name != name.strip() or not name:
+        raise UsageError("it is empty or has spaces around it")
+    if _IMAGE_ID.fullmatch(name):
+        raise UsageError("Docker takes 64 hexadecimal digits for the id of a local image")
     first, slash, rest = name.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         registry, path = registry_name(first), rest
@@ -183,7 +205,4 @@ def _repository(name: str, whole: str) -> Repository:
         registry, path = DOCKER_HUB, name
     if registry == DOCKER_HUB and "/" not in path:
         path = f"library/{path}"
-    if not _PATH.fullmatch(path) or len(path) > _LONGEST_NAME:
-        why = "it has upper-case letters" if path != path.lower() else f"`{path[:80]}` is no repository path"
-        raise UsageError(f"`{whole[:200]}` is no image reference: {why}")
     return Repository(registry, path)

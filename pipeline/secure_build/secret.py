@@ -7,11 +7,12 @@ first. Names are looked up as an environment variable, then as a file in `$SECUR
 from __future__ import annotations
 
 import base64
+import json
 import os
 import threading
-from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
+from typing import NoReturn
+from urllib.parse import quote, quote_plus
 
 from secure_build.errors import UsageError
 
@@ -26,23 +27,31 @@ _lock = threading.Lock()
 _masked: set[str] = set()
 
 
-@dataclass(frozen=True, slots=True, repr=False)
 class Secret:
     """A value that prints as `***`."""
 
-    _value: str = field(hash=True)
+    # No dataclass: `dataclasses.asdict` of whatever holds a secret would take the value out of it.
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
 
     def reveal(self) -> str:
-        """The value itself. From here on the masker hides it, its base64 and its URL form."""
+        """The value itself. From here on the masker hides it, each of its lines and its
+        base64, JSON and URL forms."""
         _hide(self._value)
         return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
 
     def __repr__(self) -> str:
         return MASK
 
-    __str__ = __repr__
-
-    def __reduce__(self) -> str:
+    def __reduce__(self) -> NoReturn:
         raise TypeError("a secret is not written out")
 
 
@@ -67,7 +76,7 @@ def look_up(name: str) -> Secret:
 
 
 def mask(text: str) -> str:
-    """`text` with every secret revealed so far as `***`, also in base64 and URL form."""
+    """`text` with every secret revealed so far as `***`, also in base64, JSON and URL form."""
     with _lock:
         values = sorted(_masked, key=len, reverse=True)
     for value in values:
@@ -105,7 +114,12 @@ def _from_file(name: str) -> str | None:
 
 
 def _hide(value: str) -> None:
-    forms = {value, quote(value, safe=""), base64.b64encode(value.encode()).decode()}
-    forms.update(value.splitlines())
+    forms = {
+        value,
+        *value.splitlines(),
+        *(quote(value), quote(value, safe=""), quote_plus(value)),
+        json.dumps(value)[1:-1],
+        base64.b64encode(value.encode()).decode(),
+    }
     with _lock:
         _masked.update(form for form in forms if len(form) >= SHORTEST)

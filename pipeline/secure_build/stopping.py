@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from secure_build.errors import StoppedError
@@ -16,12 +16,13 @@ from secure_build.errors import StoppedError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_NAP_SECONDS = 1.0
 _requested = threading.Event()
 _hooks: list[Callable[[], None]] = []
 
 
 def on_stop(hook: Callable[[], None]) -> None:
-    """Have `hook` called once whenever work is told to stop."""
+    """Have `hook` called whenever work is told to stop; it must not block."""
     _hooks.append(hook)
 
 
@@ -47,23 +48,42 @@ def pause(seconds: float) -> None:
 def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], *, jobs: int) -> list[Result]:
     """`function` of every item, in the order of the items, at most `jobs` at a time.
 
-    The first failure stops the rest and is raised once all of it has ended.
+    The first failure stops the rest and is raised once all of it has ended. May be used inside
+    `function` too. Afterwards work can start anew.
     """
     pool = ThreadPoolExecutor(max_workers=jobs)
-    futures = [pool.submit(function, item) for item in items]
+    futures: list[Future[Result]] = []
     try:
-        wait(futures, return_when=FIRST_EXCEPTION)
-        if any(future.done() and future.exception() for future in futures):
+        futures.extend(pool.submit(function, item) for item in items)
+        if _one_fails(futures):
             request()
-            pool.shutdown(wait=True, cancel_futures=True)
-            failures = [future.exception() for future in futures if not future.cancelled()]
-            # A part that was told to stop is not the reason.
-            raise next(failure for failure in failures if failure and not isinstance(failure, StoppedError))
+            pool.shutdown(cancel_futures=True)
+            raise _reason(futures)
         return [future.result() for future in futures]
     except BaseException:
-        request()
+        if not _requested.is_set():
+            request()
         raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
+        # In another thread this is a part of work that may be stopping as a whole.
         if threading.current_thread() is threading.main_thread():
             _requested.clear()
+
+
+def _one_fails(futures: Iterable[Future[Result]]) -> bool:
+    """Wait until one has failed or all have ended."""
+    pending = set(futures)
+    while pending:
+        # Not in one go: a signal that comes just before would be noticed at the very end.
+        ended, pending = wait(pending, timeout=_NAP_SECONDS, return_when=FIRST_EXCEPTION)
+        if any(future.exception() for future in ended):
+            return True
+    return False
+
+
+def _reason(futures: Iterable[Future[Result]]) -> BaseException:
+    """The failure that stopped the others; a part that was told to stop is not the reason."""
+    failures = [future.exception() for future in futures if not future.cancelled()]
+    found = sorted(filter(None, failures), key=lambda failure: isinstance(failure, StoppedError))
+    return found[0]

@@ -2,13 +2,14 @@
 
 PyYAML does the parsing; this module takes away what surprises people: duplicate keys, YAML 1.1
 words (`NO`, `12:30`, `0777`), keys that are no text, tags, several documents where one is meant,
-and documents that are small on disk and huge in memory. Scalars follow the YAML 1.2 core schema.
+and documents that are small on disk and huge in memory. `true`, `null` and decimal numbers mean what
+they do in YAML 1.2; every other scalar is text.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,10 +21,10 @@ from secure_build.errors import UsageError
 LARGEST = 1 << 20
 _MOST_NODES = 50_000
 _DEEPEST = 64
-_MERGE = "tag:yaml.org,2002:merge"
-_ALLOWED_TAGS = frozenset(
-    f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map", "merge")
-)
+# NUL, byte order marks, and the line breaks on which YAML 1.1, YAML 1.2 and editors disagree.
+_ODD = re.compile("[\0\ufeff\x85\u2028\u2029]|\r(?!\n)")
+_TAG = "tag:yaml.org,2002:"
+_TEXT, _MERGE = _TAG + "str", _TAG + "merge"
 Path = tuple[str | int, ...]
 
 
@@ -52,7 +53,7 @@ class Document:
         return int(line) + 1
 
     def where(self, node: Node) -> str:
-        return f"{self.name}:{node.start_mark.line + 1}"
+        return _place(self.name, node)
 
 
 def load(content: bytes, name: str) -> Document:
@@ -63,25 +64,31 @@ def load(content: bytes, name: str) -> Document:
         text = content.decode()
     except UnicodeDecodeError as error:
         raise UsageError(f"{name} is not UTF-8 text (byte {error.start})") from None
-    if "\0" in text or text.startswith("\ufeff"):
-        raise UsageError(f"{name} holds a NUL character or begins with a byte order mark")
+    if odd := _ODD.search(text):
+        raise _odd_character(name, text, odd.start())
     try:
         _check_shape(text, name)
-        loader = _Loader(text)
-        try:
-            root = loader.get_single_node()
-            if root is None:
-                raise UsageError(f"{name} is empty")
-            _check_nodes(root, name)
-            return Document(name, text, root, loader.construct_document(root))
-        finally:
-            loader.dispose()
+        root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{name}:{mark.line + 1}" if mark else name
-        raise UsageError(f"{place}: this is not YAML: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{name}: this is not YAML: {error}") from None
+        # PyYAML names the alias or tag, which may be a password without quotes.
+        problem = re.sub(r"(alias|handle) .*", r"\1", error.problem or str(error.context))
+        raise UsageError(f"{place}: this is not YAML: {problem}") from None
+    except yaml.reader.ReaderError as error:
+        raise _odd_character(name, text, error.position) from None
+    if root is None:
+        raise UsageError(f"{name} is empty")
+    _check_nodes(root, name)
+    return Document(name, text, root, _plain(root, {}))
+
+
+def _odd_character(name: str, text: str, position: int) -> UsageError:
+    line = text.count("\n", 0, position) + 1
+    return UsageError(
+        f"{name}:{line}: the character U+{ord(text[position]):04X} is not allowed",
+        hint="save the file as UTF-8 without byte order mark; write special characters in quotes, escaped",
+    )
 
 
 def pairs(node: MappingNode) -> Iterator[tuple[ScalarNode, Node]]:
@@ -99,22 +106,31 @@ class Found:
 
 
 def find(node: Node, name: str) -> Found | None:
-    """The entry with this key: in the mapping itself, else in what it merges (`<<`)."""
+    """The entry with this key that counts: in the mapping itself, else in what it merges (`<<`)."""
+    return next(find_all(node, name), None)
+
+
+def find_all(node: Node, name: str) -> Iterator[Found]:
+    """Every entry with this key, also those that the first one hides."""
     if not isinstance(node, MappingNode):
-        return None
+        return
     for key, value in pairs(node):
         if key.value == name and key.tag != _MERGE:
-            return Found(node, key, value)
+            yield Found(node, key, value)
+    for merged in _merged(node):
+        yield from find_all(merged, name)
+
+
+def _merged(node: MappingNode) -> list[MappingNode]:
+    """The mappings that stand behind `<<`; a key in an earlier one wins."""
     for key, value in pairs(node):
         if key.tag == _MERGE:
-            for merged in value.value if isinstance(value, SequenceNode) else [value]:
-                if found := find(merged, name):
-                    return found
-    return None
+            return cast(list[MappingNode], value.value if isinstance(value, SequenceNode) else [value])
+    return []
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with the scalars of the YAML 1.2 core schema."""
+    """Gives plain scalars the tags below, and no others."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
@@ -126,7 +142,7 @@ for _tag, _pattern, _first in (
     ("float", r"[-+]?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][-+]?[0-9]{1,3})?", list("-+0123456789")),
     ("merge", r"<<", ["<"]),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), _first)
+    _Loader.add_implicit_resolver(_TAG + _tag, re.compile(rf"(?:{_pattern})\Z"), _first)
 
 
 def _check_shape(text: str, name: str) -> None:
@@ -143,35 +159,71 @@ def _check_shape(text: str, name: str) -> None:
         line = event.start_mark.line + 1 if event.start_mark else 0
         if documents > 1:
             raise UsageError(f"{name}:{line}: a second document begins here; one is allowed")
+        if getattr(event, "tag", None) is not None:
+            raise UsageError(f"{name}:{line}: tags (`!`) are not allowed", hint="put text in quotes")
         if depth > _DEEPEST or nodes > _MOST_NODES:
             raise UsageError(f"{name}:{line}: more than {_DEEPEST} levels or {_MOST_NODES} values")
 
 
 def _check_nodes(root: Node, name: str) -> None:
-    """Keys are text and stand once, tags are plain, aliases do not multiply without bound."""
+    """Keys are text and stand once, `<<` merges mappings, aliases do not multiply without bound."""
     count = 0
-    waiting: list[tuple[Node, int]] = [(root, 0)]
+    waiting = [(root, 0)]
     while waiting:
         node, depth = waiting.pop()
         count += 1
-        place = f"{name}:{node.start_mark.line + 1}"
         if count > _MOST_NODES or depth > _DEEPEST:
-            raise UsageError(f"{place}: its aliases make this document too large")
-        if node.tag not in _ALLOWED_TAGS:
-            raise UsageError(f"{place}: the tag `{node.tag}` is not allowed")
+            raise UsageError(f"{_place(name, node)}: its aliases make this document too large")
         if isinstance(node, MappingNode):
-            seen: set[str] = set()
-            for key, value in pairs(node):
-                where = f"{name}:{key.start_mark.line + 1}"
-                if not isinstance(key, ScalarNode):
-                    raise UsageError(f"{where}: a key must be text")
-                if key.value in seen:
-                    raise UsageError(f"{where}: the key `{key.value}` stands twice")
-                if key.tag not in ("tag:yaml.org,2002:str", _MERGE):
-                    raise UsageError(
-                        f"{where}: the key `{key.value}` is not text", hint=f'quote it: "{key.value}"'
-                    )
-                seen.add(key.value)
-                waiting.append((value, depth + 1))
+            _check_keys(node, name)
+            waiting.extend((value, depth + 1) for _, value in pairs(node))
         elif isinstance(node, SequenceNode):
             waiting.extend((item, depth + 1) for item in node.value)
+
+
+def _check_keys(node: MappingNode, name: str) -> None:
+    seen = set()
+    for key, _ in pairs(node):
+        if not isinstance(key, ScalarNode):
+            raise UsageError(f"{_place(name, key)}: a key must be text")
+        if key.value in seen:
+            raise UsageError(f"{_place(name, key)}: the key `{key.value}` stands twice")
+        if key.tag not in (_TEXT, _MERGE):
+            raise UsageError(
+                f"{_place(name, key)}: the key `{key.value}` is not text", hint=f'quote it: "{key.value}"'
+            )
+        seen.add(key.value)
+    for merged in _merged(node):
+        if not isinstance(merged, MappingNode):
+            raise UsageError(f"{_place(name, node)}: `<<` merges mappings only")
+
+
+def _place(name: str, node: Node) -> str:
+    return f"{name}:{node.start_mark.line + 1}"
+
+
+def _plain(node: Node, known: dict[Node, Any]) -> Any:
+    """The data of a node. What an alias repeats is one object, as in the document."""
+    if node in known:
+        return known[node]
+    result: Any
+    if isinstance(node, MappingNode):
+        result = {}
+        for merged in reversed(_merged(node)):
+            result |= _plain(merged, known)
+        result |= {key.value: _plain(value, known) for key, value in pairs(node) if key.tag != _MERGE}
+    elif isinstance(node, SequenceNode):
+        result = [_plain(item, known) for item in node.value]
+    else:
+        read = _SCALARS.get(node.tag)
+        result = read(node.value) if read else node.value
+    known[node] = result
+    return result
+
+
+_SCALARS: dict[str, Callable[[str], Any]] = {
+    _TAG + "null": lambda _: None,
+    _TAG + "bool": lambda text: text.lower() == "true",
+    _TAG + "int": int,
+    _TAG + "float": float,
+}

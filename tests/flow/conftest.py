@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 import yaml
-from fakes.registry import FakeRegistry
 
+from fakes.registry import FakeRegistry
 from secure_build import builders, cli, manifest
-from secure_build.builders import Built, Builder, Recipe, Surroundings
+from secure_build.builders import Builder, Built, Recipe, Surroundings
 from secure_build.layout import Layout
 from secure_build.model import BuilderVersion, Descriptor, Material
 from secure_build.reference import Digest, Reference
@@ -128,7 +128,10 @@ class Project:
             "workload": {"compose": "docker-compose.yml"},
         }
         config |= changes
-        self.write("secure-build.yaml", yaml.safe_dump({k: v for k, v in config.items() if v is not None}))
+        self.write(
+            "secure-build.yaml",
+            yaml.safe_dump({k: v for k, v in config.items() if v is not None}, sort_keys=False),
+        )
         self.commit()
 
     def commit(self) -> None:
@@ -167,7 +170,9 @@ def project(
     """A project with one image and a compose file, committed, and this process inside it."""
     builder = FakeBuilder()
 
-    def open_fake(name: str | None, _surroundings: Surroundings) -> contextlib.AbstractContextManager[Builder]:
+    def open_fake(
+        name: str | None, _surroundings: Surroundings
+    ) -> contextlib.AbstractContextManager[Builder]:
         if name is not None:
             builder.version = BuilderVersion(name, "0")
         return contextlib.nullcontext(builder)

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from fakes.registry import FakeRegistry
 from flow.conftest import COMPOSE, Outcome, Project
 
 CANARY = "canary-5f2d81"
+EXPIRING = base64.urlsafe_b64encode(json.dumps({"exp": 1, "x": CANARY}).encode()).decode()
 
 
 def login(name: str = "KEY", username: str = "user") -> dict[str, Any]:
@@ -39,7 +41,9 @@ def refused(project: Project, outcome: Outcome, code: int, *parts: str) -> None:
 
 def test_unknown_key(project: Project) -> None:
     project.configure(bilder="buildx")
-    refused(project, project.run("run"), 2, "secure-build.yaml:1: bilder: unknown key; did you mean `builder`?")
+    refused(
+        project, project.run("run"), 2, "secure-build.yaml:10: bilder: unknown key; did you mean `builder`?"
+    )
 
 
 def test_duplicate_key(project: Project) -> None:
@@ -55,7 +59,9 @@ def test_literal_password(project: Project) -> None:
 
 def test_missing_secret_is_found_before_anything_is_built(project: Project) -> None:
     project.configure(registries={project.host: {"runtime": login("ABSENT")}})
-    refused(project, project.run("run"), 2, "the secret `ABSENT` is missing", "hint: set the environment variable")
+    refused(
+        project, project.run("run"), 2, "the secret `ABSENT` is missing", "hint: set the environment variable"
+    )
     assert project.builder.recipes == []
 
 
@@ -65,7 +71,10 @@ def test_missing_secret_is_found_before_anything_is_built(project: Project) -> N
         ("iambearer", CANARY),
         ("oauth2accesstoken", CANARY),
         ("x-access-token", f"ghs_{CANARY}"),
-        ("user", f"e30.{base64.urlsafe_b64encode(json.dumps({'exp': 1, 'x': CANARY}).encode()).decode()}.sig"),
+        (
+            "user",
+            f"e30.{base64.urlsafe_b64encode(json.dumps({'exp': 1, 'x': CANARY}).encode()).decode()}.sig",
+        ),
     ],
 )
 def test_short_lived_runtime_credential(
@@ -105,12 +114,16 @@ def test_registry_that_the_contract_cannot_name(project: Project, monkeypatch: p
 def test_missing_dockerfile(project: Project) -> None:
     (project.folder / "app" / "Dockerfile").unlink()
     project.configure()
-    refused(project, project.run("run"), 2, "web: the commit has no file `app/Dockerfile`", "hint: add and commit")
+    refused(
+        project, project.run("run"), 2, "web: the commit has no file `app/Dockerfile`", "hint: add and commit"
+    )
 
 
 @pytest.mark.parametrize("context", ["..", "app/../..", "/etc"])
 def test_context_outside_the_repository(project: Project, context: str) -> None:
-    project.configure(images={"web": {"image": f"{project.host}/acme/web:1.0", "build": {"context": context}}})
+    project.configure(
+        images={"web": {"image": f"{project.host}/acme/web:1.0", "build": {"context": context}}}
+    )
     refused(project, project.run("run"), 2, f"web: the context `{context}`")
 
 
@@ -154,7 +167,12 @@ def test_third_party_image_without_the_platform(project: Project, registry: Fake
         COMPOSE.format(host=project.host) + f"  cache:\n    image: {project.host}/library/redis:7\n",
     )
     project.commit()
-    refused(project, project.run("run"), 1, "redis:7` is not made for linux/s390x, but for linux/amd64, linux/arm64")
+    refused(
+        project,
+        project.run("run"),
+        1,
+        "redis:7` is not made for linux/s390x, but for linux/amd64, linux/arm64",
+    )
 
 
 def test_builder_that_makes_another_platform(project: Project) -> None:

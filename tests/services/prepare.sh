@@ -147,8 +147,8 @@ prepare_python() {
 }
 
 prepare_buildah() {
-    # the helper netavark is asked for even where a build uses no network
-    have buildah || install buildah buildah netavark
+    # the helper netavark is asked for even where a build uses no network; uidmap is for builds without root
+    have buildah || install buildah buildah netavark uidmap
     ! have buildah || have_version buildah buildah --version
 }
 

@@ -34,6 +34,7 @@ _PARTS = {
     "docker-buildx": "docker",
     "containerd": "docker",
     "runc": "docker",
+    "newuidmap": "buildah",
     "busybox-amd64": "busybox",
     "busybox-s390x": "busybox",
 }

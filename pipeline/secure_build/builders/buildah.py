@@ -10,30 +10,42 @@ import contextlib
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from secure_build import process
 from secure_build.builders import Builder, Built, Recipe, Surroundings, build_failed
 from secure_build.builders.logins import docker_config
-from secure_build.errors import MachineError, ServiceError
+from secure_build.errors import MachineError, SecureBuildError, ServiceError
 from secure_build.layout import Layout
-from secure_build.model import BuilderVersion, Material
+from secure_build.model import BuilderVersion, Descriptor, Material
 from secure_build.process import ProcessError, Program
 from secure_build.reference import Digest, Reference
 
 BUILDAH = Program("buildah", "buildah")
 _PROBE_SECONDS = 60.0
 _PULLED = re.compile(r"Trying to pull (\S+?)(?:\.\.\.)?$")
+_LOOPBACK = re.compile(r"(?<![\w.-])(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]+)?(?=/)")
 
 
 class Buildah:
     """buildah with a private store."""
 
-    def __init__(self, version: BuilderVersion, store: Sequence[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        version: BuilderVersion,
+        store: Sequence[str],
+        environment: dict[str, str],
+        loopback_registries: Sequence[str],
+    ) -> None:
         self.version = version
         self._store = store
         self._environment = environment
+        self._loopback_registries = loopback_registries
+        self._lock = threading.Lock()
+        self._turns: dict[str, threading.Lock] = {}
+        self._exports: dict[str, Descriptor] = {}
 
     def build(self, recipe: Recipe, staging: Layout, on_line: Callable[[str], None]) -> Built:
         pulled: set[str] = set()
@@ -45,22 +57,41 @@ class Buildah:
 
         with tempfile.TemporaryDirectory(prefix="secure-build-") as folder:
             image_id = Path(folder) / "image-id"
+            plain = {*self._loopback_registries, *named_loopback_registries(recipe)}
+            environment = (
+                {"CONTAINERS_REGISTRIES_CONF": str(_registries_conf(Path(folder), plain))} if plain else {}
+            )
             try:
-                self._run(*arguments(recipe, image_id), on_line=follow)
+                self._run(*arguments(recipe, image_id), on_line=follow, environment=environment)
             except ProcessError as error:
                 raise build_failed("buildah", error.output.strip()) from None
-            identity = image_id.read_text().strip()
-            self._run("push", "--quiet", identity, f"oci:{staging.directory}:image")
-        materials = self._materials(pulled)
-        self._run("rmi", identity)
-        entries = staging.entries()
-        if len(entries) != 1:
-            raise ServiceError(f"buildah exported {len(entries)} images where one was built")
-        return Built(entries[0][1], materials)
+            descriptor = self._exported(image_id.read_text().strip(), staging)
+        return Built(descriptor, self._materials(pulled))
 
-    def remove_containers(self) -> None:
-        """Remove what an interrupted build left in the store."""
+    def tidy(self) -> None:
+        """Remove what is not worth keeping: containers of interrupted builds, and images without a name.
+
+        Those are what was built, which the layout has, and bases whose tag has moved. Not while
+        anything builds: images that are alike are one image in the store.
+        """
         self._run("rm", "--all")
+        self._run("rmi", "--prune")
+
+    def _exported(self, identity: str, staging: Layout) -> Descriptor:
+        """The manifest of an image of the store, written into the staging layout.
+
+        buildah writes manifests in place, so one that somebody may be reading is not written again.
+        """
+        with self._lock:
+            turn = self._turns.setdefault(identity, threading.Lock())
+        with turn:
+            if identity not in self._exports:
+                self._run("push", "--quiet", identity, f"oci:{staging.directory}:image")
+                entries = staging.entries()
+                if len(entries) != 1:
+                    raise ServiceError(f"buildah exported {len(entries)} images where one was built")
+                self._exports[identity] = entries[0][1]
+            return self._exports[identity]
 
     def _materials(self, pulled: set[str]) -> tuple[Material, ...]:
         """The digests of what was pulled, from the store; the log only says which names count."""
@@ -73,9 +104,17 @@ class Buildah:
             if reference.digest or str(reference) in digests
         )
 
-    def _run(self, *arguments: str, on_line: Callable[[str], None] | None = None) -> bytes:
+    def _run(
+        self,
+        *arguments: str,
+        on_line: Callable[[str], None] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> bytes:
         return process.run(
-            BUILDAH, [*self._store, *arguments], environment=self._environment, on_line=on_line
+            BUILDAH,
+            [*self._store, *arguments],
+            environment={**self._environment, **(environment or {})},
+            on_line=on_line,
         )
 
 
@@ -93,6 +132,15 @@ def arguments(recipe: Recipe, image_id: Path) -> list[str]:
     ]
 
 
+def named_loopback_registries(recipe: Recipe) -> set[str]:
+    """Registries on this machine that the Dockerfile or a build argument may pull from.
+
+    Docker's engine speaks plain HTTP to all of this machine; buildah wants each by name.
+    """
+    texts = [recipe.dockerfile.read_text(errors="replace"), *recipe.arguments.values()]
+    return {name for text in texts for name in _LOOPBACK.findall(text)}
+
+
 def open_buildah(surroundings: Surroundings) -> contextlib.AbstractContextManager[Builder]:
     """buildah; raises MachineError when it is missing or cannot keep images here."""
     root = f"--root={surroundings.folder / 'buildah'}"
@@ -102,15 +150,13 @@ def open_buildah(surroundings: Surroundings) -> contextlib.AbstractContextManage
     def opened() -> Iterator[Builder]:
         with _state() as state, docker_config(surroundings.logins) as logins:
             environment = {"REGISTRY_AUTH_FILE": str(logins / "config.json")} if logins else {}
-            if surroundings.loopback_registries:
-                configured = _registries_conf(state, surroundings.loopback_registries)
-                environment["CONTAINERS_REGISTRIES_CONF"] = str(configured)
-            builder = Buildah(version, (root, _runroot(state)), environment)
+            builder = Buildah(version, (root, _runroot(state)), environment, surroundings.loopback_registries)
             try:
                 yield builder
-            except BaseException:
-                builder.remove_containers()
-                raise
+            finally:
+                # What is left all the same is removed by the next run.
+                with contextlib.suppress(SecureBuildError):
+                    builder.tidy()
 
     return opened()
 
@@ -122,7 +168,8 @@ def _probe(root: str) -> BuilderVersion:
         raise MachineError(f"`buildah --version` gives no version: {text[:100]}")
     try:
         with _state() as state:
-            process.run(BUILDAH, [root, _runroot(state), "images", "--quiet"], timeout=_PROBE_SECONDS)
+            # Also removes what a build left that was killed; whoever builds has the work folder alone.
+            process.run(BUILDAH, [root, _runroot(state), "rm", "--all"], timeout=_PROBE_SECONDS)
     except ProcessError as error:
         raise MachineError(
             f"buildah does not work here: {error.output.strip()}",
@@ -142,10 +189,9 @@ def _runroot(state: Path) -> str:
     return f"--runroot={state / 'run'}"
 
 
-def _registries_conf(folder: Path, registries: Sequence[str]) -> Path:
+def _registries_conf(folder: Path, registries: Collection[str]) -> Path:
     """Plain HTTP for registries on this machine, and for no other."""
     path = folder / "registries.conf"
-    path.write_text(
-        "".join(f'[[registry]]\nlocation = "{registry}"\ninsecure = true\n' for registry in registries)
-    )
+    entries = (f'[[registry]]\nlocation = "{registry}"\ninsecure = true\n' for registry in sorted(registries))
+    path.write_text("".join(entries))
     return path

@@ -74,7 +74,8 @@ def arguments(recipe: Recipe, staging: Layout, metadata: Path) -> list[str]:
         options["--target"] = recipe.target
     build_arguments = {**recipe.arguments, "SOURCE_DATE_EPOCH": str(recipe.epoch)}
     return [
-        *("buildx", "build", "--provenance=false", "--sbom=false", "--pull"),
+        # Cached steps keep the times they were made at: rewriting only lowers times to the commit's.
+        *("buildx", "build", "--provenance=false", "--sbom=false", "--pull", "--no-cache"),
         *(f"{name}={value}" for name, value in options.items()),
         *(f"--build-arg={name}={value}" for name, value in sorted(build_arguments.items())),
         str(recipe.context),

@@ -50,11 +50,15 @@ class Member:
 
 
 def build(members: Mapping[PurePosixPath, Member]) -> Archive:
-    """The archive of these files; raises UsageError for a name that ustar cannot hold."""
+    """The archive of these files; raises UsageError for a name that cannot stand in it."""
     buffer = io.BytesIO()
-    folders = {folder for path in members for folder in path.parents if folder != PurePosixPath()}
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for path in sorted({*members, *folders}, key=lambda path: path.parts):
+    folders = {folder for path in members for folder in path.parents if path.parts} - {PurePosixPath()}
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT, encoding="utf-8") as tar:
+        for path in sorted(members.keys() | folders, key=lambda path: path.parts):
+            if path.is_absolute() or ".." in path.parts or not path.parts:
+                raise _refused(path, "it must be the relative path of a file")
+            if path in members and path in folders:
+                raise _refused(path, "it is a file and a folder")
             header = tarfile.TarInfo(str(path))
             member = members.get(path)
             if member is None:
@@ -65,8 +69,12 @@ def build(members: Mapping[PurePosixPath, Member]) -> Archive:
             try:
                 tar.addfile(header, io.BytesIO(member.content) if member else None)
             except ValueError as error:
-                raise UsageError(f"`{path}` cannot go into the archive: {error}") from None
+                raise _refused(path, str(error)) from None
     return Archive(buffer.getvalue(), _compress(buffer.getvalue()))
+
+
+def _refused(path: PurePosixPath, why: str) -> UsageError:
+    return UsageError(f"`{path}` cannot go into the archive: {why}")
 
 
 def _compress(content: bytes) -> bytes:

@@ -7,7 +7,6 @@ contract schema (hosts whose labels begin with a letter, IPv4, or Docker Hub's U
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 
@@ -20,8 +19,10 @@ HUB_KEY = "https://index.docker.io/v1/"
 _LABEL = r"[A-Za-z](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*(?::[0-9]+)?")
 _IPV4 = re.compile(r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?::[0-9]+)?")
-# Logins whose password is an access token that expires within hours.
-_TOKEN_USERS = frozenset({"iambearer", "oauth2accesstoken"})
+# Users whose password is a token of some hours.
+_TOKEN_USERS = frozenset({"AWS", "gitlab-ci-token", "iambearer", "oauth2accesstoken"})
+# Seconds: a token for longer than a month is somebody's decision.
+_LONG = 30 * 24 * 3600
 _SHORTEST = 3
 
 
@@ -54,7 +55,8 @@ def check_runtime(runtime: Credential, push: Credential | None, *, allow_push: b
             hint="make a long-lived, pull-only credential; for IBM Container Registry an API key "
             "with user name `iamapikey`",
         )
-    if push and not allow_push and (runtime.username, password) == (push.username, push.password.reveal()):
+    # Some registries take any user name, so the password alone decides.
+    if push and not allow_push and password == push.password.reveal():
         raise UsageError(
             f"{where}: this is the credential that publishes: who reads the contract could replace images",
             hint="make a pull-only credential; `allow-push-credential: true` allows it all the same",
@@ -66,12 +68,23 @@ def _short_lived(username: str, password: str) -> str | None:
         return f"user `{username}` logs in with an access token"
     if password.startswith("ghs_"):
         return "it is the token of a GitHub Actions job"
-    parts = password.split(".")
-    if len(parts) == 3:
-        try:
-            payload = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        except (ValueError, binascii.Error):
-            return None
-        if isinstance(payload, dict) and "exp" in payload:
-            return "it is a token with an expiry"
+    lifetime = _lifetime(password)
+    if lifetime is not None and lifetime < _LONG:
+        return "it is a token that expires"
     return None
+
+
+def _lifetime(password: str) -> float | None:
+    """For how many seconds a JSON Web Token (RFC 7519) was issued; None for anything else."""
+    parts = password.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        payload = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (ValueError, RecursionError):
+        return None
+    expiry = payload.get("exp") if isinstance(payload, dict) else None
+    if not isinstance(expiry, int | float):
+        return None
+    issued = payload.get("iat")
+    return expiry - issued if isinstance(issued, int | float) else 0

@@ -7,15 +7,16 @@ compose; what the runtime makes of a reference by tag is an error there (HPL0601
 
 from __future__ import annotations
 
-import copy
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from yaml.nodes import ScalarNode
+from yaml.nodes import Node, ScalarNode
 
 from secure_build import strict_yaml
+from secure_build.contract import text
 from secure_build.contract.edit import Edits
 from secure_build.errors import UsageError
 from secure_build.reference import Pinned, Reference
@@ -47,7 +48,9 @@ class ComposeFile:
         document = strict_yaml.load(content, name)
         data = document.data
         if not isinstance(data, dict) or not isinstance(data.get("services"), dict) or not data["services"]:
-            raise UsageError(f"{name}: a compose file needs `services`, a mapping with at least one service")
+            raise UsageError(
+                f"{name}:1: a compose file needs `services`, a mapping with at least one service"
+            )
         if "include" in data:
             raise _flatten(f"{name}:{document.line(('include',))}", "include")
         services = tuple(_service(document, service) for service in data["services"])
@@ -57,77 +60,83 @@ class ComposeFile:
         """The file with the image of every service as in `pins`, by service name."""
         edits = Edits(self.document)
         for service in self.services:
-            _pin(self.document, edits, service, str(pins[service.name]))
-        name = self.document.name
-        try:
-            result = strict_yaml.load(edits.apply().encode(), name)
-        except UsageError as error:
+            _pin(edits, _body(self.document, service.name), str(pins[service.name]))
+        changed = edits.apply().encode()
+        if not self._is_expected(changed, pins):
             raise UsageError(
-                f"{name} cannot be pinned: {error.message}",
-                hint="`build` probably holds an anchor that is used elsewhere",
-            ) from None
-        if _without_extensions(result.data) != _without_extensions(self._expected(pins)):
-            raise UsageError(
-                f"{name} cannot be pinned without changing something else",
+                f"{self.document.name} cannot be pinned without changing something else",
                 hint="write `image` and `build` of each service out instead of sharing them by anchor",
             )
-        return result.text.encode()
+        return changed
 
     def local_files(self) -> list[tuple[str, str]]:
         """Relative paths that the services read, each with its place in the file: (path, where)."""
         data = self.document.data
         found: dict[str, str] = {}
         for kind in ("configs", "secrets"):
-            for name, entry in (data.get(kind) or {}).items():
-                path = entry.get("file") if isinstance(entry, dict) else None
+            for name, entry in _mapping(data.get(kind)).items():
+                path = _mapping(entry).get("file")
                 if isinstance(path, str) and not path.startswith(("/", "~")):
                     found.setdefault(path, self._where(kind, name, "file"))
         for service in self.services:
             for index, volume in enumerate(data["services"][service.name].get("volumes") or []):
-                source = volume.get("source") if isinstance(volume, dict) else str(volume).split(":")[0]
-                # Without a leading dot it is the name of a volume.
-                if isinstance(source, str) and source.split("/")[0] in (".", ".."):
-                    found.setdefault(source, self._where("services", service.name, "volumes", index))
+                if path := _bound(volume):
+                    found.setdefault(path, self._where("services", service.name, "volumes", index))
         return sorted(found.items())
 
     def _where(self, *place: str | int) -> str:
         return f"{self.document.name}:{self.document.line(place)}"
 
-    def _expected(self, pins: Mapping[str, Pinned]) -> Any:
-        data = copy.deepcopy(self.document.data)
+    def _is_expected(self, changed: bytes, pins: Mapping[str, Pinned]) -> bool:
+        try:
+            result = strict_yaml.load(changed, self.document.name).data
+        except UsageError:
+            # An anchor inside `build` was used elsewhere.
+            return False
+        expected = dict(self.document.data)
+        expected["services"] = dict(expected["services"])
         for service in self.services:
-            body = data["services"][service.name] = dict(data["services"][service.name])
-            body.pop("build", None)
-            body["image"] = str(pins[service.name])
-        return data
+            body = {key: value for key, value in expected["services"][service.name].items() if key != "build"}
+            expected["services"][service.name] = body | {"image": str(pins[service.name])}
+        return bool(_without_extensions(result) == _without_extensions(expected))
 
 
 def _service(document: Document, name: str) -> Service:
-    place = ("services", name)
-    where = f"{document.name}:{document.line(place)}"
+    def where(*place: str | int) -> str:
+        return f"{document.name}:{document.line(('services', name, *place))}"
+
     body = document.data["services"][name]
     if not isinstance(body, dict):
-        raise UsageError(f"{where}: service `{name}` must be a mapping with keys")
+        raise UsageError(f"{where()}: service `{name}` must be a mapping with keys")
     if "extends" in body:
-        raise _flatten(f"{document.name}:{document.line((*place, 'extends'))}", "extends")
-    if "env_file" in body:
-        raise UsageError(
-            f"{document.name}:{document.line((*place, 'env_file'))}: "
-            f"`env_file` of service `{name}` is not supported",
-            hint="write the variables under `environment`",
-        )
-    for index, volume in enumerate(body.get("volumes") or []):
-        if isinstance(volume, dict) and volume.get("type") == "image":
+        raise _flatten(where("extends"), "extends")
+    for key, instead in (("env_file", "environment"), ("label_file", "labels")):
+        if key in body:
             raise UsageError(
-                f"{document.name}:{document.line((*place, 'volumes', index))}: "
-                f"service `{name}` mounts an image, which cannot be pinned"
+                f"{where(key)}: `{key}` of service `{name}` is not supported",
+                hint=f"write its lines under `{instead}`",
             )
+    volumes = body.get("volumes") or []
+    if not isinstance(volumes, list):
+        raise UsageError(f"{where('volumes')}: `volumes` of service `{name}` must be a list")
+    for index, volume in enumerate(volumes):
+        if _mapping(volume).get("type") == "image":
+            raise UsageError(
+                f"{where('volumes', index)}: service `{name}` mounts an image, which cannot be pinned",
+                hint="copy the files into the service's own image",
+            )
+    if "image" not in body and "build" not in body:
+        raise UsageError(
+            f"{where()}: service `{name}` has neither `image` nor `build`",
+            hint="name the image that it runs: `image: registry/repository:tag`",
+        )
     if "image" not in body:
-        if "build" not in body:
-            raise UsageError(f"{where}: service `{name}` has neither `image` nor `build`")
-        return Service(name, None, True, where)
-    where = f"{document.name}:{document.line((*place, 'image'))}"
-    image = body["image"]
+        return Service(name, None, True, where())
+    return Service(name, _image(document, name, where("image")), "build" in body, where("image"))
+
+
+def _image(document: Document, name: str, where: str) -> Reference:
+    image = document.data["services"][name]["image"]
     if not isinstance(image, str):
         raise UsageError(f"{where}: `image` of service `{name}` must be text")
     if "$" in image:
@@ -135,27 +144,55 @@ def _service(document: Document, name: str) -> Service:
             f"{where}: `image` of service `{name}` has a variable, so what runs would not be decided here",
             hint="write the image's name out",
         )
+    written = strict_yaml.find(_body(document, name), "image")
+    assert written is not None
+    assert isinstance(written.value, ScalarNode)
+    if written.value.style in ("|", ">"):
+        raise UsageError(f"{where}: `image` of service `{name}` is a block", hint="write it on one line")
     try:
-        return Service(name, Reference.parse(image), "build" in body, where)
+        return Reference.parse(image)
     except UsageError as error:
         raise UsageError(f"{where}: {error.message}", hint=error.hint) from None
 
 
-def _pin(document: Document, edits: Edits, service: Service, pinned: str) -> None:
-    """Set the image and take out `build`, wherever merge keys let them stand."""
+def _body(document: Document, name: str) -> Node:
     services = strict_yaml.find(document.root, "services")
     assert services is not None
-    body = strict_yaml.find(services.value, service.name)
-    assert body is not None
-    image = strict_yaml.find(body.value, "image")
-    build = strict_yaml.find(body.value, "build")
-    if image:
+    service = strict_yaml.find(services.value, name)
+    assert service is not None
+    return service.value
+
+
+def _pin(edits: Edits, body: Node, pinned: str) -> None:
+    """Set the image and take out `build`, wherever merge keys let them stand."""
+    builds = list(strict_yaml.find_all(body, "build"))
+    if image := strict_yaml.find(body, "image"):
         assert isinstance(image.value, ScalarNode)
-        edits.replace_scalar(image.value, pinned)
-        if build:
-            edits.remove_entry(build.mapping, build.key, build.value)
-    elif build:
-        edits.replace_entry(build.key, build.value, f"image: {pinned}")
+        quote = image.value.style or ""
+        edits.replace_value(
+            image.key, image.value, f"{quote}{pinned}{quote}" if quote else text.scalar(pinned)
+        )
+    else:
+        build = builds.pop(0)
+        edits.replace_entry(build.key, build.value, f"image: {text.scalar(pinned)}")
+    for build in builds:
+        edits.remove_entry(build.mapping, build.key, build.value)
+
+
+def _bound(volume: Any) -> str | None:
+    """The path, relative to the compose file, that a volume brings into a container."""
+    if isinstance(volume, dict):
+        path = volume.get("source") if volume.get("type") == "bind" else None
+        relative = isinstance(path, str) and not path.startswith(("/", "~"))
+    else:
+        # Without a leading dot it is the name of a volume.
+        path, colon, _ = str(volume).partition(":")
+        relative = bool(colon) and path.startswith(".")
+    return path if relative else None
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _without_extensions(data: Any) -> Any:
@@ -172,9 +209,10 @@ def _flatten(where: str, key: str) -> UsageError:
 
 def archive_path(compose: PurePosixPath, relative: str, where: str) -> PurePosixPath:
     """Where a file beside the compose file goes in the archive; raises UsageError outside of it."""
-    parts = [part for part in PurePosixPath(relative).parts if part != "."]
-    if ".." in parts:
+    path = PurePosixPath(posixpath.normpath(relative))
+    if path.is_absolute() or ".." in path.parts:
         raise UsageError(
-            f"{where}: `{relative}` lies outside the folder of `{compose.name}`, and so outside the archive"
+            f"{where}: `{relative}` lies outside the folder of `{compose.name}`, and so outside the archive",
+            hint="move it beside the compose file, or copy it into the image",
         )
-    return PurePosixPath(*parts)
+    return path

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./+=:@-]*[A-Za-z0-9_/+=-]")
-_WORDS = frozenset("true false null yes no on off y n none nan inf".split())
+_WORDS = frozenset("true false null yes no on off y n none nan inf infinity".split())
 
 
 class _Dumper(yaml.SafeDumper):
@@ -33,12 +33,18 @@ def dump(data: dict[str, Any]) -> str:
 
 
 def block(name: str, section: str) -> str:
-    """`name: |` and the section indented below it; the value read back is `section` exactly."""
-    return f"{name}: |\n" + "".join(
-        f"  {line}" if line.strip() else line for line in section.splitlines(True)
-    )
+    """`name: |` and the section indented below it; the value read back is `section` exactly.
+
+    The section begins with a key, ends with one newline and knows no other line break than that.
+    """
+    return f"{name}: |\n" + indented(section, 2)
+
+
+def indented(section: str, depth: int) -> str:
+    """The lines of a section, moved to the right by `depth` columns; empty ones stay empty."""
+    return re.sub(r"(?m)^(?=[^\r\n])", " " * depth, section)
 
 
 def scalar(value: str) -> str:
     """One string as it stands in a document."""
-    return dump({"x": value}).removeprefix("x: ").rstrip("\n")
+    return dump({"value": value}).removeprefix("value: ").removesuffix("\n")

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ from secure_build.reference import Pinned, registry_name
 from secure_build.secret import MASK
 from secure_build.strict_yaml import Document
 
+# Where a section written by somebody else may hold secrets; `*` is every key.
+_SECRETS = (("auths", "*", "password"), ("volumes", "*", "seed"), ("env", "*"))
 NO_KEYS = "# Every image is named by digest, so the runtime needs no key to check it.\n"
 
 
@@ -63,99 +66,149 @@ def fragment(auths: Iterable[Credential], references: Mapping[str, Pinned]) -> S
 def merge(content: bytes, name: str, auths: Iterable[Credential]) -> SecretText:
     """An existing plain workload with these `auths`, everything else byte for byte as it was.
 
-    Takes a section (`type: workload` …) or a contract with the section in a literal block. Raises
-    UsageError for anything else, encrypted sections among it.
+    Takes a section (`type: workload` …) or a contract with the section in a literal block. The
+    masked text hides the secrets that were there as well. Raises UsageError for anything else,
+    encrypted sections among it.
     """
-    auths = list(auths)
-    return SecretText(_merge(content, name, auths, masked=False), _merge(content, name, auths, masked=True))
-
-
-def _merge(content: bytes, name: str, auths: list[Credential], *, masked: bool) -> str:
+    logins = _auths(auths, masked=False)
     document = strict_yaml.load(content, name)
-    outer = strict_yaml.find(document.root, "workload")
-    if outer is None:
-        return _merge_section(document, auths, masked=masked)
-    value = outer.value
-    if not isinstance(value, ScalarNode):
-        raise UsageError(f"{document.where(value)}: `workload` must be text: put `|` behind the colon")
-    if value.style != "|":
-        raise UsageError(
-            f"{document.where(value)}: `workload` is no literal block, so nothing can be merged into it",
-            hint="an encrypted section cannot be changed; start from the plain one",
-        )
-    first = value.start_mark.line + 1
-    lines = document.text.splitlines(keepends=True)
-    count = len(value.value.splitlines())
-    indented = lines[first : first + count]
-    indent = len(indented[0]) - len(indented[0].lstrip(" "))
-
-    def with_indent(section: str) -> str:
-        return "".join(
-            " " * indent + line if line.strip() else line for line in section.splitlines(keepends=True)
-        )
-
-    if with_indent(value.value) != "".join(indented):
-        raise UsageError(
-            f"{document.where(value)}: this block has blanks that a merge would lose",
-            hint="remove trailing blanks and blank lines at its end",
-        )
-    inner = strict_yaml.load(value.value.encode(), f"{name} (workload)")
-    merged = with_indent(_merge_section(inner, auths, masked=masked))
-    return "".join([*lines[:first], merged, *lines[first + count :]])
-
-
-def _merge_section(document: Document, auths: list[Credential], *, masked: bool) -> str:
-    if not isinstance(document.root, MappingNode) or document.data.get("type") != "workload":
-        raise UsageError(f"{document.name} is no plain workload section: `type: workload` is missing")
-    if document.root.flow_style:
-        raise UsageError(f"{document.name}: write the section in block style, one key per line")
-    entries = _auths(auths, masked=masked)
-    edits = Edits(document)
-    found = strict_yaml.find(document.root, "auths")
-    if not entries:
-        return document.text
-    if found is None:
-        edits.add_entry(document.root, text.dump({"auths": entries}).splitlines())
-    elif isinstance(found.value, MappingNode) and found.value.value and not found.value.flow_style:
-        for key, entry in entries.items():
-            _merge_login(document, edits, found.value, key, entry)
-    elif isinstance(found.value, MappingNode) and not found.value.value:
-        lines = text.dump(entries).splitlines()
-        edits.replace_value(found.key, found.value, "".join(f"\n  {line}" for line in lines))
-    else:
-        raise UsageError(f"{document.where(found.key)}: write `auths` in block style, one key per line")
-    merged = edits.apply()
+    place = _Place.of(document)
+    section = strict_yaml.load(place.take(document.text).encode(), name)
+    merged = strict_yaml.load(_merge(section, logins).encode(), name)
+    plain = place.put(document.text, merged.text)
+    back = strict_yaml.load(plain.encode(), name)
     # What came out must be what went in, but for the logins.
-    expected = dict(document.data) | {"auths": {**_without(document.data.get("auths"), entries), **entries}}
-    if strict_yaml.load(merged.encode(), document.name).data != expected:
-        raise UsageError(f"{document.name}: `auths` cannot be changed without changing something else")
-    return merged
+    kept = _without(section.data.get("auths"), logins)
+    expected = section.data | ({"auths": kept | logins} if logins else {})
+    found = strict_yaml.load(_Place.of(back).take(plain).encode(), name)
+    if found.data != expected or _around(back) != _around(document):
+        raise UsageError(
+            f"{name}: `auths` cannot be changed without changing something else",
+            hint="write the logins out, without anchors and with `username` and `password` only",
+        )
+    return SecretText(plain, place.put(document.text, _masked(merged)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in a document's text the section stands, and how far it is indented there."""
+
+    start: int
+    end: int
+    depth: int
+
+    @classmethod
+    def of(cls, document: Document) -> _Place:
+        """The literal block under `workload`, or else the whole document."""
+        workload = strict_yaml.find(document.root, "workload")
+        if workload is None:
+            return cls(0, len(document.text), 0)
+        node = workload.value
+        if not isinstance(node, ScalarNode):
+            raise UsageError(f"{document.where(node)}: `workload` must be text: put `|` behind the colon")
+        start = document.text.find("\n", node.start_mark.index) + 1
+        lines = document.text[start : node.end_mark.index].rstrip()
+        newline = document.text.find("\n", start + len(lines)) + 1
+        if node.style != "|" or not lines:
+            raise UsageError(
+                f"{document.where(node)}: `workload` is no literal block, so nothing can be merged into it",
+                hint="an encrypted section cannot be changed; start from the plain one",
+            )
+        first = lines.lstrip("\r\n")
+        # Empty lines at its end are left where they are.
+        place = cls(start, newline or len(document.text), len(first) - len(first.lstrip(" ")))
+        if place.put(document.text, place.take(document.text)) != document.text:
+            raise UsageError(
+                f"{document.where(node)}: this block has blanks that a merge would lose",
+                hint="remove the blanks in its empty lines",
+            )
+        return place
+
+    def take(self, whole: str) -> str:
+        """The section's text, after as many empty lines as there are lines before it."""
+        section = re.sub(rf"(?m)^ {{{self.depth}}}", "", whole[self.start : self.end])
+        return "\n" * whole.count("\n", 0, self.start) + section
+
+    def put(self, whole: str, section: str) -> str:
+        """The whole text with another section, of the form that `take` gives."""
+        section = section[whole.count("\n", 0, self.start) :]
+        return whole[: self.start] + text.indented(section, self.depth) + whole[self.end :]
+
+
+def _around(document: Document) -> dict[str, Any] | None:
+    """What stands beside the section in a contract."""
+    return document.data | {"workload": None} if "workload" in document.data else None
+
+
+def _merge(section: Document, logins: dict[str, dict[str, str]]) -> str:
+    root = section.root
+    if not isinstance(root, MappingNode) or section.data.get("type") != "workload":
+        raise UsageError(
+            f"{section.where(root)}: this is no plain workload section: `type: workload` is missing"
+        )
+    if root.flow_style:
+        raise UsageError(f"{section.where(root)}: write the section in block style, one key per line")
+    found = strict_yaml.find(root, "auths")
+    edits = Edits(section)
+    if not logins:
+        return section.text
+    if found is None:
+        edits.add_entry(root, text.dump({"auths": logins}).splitlines())
+    elif not section.data["auths"]:
+        column = found.key.start_mark.column
+        edits.replace_entry(found.key, found.value, "auths:")
+        edits.add_lines(found.key, found.value, text.indented(text.dump(logins), column + 2).splitlines())
+    elif isinstance(found.value, MappingNode) and not found.value.flow_style:
+        for key, login in logins.items():
+            _merge_login(section, edits, found.value, key, login)
+    else:
+        raise UsageError(f"{section.where(found.key)}: write `auths` in block style, one key per line")
+    return edits.apply()
 
 
 def _merge_login(
-    document: Document, edits: Edits, mapping: MappingNode, key: str, entry: dict[str, str]
+    section: Document, edits: Edits, auths: MappingNode, key: str, login: dict[str, str]
 ) -> None:
-    existing = next(
-        (found for found in strict_yaml.pairs(mapping) if _canonical(found[0].value) == _canonical(key)), None
-    )
-    if existing is None:
-        edits.add_entry(mapping, text.dump({key: entry}).splitlines())
+    same = [entry for entry in strict_yaml.pairs(auths) if _canonical(entry[0].value) == _canonical(key)]
+    if not same:
+        edits.add_entry(auths, text.dump({key: login}).splitlines())
         return
-    edits.replace_scalar(existing[0], text.scalar(key))
-    for name, value in entry.items():
-        edits.replace_scalar(_scalar(document, existing[1], name), text.scalar(value))
+    written, existing = same[0]
+    if len(same) > 1:
+        raise UsageError(f"{section.where(same[1][0])}: `auths` has a second login for the same registry")
+    if written.value != key:
+        edits.replace_scalar(written, text.scalar(key))
+    for name, value in login.items():
+        found = strict_yaml.find(existing, name)
+        if found is None:
+            raise UsageError(f"{section.where(written)}: this login has no `{name}`")
+        edits.replace_value(found.key, found.value, text.scalar(value))
 
 
-def _scalar(document: Document, login: Node, name: str) -> ScalarNode:
-    found = strict_yaml.find(login, name)
-    if found is None or not isinstance(found.value, ScalarNode):
-        raise UsageError(f"{document.where(login)}: this login has no `{name}`")
-    return found.value
-
-
-def _without(auths: Any, entries: dict[str, dict[str, str]]) -> dict[str, Any]:
-    replaced = {_canonical(key) for key in entries}
+def _without(auths: Any, logins: dict[str, dict[str, str]]) -> dict[str, Any]:
+    replaced = {_canonical(key) for key in logins}
     return {key: value for key, value in (auths or {}).items() if _canonical(key) not in replaced}
+
+
+def _masked(section: Document) -> str:
+    edits = Edits(section)
+    for place in _SECRETS:
+        for node in _at(section.root, place):
+            edits.replace_scalar(node, text.scalar(MASK))
+    return edits.apply()
+
+
+def _at(node: Node, place: tuple[str, ...]) -> Iterator[ScalarNode]:
+    """The texts at a place, where `*` is every key."""
+    if not place:
+        if isinstance(node, ScalarNode) and node.value:
+            yield node
+    elif place[0] != "*":
+        for found in strict_yaml.find_all(node, place[0]):
+            yield from _at(found.value, place[1:])
+    elif isinstance(node, MappingNode):
+        for _, value in strict_yaml.pairs(node):
+            yield from _at(value, place[1:])
 
 
 def _canonical(key: str) -> str:

@@ -7,24 +7,28 @@ read. Manifests are raw bytes.
 
 from __future__ import annotations
 
+import contextlib
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from secure_build import manifest
-from secure_build.errors import MachineError, ServiceError
+from secure_build.errors import MachineError, ServiceError, UsageError
 from secure_build.layout import verified
 from secure_build.manifest import Manifest
 from secure_build.model import Credential, Descriptor
 from secure_build.reference import DOCKER_HUB, Digest, Reference, Repository
-from secure_build.registry.auth import Challenge, check_realm, is_loopback, parse_challenge
-from secure_build.registry.http import TEMPORARY, Answer, InterruptedTransferError, Transport
+from secure_build.registry.auth import IDENTITY_USER, Challenge, check_realm, is_loopback, parse_challenge
+from secure_build.registry.http import TEMPORARY, Answer, Body, InterruptedTransferError, Transport, redacted
 from secure_build.secret import Secret, basic_authorization
 
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
-_UPLOAD_TRIES = 3
 _LARGEST_TOKEN = 64 << 10
 _LARGEST_CONFIG = 8 << 20
+# What may stand in a header; a token with a line break would be a header of its own.
+_TOKEN = re.compile(r"[!-~]+")
 
 
 class AccessError(MachineError):
@@ -49,9 +53,11 @@ class RemoteRegistry:
         host = "registry-1.docker.io" if registry == DOCKER_HUB else registry
         scheme = "http" if is_loopback(urlsplit(f"//{host}").hostname) else "https"
         self._url = f"{scheme}://{host}"
-        self._lock = threading.Lock()
+        # Held while a token is fetched, so that threads that need the same one wait for it.
+        self._login = threading.Lock()
         self._challenge: Challenge | None = None
-        self._tokens: dict[str, str] = {}
+        self._authorizations: dict[str, str] = {}
+        self._login_is_wrong = False
 
     def __str__(self) -> str:
         return self.registry
@@ -61,11 +67,8 @@ class RemoteRegistry:
     def has_blob(self, repository: Repository, descriptor: Descriptor) -> bool:
         answer = self._request("HEAD", self._blob(repository, descriptor.digest), repository)
         answer.close()
-        if answer.status == 200:
-            size = answer.headers.get("Content-Length")
-            return size is None or size == str(descriptor.size)
-        if answer.status == 404:
-            return False
+        if answer.status in (200, 404):
+            return _is_kept(answer, descriptor)
         raise self._failure(answer, f"cannot ask for blob {descriptor.digest}")
 
     def tagged(self, reference: Reference) -> Digest | None:
@@ -77,8 +80,7 @@ class RemoteRegistry:
             return None
         if answer.status != 200:
             raise self._failure(answer, f"cannot look up `{reference}`")
-        named = answer.headers.get("Docker-Content-Digest")
-        return Digest.parse(named) if named else self.resolve(reference).descriptor.digest
+        return _named_digest(answer) or self.resolve(reference).descriptor.digest
 
     def resolve(self, reference: Reference) -> Manifest:
         """The manifest that the reference names now; a digest in it must be the content's.
@@ -98,8 +100,7 @@ class RemoteRegistry:
         media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
         content = answer.body(manifest.LARGEST)
         found = Digest.of(content)
-        named = answer.headers.get("Docker-Content-Digest")
-        if (wanted and found != wanted) or (named and named.startswith("sha256:") and named != str(found)):
+        if found != (wanted or found) or found != (_named_digest(answer) or found):
             raise ServiceError(
                 f"{self.registry} answered for `{reference}` with content whose digest is {found}"
             )
@@ -116,7 +117,8 @@ class RemoteRegistry:
         answer = self._request("GET", self._blob(repository, image.config.digest), repository)
         if answer.status != 200:
             raise self._failure(answer, f"cannot read blob {image.config.digest} of `{repository}`")
-        return b"".join(verified(answer.chunks(), image.config, f"`{repository}`"))
+        with contextlib.closing(answer):
+            return b"".join(verified(answer.chunks(), image.config, f"`{repository}`"))
 
     # Writing
 
@@ -124,16 +126,28 @@ class RemoteRegistry:
         self, repository: Repository, descriptor: Descriptor, chunks: Callable[[], Iterator[bytes]]
     ) -> None:
         """Upload a blob in one streamed request; a broken upload is begun anew."""
-        for attempt in range(1, _UPLOAD_TRIES + 1):
-            try:
-                self._upload(repository, descriptor, chunks)
-                return
-            except InterruptedTransferError:
-                if attempt == _UPLOAD_TRIES:
-                    raise
+        what = f"cannot upload blob {descriptor.digest} to `{repository}`"
+        begun = False
+
+        def attempt() -> Answer:
+            nonlocal begun
+            if begun:
                 # The registry may have kept the blob although its answer was lost.
-                if self.has_blob(repository, descriptor):
-                    return
+                path = self._blob(repository, descriptor.digest)
+                kept = self._request("HEAD", path, repository, retry=False)
+                kept.close()
+                if _is_kept(kept, descriptor):
+                    return kept
+            begun = True
+            return self._upload(repository, descriptor, chunks)
+
+        try:
+            answer = self._transport.persist(attempt)
+        except InterruptedTransferError as error:
+            raise ServiceError(f"{what}: {error.message}", hint=error.hint) from None
+        if answer.status not in (200, 201):
+            raise self._failure(answer, what)
+        answer.close()
 
     def put_manifest(self, repository: Repository, content: Manifest) -> None:
         self._put_manifest(repository, str(content.descriptor.digest), content)
@@ -145,32 +159,31 @@ class RemoteRegistry:
 
     def _upload(
         self, repository: Repository, descriptor: Descriptor, chunks: Callable[[], Iterator[bytes]]
-    ) -> None:
-        what = f"cannot upload blob {descriptor.digest} to `{repository}`"
-        started = self._request("POST", f"/v2/{repository.path}/blobs/uploads/", repository)
+    ) -> Answer:
+        """The answer to one attempt: that of its second request, or a temporary one of its first."""
+        path = f"/v2/{repository.path}/blobs/uploads/"
+        started = self._request("POST", path, repository, headers={"Content-Length": "0"}, retry=False)
+        if started.status in TEMPORARY:
+            return started
         if started.status != 202:
-            raise self._failure(started, what)
+            raise self._failure(started, f"cannot begin an upload to `{repository}`")
         started.close()
-        location = urljoin(started.url, started.headers.get("Location", ""))
+        location = self._target(started)
         location += ("&" if urlsplit(location).query else "?") + f"digest={quote(str(descriptor.digest))}"
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(descriptor.size)}
-        done = self._request("PUT", location, repository, headers=headers, body=chunks, retry=False)
-        if done.status in TEMPORARY:
-            raise InterruptedTransferError(done.explained(what))
-        if done.status != 201:
-            raise self._failure(done, what)
-        done.close()
+        return self._request("PUT", location, repository, headers=headers, body=chunks, retry=False)
 
     def _put_manifest(self, repository: Repository, name: str, content: Manifest) -> None:
-        headers = {"Content-Type": content.media_type}
+        headers = {"Content-Type": content.media_type, "Content-Length": str(len(content.content))}
+        path = self._manifest(repository, name)
         answer = self._request(
-            "PUT", self._manifest(repository, name), repository, headers=headers, body=lambda: content.content
+            "PUT", path, repository, headers=headers, body=lambda: iter((content.content,))
         )
-        if answer.status not in (200, 201):
-            raise self._failure(answer, f"cannot write `{repository}:{name}`")
+        if answer.status != 201:
+            raise self._failure(answer, f"cannot write `{repository}` {name}")
         answer.close()
-        named = answer.headers.get("Docker-Content-Digest")
-        if named and named != str(content.descriptor.digest):
+        named = _named_digest(answer)
+        if named and named != content.descriptor.digest:
             raise ServiceError(
                 f"{self.registry} stored `{repository}` {content.descriptor.digest} as {named}"
             )
@@ -182,90 +195,108 @@ class RemoteRegistry:
         repository: Repository,
         *,
         headers: Mapping[str, str] | None = None,
-        body: Callable[[], Iterator[bytes] | bytes] | None = None,
+        body: Body | None = None,
         retry: bool = True,
     ) -> Answer:
-        """A request with the token for this scope; one 401 is answered, a second is final."""
+        """A request with the login for this repository; redirects are followed while reading."""
         url = urljoin(self._url, path)
-        scope = f"repository:{repository.path}:{self._actions}"
 
-        def send() -> Answer:
-            login = self._authorization(scope) if self._is_own(url) else {}
+        def send(authorization: str | None) -> Answer:
+            login = {"Authorization": authorization} if authorization else {}
             return self._transport.request(
                 method, url, headers={**(headers or {}), **login}, body=body, retry=retry
             )
 
-        answer = send()
-        if answer.status == 401 and self._is_own(url):
-            answer.close()
-            self._answer_challenge(answer, scope)
-            answer = send()
-        if method in ("GET", "HEAD"):
-            answer = self._follow(answer, headers or {})
-        return answer
-
-    def _follow(self, answer: Answer, headers: Mapping[str, str]) -> Answer:
-        """Follow redirects, without credentials: blob stores have their own, in the address."""
         for _ in range(_MOST_REDIRECTS):
-            if answer.status not in (301, 302, 303, 307, 308):
+            # Blob stores have an authorization of their own, in the address.
+            own = _origin(url) == _origin(self._url)
+            answer = self._logged_in(send, repository) if own else send(None)
+            if method not in ("GET", "HEAD") or answer.status not in _REDIRECTS:
                 return answer
             answer.close()
-            target = urljoin(answer.url, answer.headers.get("Location", ""))
-            if urlsplit(target).scheme not in ("https", urlsplit(self._url).scheme):
-                raise ServiceError(f"{self.registry} redirects to an address that is not HTTPS")
-            answer = self._transport.request(answer.method, target, headers=headers)
+            url = self._target(answer)
         raise ServiceError(f"{self.registry} redirects more than {_MOST_REDIRECTS} times")
 
-    def _authorization(self, scope: str) -> dict[str, str]:
-        with self._lock:
-            challenge, token = self._challenge, self._tokens.get(scope)
-        if challenge and challenge.scheme == "basic":
-            return {"Authorization": f"Basic {self._basic()}"}
-        if challenge and not token:
-            token = self._fetch_token(challenge, scope)
-        return {"Authorization": f"Bearer {token}"} if token else {}
+    def _logged_in(self, send: Callable[[str | None], Answer], repository: Repository) -> Answer:
+        """What the registry itself answers; the first 401 is met with a login, the second is final."""
+        scope = f"repository:{repository.path}:{self._actions}"
+        first = self._authorization(scope)
+        answer = send(first)
+        if answer.status != 401:
+            return answer
+        answer.close()
+        with self._login:
+            self._challenge = parse_challenge(answer.headers.get("WWW-Authenticate", ""))
+        second = self._authorization(scope, refused=first)
+        return answer if second == first else send(second)
 
-    def _answer_challenge(self, answer: Answer, scope: str) -> None:
-        challenge = parse_challenge(answer.headers.get("WWW-Authenticate", ""))
-        with self._lock:
-            known, self._challenge = self._challenge, challenge
-            self._tokens.pop(scope, None)
-        if challenge.scheme == "basic" and (known == challenge or self._credential is None):
+    def _target(self, answer: Answer) -> str:
+        """Where an answer points to; plain HTTP only on this machine and when we speak it already."""
+        location = answer.headers.get("Location", "")
+        try:
+            target = urljoin(answer.url, location)
+            scheme, host, _ = _origin(target)
+        except ValueError:
+            scheme, host = "", None
+        local = urlsplit(self._url).scheme == scheme == "http" and is_loopback(host)
+        if not location or not host or not (scheme == "https" or local):
+            raise ServiceError(f"{self.registry} points to `{redacted(location)}`, which is no HTTPS address")
+        return target
+
+    def _authorization(self, scope: str, *, refused: str | None = None) -> str | None:
+        """The header that logs in for this scope, None as long as nothing was asked for.
+
+        A token that was refused is replaced, once for all threads that hold it.
+        """
+        with self._login:
+            if self._challenge is None:
+                return None
+            known = self._authorizations.get(scope)
+            if known is None or known == refused:
+                known = self._authorizations[scope] = self._log_in(self._challenge, scope)
+            return known
+
+    def _log_in(self, challenge: Challenge, scope: str) -> str:
+        if self._login_is_wrong or (challenge.scheme == "basic" and self._credential is None):
             raise self._refused()
-
-    def _basic(self) -> str:
-        if self._credential is None:
-            raise self._refused()
-        return basic_authorization(self._credential.username, self._credential.password.reveal())
-
-    def _fetch_token(self, challenge: Challenge, scope: str) -> str:
-        check_realm(challenge.realm, self._url)
-        headers = {"Authorization": f"Basic {self._basic()}"} if self._credential else {}
-        fields = {"service": challenge.service, "scope": scope}
-        answer = self._transport.request(
-            "GET",
-            challenge.realm,
-            headers=headers,
-            fields={key: value for key, value in fields.items() if value},
-        )
-        if answer.status in (400, 401, 403):
+        if challenge.scheme == "basic":
+            return self._basic()
+        answer = self._ask_for_token(challenge, scope)
+        if answer.status == 401:
             answer.close()
+            self._login_is_wrong = True
             raise self._refused()
+        if answer.status in (400, 403):
+            raise AccessError(answer.explained(f"no token for {self.registry}"), hint=self._not_allowed())
         if answer.status != 200:
             raise ServiceError(answer.explained(f"no token for {self.registry}"))
-        try:
-            document = manifest.load_object(answer.body(_LARGEST_TOKEN))
-            token = Secret(str(document.get("token") or document["access_token"])).reveal()
-        except (ValueError, KeyError):
-            raise ServiceError(
-                f"the token service of {self.registry} gave an answer without a token"
-            ) from None
-        with self._lock:
-            self._tokens[scope] = token
-        return token
+        return f"Bearer {_token(answer.body(_LARGEST_TOKEN), self.registry)}"
 
-    def _is_own(self, url: str) -> bool:
-        return urlsplit(url)[:2] == urlsplit(self._url)[:2]
+    def _ask_for_token(self, challenge: Challenge, scope: str) -> Answer:
+        check_realm(challenge.realm, self._url)
+        fields = {"service": challenge.service, "scope": scope}
+        if self._credential and self._credential.username == IDENTITY_USER:
+            fields |= {
+                "grant_type": "refresh_token",
+                "client_id": "secure-build",
+                "refresh_token": self._credential.password.reveal(),
+            }
+            form = urlencode(fields).encode()
+            headers = {
+                "Content-Type": "application/x-www-form-urlencoded",
+                "Content-Length": str(len(form)),
+            }
+            return self._transport.request(
+                "POST", challenge.realm, headers=headers, body=lambda: iter((form,))
+            )
+        query = urlencode({name: value for name, value in fields.items() if value})
+        address = challenge.realm + ("&" if urlsplit(challenge.realm).query else "?") + query
+        login = {"Authorization": self._basic()} if self._credential else {}
+        return self._transport.request("GET", address, headers=login)
+
+    def _basic(self) -> str:
+        assert self._credential is not None
+        return "Basic " + basic_authorization(self._credential.username, self._credential.password.reveal())
 
     def _refused(self) -> AccessError:
         if self._credential is None:
@@ -278,13 +309,17 @@ class RemoteRegistry:
             hint="check user name and password; the password may have expired",
         )
 
+    def _not_allowed(self) -> str:
+        who = f"user `{self._credential.username}`" if self._credential else "anonymous users"
+        return f"{self.registry} does not allow it to {who}"
+
     def _failure(self, answer: Answer, what: str) -> Exception:
-        if answer.status == 401:
+        got_token = self._challenge is not None and self._challenge.scheme == "bearer"
+        if answer.status == 401 and not (self._credential and got_token):
             answer.close()
             return self._refused()
-        if answer.status == 403:
-            who = f"user `{self._credential.username}`" if self._credential else "anonymous users"
-            return AccessError(answer.explained(what), hint=f"{self.registry} does not allow it to {who}")
+        if answer.status in (401, 403):
+            return AccessError(answer.explained(what), hint=self._not_allowed())
         return ServiceError(answer.explained(what))
 
     def _blob(self, repository: Repository, digest: Digest) -> str:
@@ -296,3 +331,33 @@ class RemoteRegistry:
 
 def _accept() -> dict[str, str]:
     return {"Accept": ", ".join(manifest.MEDIA_TYPES)}
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port of an address; raises ValueError."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def _is_kept(answer: Answer, descriptor: Descriptor) -> bool:
+    """Whether a blob is there and whole; an answer that names no size may itself be cut off."""
+    return answer.status == 200 and answer.headers.get("Content-Length") == str(descriptor.size)
+
+
+def _named_digest(answer: Answer) -> Digest | None:
+    """The SHA-256 digest that the registry names; None where it names none or one of another kind."""
+    try:
+        return Digest.parse(answer.headers.get("Docker-Content-Digest", ""))
+    except UsageError:
+        return None
+
+
+def _token(content: bytes, registry: str) -> str:
+    try:
+        document = manifest.load_object(content)
+        token = document.get("token") or document.get("access_token")
+    except (ValueError, RecursionError):
+        token = None
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        raise ServiceError(f"the token service of {registry} gave an answer without a token")
+    return Secret(token).reveal()

@@ -7,14 +7,21 @@ streamed. Nothing here adds a credential, so nothing here can send one to the wr
 from __future__ import annotations
 
 import email.utils
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError, LocationParseError, NewConnectionError, SSLError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationValueError,
+    NewConnectionError,
+    SSLError,
+)
 from urllib3.response import BaseHTTPResponse
 
 from secure_build import __version__, stopping
@@ -24,19 +31,27 @@ from secure_build.secret import mask
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
+DEADLINE_SECONDS = 180.0
 _PAUSES = (0.5, 1.0, 2.0)
 _LONGEST_PAUSE = 60.0
-_DEADLINE_SECONDS = 180.0
 TEMPORARY = frozenset({408, 429, 500, 502, 503, 504})
 _LARGEST_ERROR = 64 << 10
 _CHUNK = 1 << 20
+_PIECE = 64 << 10
 # Connections kept per host; requests beyond it wait for one instead of opening another.
 _CONNECTIONS = 16
+# Registries, their token services and their blob stores: more than one run can meet.
+_HOSTS = 100
+
+Body = Callable[[], Iterator[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status, headers, and the body as chunks that can be read once."""
+    """Status, headers, and the body as chunks that can be read once.
+
+    Whoever gets one reads its body or closes it; else a connection is lost.
+    """
 
     method: str
     url: str
@@ -63,7 +78,6 @@ class Answer:
         for chunk in self.chunks():
             content += chunk
             if len(content) > at_most:
-                self._response.close()
                 raise ServiceError(
                     f"{_request(self.method, self.url)} answered with more than {at_most} bytes"
                 )
@@ -95,16 +109,36 @@ class InterruptedTransferError(ServiceError):
 
 
 class Transport:
-    """A connection pool. One is shared by all registries of a run, and by all threads."""
+    """A connection pool. One is shared by all registries of a run, and by all threads.
 
-    def __init__(self) -> None:
+    A connection must stand after `connect_seconds`, some bytes must move every `read_seconds`, and
+    after `deadline_seconds` nothing is tried again.
+    """
+
+    def __init__(
+        self,
+        *,
+        connect_seconds: float = CONNECT_SECONDS,
+        read_seconds: float = READ_SECONDS,
+        deadline_seconds: float = DEADLINE_SECONDS,
+    ) -> None:
+        self._read_seconds = read_seconds
+        self._deadline_seconds = deadline_seconds
         self._pool = urllib3.PoolManager(
+            num_pools=_HOSTS,
             maxsize=_CONNECTIONS,
             block=True,
             retries=False,
-            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+            timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds),
             headers={"User-Agent": f"secure-build/{__version__}"},
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connections that are kept."""
+        self._pool.clear()
 
     def request(
         self,
@@ -112,77 +146,114 @@ class Transport:
         url: str,
         *,
         headers: Mapping[str, str] | None = None,
-        body: Callable[[], Iterator[bytes] | bytes] | None = None,
-        fields: Mapping[str, str] | None = None,
+        body: Body | None = None,
         retry: bool = True,
     ) -> Answer:
         """One request, tried again while the answer is temporary and `retry` allows it.
 
-        `body` is called for each attempt. Redirects are handed back as they are. Raises
-        ServiceError when no answer comes; an answer with an error status is an answer.
+        `body` is called for each attempt; its length stands in the headers. Redirects are handed
+        back as they are. Raises ServiceError when no answer comes; an answer with an error status
+        is an answer.
         """
-        deadline = time.monotonic() + _DEADLINE_SECONDS
-        pauses = iter(_PAUSES if retry else ())
-        while True:
-            stopping.check()
-            pause = next(pauses, None)
+
+        def attempt() -> Answer:
+            return self._once(method, url, headers or {}, body)
+
+        return self.persist(attempt) if retry else attempt()
+
+    def persist(self, attempt: Callable[[], Answer]) -> Answer:
+        """What `attempt` answers, after few more attempts while it breaks off or is temporary.
+
+        A registry's `Retry-After` goes before our own pauses; one that is too long ends the trying.
+        """
+        deadline = time.monotonic() + self._deadline_seconds
+        for usual in _PAUSES:
+            pause = usual
             try:
-                answer = self._once(method, url, headers, body, fields)
+                answer = attempt()
             except InterruptedTransferError:
-                if pause is None or time.monotonic() + pause > deadline:
+                if time.monotonic() + pause > deadline:
                     raise
             else:
-                if answer.status not in TEMPORARY or pause is None:
+                if answer.status not in TEMPORARY:
                     return answer
-                pause = _retry_after(answer.headers.get("Retry-After")) or pause
+                pause = _retry_after(answer.headers.get("Retry-After")) or usual
                 if pause > _LONGEST_PAUSE or time.monotonic() + pause > deadline:
                     return answer
                 answer.close()
             stopping.pause(pause)
+        return attempt()
 
-    def _once(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str] | None,
-        body: Callable[[], Iterator[bytes] | bytes] | None,
-        fields: Mapping[str, str] | None,
-    ) -> Answer:
-        extra: dict[str, Any] = {"body": body()} if body else {}
-        if fields is not None:
-            extra |= {"fields": dict(fields), "encode_multipart": False}
+    def _once(self, method: str, url: str, headers: Mapping[str, str], body: Body | None) -> Answer:
+        stopping.check()
+        extra: dict[str, Any] = {}
+        if body is not None:
+            # urllib3 sends under the time-out for connecting, which is too short for a registry
+            # that writes to slow storage.
+            extra = {"body": _pieces(body()), "timeout": self._read_seconds}
         try:
             response = self._pool.request(
                 method,
                 url,
-                headers={**self._pool.headers, **(headers or {})},
+                headers={**self._pool.headers, **headers},
                 redirect=False,
                 preload_content=False,
                 decode_content=False,
                 **extra,
             )
-        except LocationParseError:
+        except LocationValueError:
             raise ServiceError(f"`{redacted(url)}` is no address") from None
-        except SSLError as error:
-            raise ServiceError(
-                f"{_request(method, url)}: no trusted connection: {_why(error)}",
-                hint="when the registry has a certificate of your own authority, set `SSL_CERT_FILE`",
-            ) from None
-        except NewConnectionError as error:
+        except (NewConnectionError, ConnectTimeoutError) as error:
             raise InterruptedTransferError(
                 f"cannot reach {urlsplit(url).netloc}: {_why(error)}",
                 hint="check the name of the registry and the network",
             ) from None
         except (HTTPError, OSError) as error:
+            if isinstance(error, SSLError) and isinstance(error.args[0], ssl.CertificateError):
+                raise ServiceError(
+                    f"{_request(method, url)}: no trusted connection: {_why(error)}",
+                    hint="when the registry has a certificate of your own authority, set `SSL_CERT_FILE`",
+                ) from None
             raise InterruptedTransferError(f"{_request(method, url)} got no answer: {_why(error)}") from None
-        return Answer(method, url, response.status, response.headers, response)
+        answer = Answer(method, url, response.status, response.headers, response)
+        if not _is_whole(response):
+            answer.close()
+            raise InterruptedTransferError(
+                f"{_request(method, url)} got no answer: it broke off in the headers"
+            )
+        return answer
 
 
 def redacted(url: str) -> str:
     """The address without query and credentials: signed addresses of blob stores are secrets."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "***"
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path, "***" if parts.query else "", ""))
+
+
+def _pieces(chunks: Iterator[bytes]) -> Iterator[memoryview]:
+    """The chunks in small pieces: a time-out covers each as a whole, and a stop comes in between."""
+    for chunk in chunks:
+        view = memoryview(chunk)
+        for start in range(0, len(view), _PIECE):
+            stopping.check()
+            yield view[start : start + _PIECE]
+
+
+def _is_whole(response: BaseHTTPResponse) -> bool:
+    """Whether the end of the headers was seen: Python takes a connection that closes for that end.
+
+    From HTTP/1.1 on, what is neither counted nor chunked must say that closing ends it.
+    """
+    return (
+        response.length_remaining is not None
+        or "Transfer-Encoding" in response.headers
+        or response.headers.get("Connection", "").lower() == "close"
+        or response.version < 11
+    )
 
 
 def _request(method: str, url: str) -> str:
@@ -190,8 +261,12 @@ def _request(method: str, url: str) -> str:
 
 
 def _why(error: Exception) -> str:
-    text = str(error.__cause__ or error)
-    # urllib3 puts the repr of a connection before the reason.
+    """The reason in few words; urllib3 puts connections, pools and wrappers before it."""
+    timed_out = isinstance(error, urllib3.exceptions.TimeoutError | TimeoutError)
+    if timed_out and not isinstance(error, NewConnectionError):
+        return "timed out"
+    inner = error.args[-1] if error.args and isinstance(error.args[-1], Exception) else error.__cause__
+    text = str(inner or error)
     return mask(text.rpartition(">: ")[2] or type(error).__name__)[:300]
 
 
@@ -202,7 +277,7 @@ def _retry_after(value: str | None) -> float | None:
         return float(value)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -7,7 +7,7 @@ import fcntl
 import functools
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from secure_build import config, files, record, secret
@@ -49,7 +49,7 @@ class Job:
     options: Options
     report: Report
     loaded: Loaded
-    transport: Transport = field(default_factory=Transport)
+    transport: Transport
 
     @property
     def record_path(self) -> Path:
@@ -117,4 +117,5 @@ def job(options: Options, report: Report) -> Iterator[Job]:
         for pattern in TEMPORARY:
             for left in options.workdir.glob(pattern):
                 shutil.rmtree(left, ignore_errors=True)
-        yield Job(options, report, loaded)
+        with Transport() as transport:
+            yield Job(options, report, loaded, transport)

@@ -1,0 +1,1 @@
+"""Stand-ins for outside services, made to misbehave on request."""

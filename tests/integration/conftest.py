@@ -1,0 +1,188 @@
+"""Real parts for all tests here: a registry with a base image, an engine, and projects to build."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from integration.project import DOCKERFILE, Project
+from secure_build.layout import Layout
+from services import images, running
+from services.needed import give_up, need
+from services.running import Engine, RunningRegistry
+
+BUILDERS = ("buildx", "buildah")
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
+    """A registry without logins; tests keep apart by using repositories of their own."""
+    need("docker-registry")
+    with running.registry(tmp_path_factory.mktemp("registry")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Publishes a base image with busybox under a name, and returns the name with its digest."""
+    need("skopeo", "busybox-amd64", "busybox-s390x")
+
+    def publish(name: str, *, authfile: Path | None = None, variable: str = "") -> str:
+        layout = Layout.create(tmp_path_factory.mktemp("base"))
+        digest = images.busybox(layout, name, variable=variable)
+        images.push(layout, name, authfile=authfile)
+        return f"{name}@{digest}"
+
+    return publish
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateRegistry:
+    """A registry that answers nobody without a login, with a private base image in it."""
+
+    running: RunningRegistry
+    base: str
+    passwords: dict[str, str]
+
+    @property
+    def host(self) -> str:
+        return self.running.host
+
+    def login(self, user: str) -> dict[str, object]:
+        """A login as the config names it; the password is in the variable of this name."""
+        return {"username": user, "password": {"secret": f"{user.upper()}_PASSWORD"}}
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """The variables that the logins name."""
+        return {f"{user.upper()}_PASSWORD": password for user, password in self.passwords.items()}
+
+
+def docker_config(host: str, user: str, password: str) -> str:
+    """What `docker login` writes."""
+    encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return json.dumps({"auths": {host: {"auth": encoded}}})
+
+
+@pytest.fixture(scope="session")
+def private_registry(
+    tmp_path_factory: pytest.TempPathFactory, bases: Callable[..., str]
+) -> Iterator[PrivateRegistry]:
+    """A registry with the users `publisher`, `builder` and `guest`."""
+    need("docker-registry")
+    # Characters that base64 and URLs write differently, so that every form of a password differs.
+    passwords = {user: f"{user}?Canary&{secrets.token_hex(8)}>" for user in ("publisher", "builder", "guest")}
+    folder = tmp_path_factory.mktemp("private-registry")
+    with running.registry(folder, htpasswd=passwords) as started:
+        name = f"{started.host}/base/busybox:1"
+        authfile = folder / "auth.json"
+        authfile.write_text(docker_config(started.host, "publisher", passwords["publisher"]))
+        bases(name, authfile=authfile, variable="PRIVATE=yes")
+        yield PrivateRegistry(started, name, passwords)
+
+
+@pytest.fixture(scope="session")
+def base(registry: RunningRegistry, bases: Callable[..., str]) -> str:
+    """The name of a base image in the registry, by tag."""
+    bases(f"{registry.host}/base/busybox:1")
+    return f"{registry.host}/base/busybox:1"
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A container engine with buildx, of our own where none answers."""
+    need("docker", "docker-buildx")
+    try:
+        with running.engine(tmp_path_factory.mktemp("engine")) as started:
+            yield started
+    except running.MissingTool as missing:
+        give_up(str(missing))
+
+
+@pytest.fixture(params=BUILDERS)
+def builder(request: pytest.FixtureRequest) -> str:
+    """The name of a builder that works here."""
+    if request.param == "buildx":
+        request.getfixturevalue("engine")
+    else:
+        need(request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder with a short name: buildah puts paths into mount options, which have a limit."""
+    with tempfile.TemporaryDirectory(prefix="sb-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def variables(short_path: Path, request: pytest.FixtureRequest) -> Callable[..., dict[str, str]]:
+    """Makes the environment of a user who has nothing but a home, the programs and a builder."""
+
+    def make(builder: str | None) -> dict[str, str]:
+        home = short_path / f"home{next(_numbers)}"
+        (home / "tmp").mkdir(parents=True)
+        result = {
+            "PATH": running.environment()["PATH"],
+            "HOME": str(home),
+            "TMPDIR": str(home / "tmp"),
+            "LC_ALL": "C.UTF-8",
+        }
+        if builder == "buildx":
+            engine: Engine = request.getfixturevalue("engine")
+            config = home / ".docker"
+            shutil.copytree(engine.environment["DOCKER_CONFIG"], config, symlinks=True)
+            return result | {"DOCKER_HOST": engine.host}
+        return result | {"BUILDAH_ISOLATION": running.environment()["BUILDAH_ISOLATION"]}
+
+    return make
+
+
+@pytest.fixture
+def make_project(
+    short_path: Path, variables: Callable[..., dict[str, str]], registry: RunningRegistry, base: str
+) -> Callable[..., Project]:
+    """Makes a project with one image, `web`, and a contract for it; not committed yet."""
+
+    def make(builder: str | None, *, host: str | None = None, base: str = base, **config: Any) -> Project:
+        number = next(_numbers)
+        project = Project(
+            directory=short_path / f"project{number}",
+            environment=variables(builder),
+            config={
+                "version": 1,
+                "target": "ccrt",
+                **({"builder": builder} if builder else {}),
+                "images": {
+                    "web": {
+                        "image": f"{host or registry.host}/test{os.getpid()}-{number}/web:1.0.0",
+                        "build": {"context": "app"},
+                    }
+                },
+                "workload": {"compose": "docker-compose.yml"},
+                **config,
+            },
+        )
+        project.write(
+            {
+                "app/Dockerfile": DOCKERFILE.format(base=base),
+                "app/page/index.html": "<h1>It runs</h1>\n",
+                "docker-compose.yml": f"services:\n  web:\n    image: {project.image}\n",
+            }
+        )
+        return project
+
+    return make
