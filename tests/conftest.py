@@ -1,7 +1,21 @@
-"""What all tests share: how a missing tool is handled (see `services/needed.py`)."""
+"""What all tests share: how a missing tool is handled (see `services/needed.py`), and a clean masker."""
 
 from __future__ import annotations
 
+import hypothesis
+import pytest
+
+from secure_build import secret
 from services.needed import need
 
 __all__ = ["need"]
+
+# Machines that do other things at the same time are no reason to fail.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
+
+
+@pytest.fixture(autouse=True)
+def no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secret, "_masked", set())
+    monkeypatch.setattr(secret, "_taken", {})

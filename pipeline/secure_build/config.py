@@ -221,6 +221,13 @@ class Config(Strict):
     def used(self) -> dict[str, UsedImage]:
         return {name: image for name, image in self.images.items() if isinstance(image, UsedImage)}
 
+    @property
+    def secret_names(self) -> set[str]:
+        """The names of all secrets that this config needs."""
+        accesses = self.registries.values()
+        logins = (login for entry in accesses for login in (entry.push, entry.pull, entry.runtime))
+        return {login.password.secret for login in logins if login}
+
     def access(self, registry: str) -> RegistryAccess:
         """The logins for a registry, named as `registry_name` has it."""
         return self.registries.get(registry, RegistryAccess())

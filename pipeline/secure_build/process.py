@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import shlex
 import shutil
@@ -97,7 +98,7 @@ def run(
     command = [str(path), *arguments]
     starting: Future[_Child] = Future()
     try:
-        # In another thread, since Ctrl-C comes to the main one: no child starts unnoticed.
+        # In another thread, since Ctrl-C comes to the main one: nothing starts by halves.
         threading.Thread(target=_start, args=(starting, command, environment, stdin, on_line)).start()
         child = starting.result()
         status, ending = child.finish(timeout)
@@ -135,19 +136,22 @@ class _Child:
         self._on_line = on_line
         assert process.stdin is not None
         assert isinstance(process.stdout, io.BufferedReader)
-        self._streams = [_in_thread(self._feed, process.stdin, stdin)]
+        self._threads = [threading.Thread(target=self._feed, args=(process.stdin, stdin), daemon=True)]
         if process.stderr is None:
-            self._streams.append(_in_thread(self._follow, process.stdout))
+            self._threads.append(threading.Thread(target=self._follow, args=(process.stdout,), daemon=True))
         else:
-            self._streams.append(_in_thread(self._collect, process.stdout))
-            self._streams.append(_in_thread(self._follow, process.stderr))
+            self._threads += [
+                threading.Thread(target=self._collect, args=(process.stdout,), daemon=True),
+                threading.Thread(target=self._follow, args=(process.stderr,), daemon=True),
+            ]
+        for thread in self._threads:
+            thread.start()
 
     def finish(self, timeout: float | None) -> tuple[int, str | None]:
         """Let it run to its end; returns the status and, of an end that is a failure, what it was."""
-        for thread, _ in self._streams:
-            thread.start()
         try:
-            status = self._process.wait(timeout)
+            # Without a time-out a Ctrl-C that comes just before the call would not end it.
+            status = self._process.wait(math.inf if timeout is None else timeout)
             ending = f"ended with status {status}" if status else None
         except subprocess.TimeoutExpired:
             status = self.kill()
@@ -182,16 +186,12 @@ class _Child:
         if not self._ended():
             self._signal(signal.SIGKILL)
             self._ended()
-        for thread, stream in self._streams:
-            if not thread.is_alive():
-                stream.close()  # For a thread that did not begin because of Ctrl-C.
 
     def _ended(self) -> bool:
         deadline = time.monotonic() + _GRACE_SECONDS
-        begun = [thread for thread, _ in self._streams if thread.ident]
-        for thread in begun:
+        for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        return not any(thread.is_alive() for thread in begun)
+        return not any(thread.is_alive() for thread in self._threads)
 
     @staticmethod
     def _feed(stream: IO[bytes], content: bytes) -> None:
@@ -228,12 +228,6 @@ class _Child:
 
 _running: set[_Child] = set()
 _lock = threading.Lock()
-
-
-def _in_thread(
-    work: Callable[..., None], stream: IO[bytes], *more: object
-) -> tuple[threading.Thread, IO[bytes]]:
-    return threading.Thread(target=work, args=(stream, *more), daemon=True), stream
 
 
 def _start(

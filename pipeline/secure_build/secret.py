@@ -2,6 +2,7 @@
 
 A secret's value is reachable through `reveal` only, and revealing registers it with the masker
 first. Names are looked up as an environment variable, then as a file in `$SECURE_BUILD_SECRETS`.
+Variables with secrets are taken out of the environment as soon as their names are known.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import json
 import os
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import quote, quote_plus
@@ -25,6 +27,7 @@ _LARGEST = 1 << 20
 
 _lock = threading.Lock()
 _masked: set[str] = set()
+_taken: dict[str, str] = {}
 
 
 class Secret:
@@ -55,9 +58,16 @@ class Secret:
         raise TypeError("a secret is not written out")
 
 
+def take(names: Iterable[str]) -> None:
+    """Take these secrets out of the environment, so that no child process inherits them."""
+    for name in names:
+        if value := os.environ.pop(name, None):
+            _taken[name] = value
+
+
 def look_up(name: str) -> Secret:
     """The secret called `name`; raises UsageError that says where it was looked for."""
-    value = os.environ.get(name) or _from_file(name)
+    value = _taken.get(name) or os.environ.get(name) or _from_file(name)
     if not value:
         directory = os.environ.get(DIRECTORY_VARIABLE)
         places = f"environment variable `{name}`" + (
@@ -70,6 +80,8 @@ def look_up(name: str) -> Secret:
                 "" if directory else f", or point `{DIRECTORY_VARIABLE}` at a folder with a file of that name"
             ),
         )
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise UsageError(f"the secret `{name}` is not UTF-8 text")
     if len(value) < SHORTEST:
         raise UsageError(f"the secret `{name}` is shorter than {SHORTEST} characters")
     return Secret(value)

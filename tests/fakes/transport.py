@@ -20,5 +20,6 @@ def checked_transport(
     pools = transport._pool.pools
     for key in pools.keys():  # noqa: SIM118  # it cannot be iterated over
         queue = pools[key].pool
+        assert queue is not None
         assert queue.qsize() == queue.maxsize, f"{queue.maxsize - queue.qsize()} connections are lost"
     transport._pool.clear()

@@ -188,6 +188,17 @@ def test_compose_file_that_builds_what_the_config_does_not(project: Project) -> 
     assert project.builder.recipes == []
 
 
+def test_compose_file_that_cannot_be_pinned_is_found_before_anything_is_built(project: Project) -> None:
+    shared = f"x-image: &image {project.host}/acme/web:1.0\n"
+    project.write(
+        "docker-compose.yml",
+        shared + "services:\n  web:\n    image: *image\n    build: &here app\n    labels: {built: *here}\n",
+    )
+    project.commit()
+    refused(project, project.run("run"), 2, "docker-compose.yml cannot be pinned", "holds an anchor")
+    assert project.builder.recipes == []
+
+
 def test_another_tag_than_the_one_that_is_built(project: Project) -> None:
     project.write("docker-compose.yml", f"services:\n  web:\n    image: {project.host}/acme/web:0.9\n")
     project.commit()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from secure_build import process, stopping
+from secure_build import process, secret, stopping
 from secure_build.errors import MachineError, ServiceError, StoppedError
 from secure_build.process import ProcessError, Program
 from secure_build.registry import auth
@@ -36,6 +36,12 @@ def nothing_left() -> Iterator[None]:
     assert process._running == set()
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.fixture(autouse=True)
+def nothing_revealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is masked here is not masked in other tests."""
+    monkeypatch.setattr(secret, "_masked", set())
 
 
 @pytest.fixture

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import socket
 import subprocess
-from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def no_real_work(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_real_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_process(*_: object, **__: object) -> NoReturn:
         raise AssertionError("a unit test started a process")
 
@@ -24,4 +23,3 @@ def no_real_work(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(subprocess, "Popen", no_process)
     monkeypatch.setattr(socket.socket, "connect", loopback_only)
-    yield

@@ -126,9 +126,9 @@ def test_one_place_cannot_get_two_texts_nor_be_changed_inside_a_change() -> None
     text = Text("a: 1\nb: {c: 2}\n")
     assert text.replace("x", "a") == text.replace("x", "a")
     with pytest.raises(
-        UsageError, match="x.yaml:1: this value is shared by places that need different values"
+        UsageError, match=r"x\.yaml:1: this value is shared by places that need different values"
     ):
         text.replace("y", "a")
     text.remove("b")
-    with pytest.raises(UsageError, match="x.yaml:2: this value is shared"):
+    with pytest.raises(UsageError, match=r"x\.yaml:2: this value is shared"):
         text.replace("y", "b", "c")

@@ -13,7 +13,7 @@ import pytest
 
 from fakes.registry import FakeRegistry, Fault, TokenRequest, small_image
 from fakes.transport import checked_transport
-from secure_build import process, stopping
+from secure_build import process, secret, stopping
 from secure_build.errors import MachineError, SecureBuildError, ServiceError, UsageError
 from secure_build.model import Credential
 from secure_build.process import ProcessError, Program
@@ -37,6 +37,12 @@ def transport() -> Iterator[Transport]:
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stopping, "pause", lambda _: None)
+
+
+@pytest.fixture(autouse=True)
+def nothing_revealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is masked here is not masked in other tests."""
+    monkeypatch.setattr(secret, "_masked", set())
 
 
 @pytest.fixture
@@ -119,7 +125,7 @@ def test_a_token_may_expire_within_an_upload(tokens: FakeRegistry, transport: Tr
     remote = RemoteRegistry(tokens.host, login(tokens), transport, push=True)
     repository = Repository(tokens.host, "acme/web")
     blob, content = next(iter(IMAGE.blobs.items()))
-    expired = []
+    expired: list[bool] = []
 
     def chunks() -> Iterator[bytes]:
         if not expired:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -423,7 +423,7 @@ def test_a_manifest_request_that_always_fails_is_named(
     registry.add("acme/web", image)
     registry.faults.append(Fault(method, status=502, times=-1))
     reference = Reference(repository, "1.0")
-    ask = {
+    ask: dict[str, Callable[[], object]] = {
         "PUT": lambda: remote.tag(reference, image.manifest),
         "HEAD": lambda: remote.tagged(reference),
         "GET": lambda: remote.resolve(reference),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent import futures
 from typing import Any
 
 import pytest
@@ -128,7 +129,7 @@ def test_ctrl_c_stops_all_work(monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = []
     # Where the kernel delivers it when the key is pressed.
     main = threading.get_ident()
-    wait = stopping.wait
+    wait = futures.wait
 
     def announced(*arguments: Any, **options: Any) -> Any:
         waiting.set()

@@ -19,7 +19,7 @@ from secure_build import strict_yaml
 from secure_build.contract import text
 from secure_build.contract.edit import Edits
 from secure_build.errors import UsageError
-from secure_build.reference import Pinned, Reference
+from secure_build.reference import Digest, Pinned, Reference, Repository
 from secure_build.strict_yaml import Document
 
 LARGEST = strict_yaml.LARGEST
@@ -68,6 +68,16 @@ class ComposeFile:
                 hint="write `image` and `build` of each service out instead of sharing them by anchor",
             )
         return changed
+
+    def check(self) -> None:
+        """Raise UsageError when the file cannot be pinned, whatever the digests will be."""
+        somewhere = Repository("registry.example.com", "image")
+        self.pinned(
+            {
+                service.name: Pinned(somewhere, Digest.of(str(service.image or service.name).encode()))
+                for service in self.services
+            }
+        )
 
     def local_files(self) -> list[tuple[str, str]]:
         """Relative paths that the services read, each with its place in the file: (path, where)."""

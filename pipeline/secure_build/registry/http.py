@@ -6,9 +6,13 @@ streamed. Nothing here adds a credential, so nothing here can send one to the wr
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
+import socket
 import ssl
+import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -38,7 +42,7 @@ TEMPORARY = frozenset({408, 429, 500, 502, 503, 504})
 _LARGEST_ERROR = 64 << 10
 _CHUNK = 1 << 20
 _PIECE = 64 << 10
-# Connections kept per host; requests beyond it wait for one instead of opening another.
+# Connections kept per host. More may be open: waiting for a free one could last for ever.
 _CONNECTIONS = 16
 # Registries, their token services and their blob stores: more than one run can meet.
 _HOSTS = 100
@@ -104,6 +108,46 @@ class Answer:
         )
 
 
+class _Stoppable:
+    """A connection whose socket is shut when the run is ending, so that nobody waits for a silent host."""
+
+    sock: socket.socket | None
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        if self.sock is not None:
+            with _lock:
+                _sockets.add(self.sock)
+
+
+class _HTTPConnection(_Stoppable, urllib3.connection.HTTPConnection): ...
+
+
+class _HTTPSConnection(_Stoppable, urllib3.connection.HTTPSConnection): ...
+
+
+class _HTTPConnectionPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSConnectionPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+_lock = threading.Lock()
+_sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+
+def _shut_all() -> None:
+    with _lock:
+        for open_socket in _sockets:
+            with contextlib.suppress(OSError):
+                open_socket.shutdown(socket.SHUT_RDWR)
+
+
+stopping.on_stop(_shut_all)
+
+
 class InterruptedTransferError(ServiceError):
     """The connection broke or stalled; trying again may help."""
 
@@ -127,11 +171,11 @@ class Transport:
         self._pool = urllib3.PoolManager(
             num_pools=_HOSTS,
             maxsize=_CONNECTIONS,
-            block=True,
             retries=False,
             timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds),
             headers={"User-Agent": f"secure-build/{__version__}"},
         )
+        self._pool.pool_classes_by_scheme = {"http": _HTTPConnectionPool, "https": _HTTPSConnectionPool}
 
     def __enter__(self) -> Self:
         return self

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from secure_build.model import BuildRecord
-from secure_build.reference import registry_name
 from secure_build.source import Checkout
 from secure_build.steps.build import build
 from secure_build.steps.contract import (
@@ -45,10 +44,11 @@ def run(work: Job) -> tuple[BuildRecord, ContractFile | None]:
     What can be known to be wrong before anything is built is found before anything is built.
     """
     config = work.loaded.config
-    check_logins(work, map(registry_name, config.registries))
+    check_logins(work, config.registries)
     if config.workload is not None:
         with Checkout.open(work.loaded.directory, allow_dirty=work.options.allow_dirty) as checkout:
             _, compose = read_compose(work, checkout)
+            compose.check()
             for service in compose.services:
                 own_image(work.loaded, service)
     build(work)

@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -27,6 +28,11 @@ def build(work: Job) -> BuildRecord:
         source = checkout.source
         if not source.clean:
             work.report.step(f"the working tree differs; commit {source.commit} is built without the changes")
+        if source.committed_at > datetime.now(UTC):
+            # What a build step writes is then older than the commit, so its time is not rewritten.
+            work.report.step(
+                f"commit {source.commit} is dated in the future: its digest will not be repeatable"
+            )
         previous = _previous(work, checkout)
         surroundings = Surroundings(
             folder=options.workdir,

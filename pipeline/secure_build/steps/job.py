@@ -102,6 +102,7 @@ class Job:
 def job(options: Options, report: Report) -> Iterator[Job]:
     """Load the config and take the work folder; raises UsageError when another run has it."""
     loaded = config.load(options.config)
+    secret.take(loaded.config.secret_names)
     options.workdir.mkdir(parents=True, exist_ok=True)
     # What is kept here is not part of the source.
     if not (ignore := options.workdir / ".gitignore").exists():
