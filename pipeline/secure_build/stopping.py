@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from secure_build.errors import StoppedError
@@ -28,9 +28,10 @@ def on_stop(hook: Callable[[], None]) -> None:
 
 def request() -> None:
     """Tell all work to stop; returns at once."""
-    _requested.set()
-    for hook in _hooks:
-        hook()
+    if not _requested.is_set():
+        _requested.set()
+        for hook in _hooks:
+            hook()
 
 
 def check() -> None:
@@ -52,38 +53,33 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], *, j
     `function` too. Afterwards work can start anew.
     """
     pool = ThreadPoolExecutor(max_workers=jobs)
-    futures: list[Future[Result]] = []
-    try:
-        futures.extend(pool.submit(function, item) for item in items)
-        if _one_fails(futures):
+    failures: list[BaseException] = []
+
+    def work(item: Item) -> Result:
+        check()
+        try:
+            return function(item)
+        except StoppedError:
+            raise
+        except BaseException as error:
+            # Here and not in the thread that waits, which would let the next items begin meanwhile.
+            failures.append(error)
             request()
-            pool.shutdown(cancel_futures=True)
-            raise _reason(futures)
+            raise
+
+    try:
+        futures = [pool.submit(work, item) for item in items]
+        # Not in one go: a signal that comes just before would be noticed at the very end.
+        while wait(futures, timeout=_NAP_SECONDS).not_done:
+            pass
+        if failures:
+            raise failures[0]
         return [future.result() for future in futures]
     except BaseException:
-        if not _requested.is_set():
-            request()
+        request()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
         # In another thread this is a part of work that may be stopping as a whole.
         if threading.current_thread() is threading.main_thread():
             _requested.clear()
-
-
-def _one_fails(futures: Iterable[Future[Result]]) -> bool:
-    """Wait until one has failed or all have ended."""
-    pending = set(futures)
-    while pending:
-        # Not in one go: a signal that comes just before would be noticed at the very end.
-        ended, pending = wait(pending, timeout=_NAP_SECONDS, return_when=FIRST_EXCEPTION)
-        if any(future.exception() for future in ended):
-            return True
-    return False
-
-
-def _reason(futures: Iterable[Future[Result]]) -> BaseException:
-    """The failure that stopped the others; a part that was told to stop is not the reason."""
-    failures = [future.exception() for future in futures if not future.cancelled()]
-    found = sorted(filter(None, failures), key=lambda failure: isinstance(failure, StoppedError))
-    return found[0]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import email.utils
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -125,18 +127,18 @@ def test_nothing_is_tried_again_after_the_deadline(registry: FakeRegistry, pause
 
 @pytest.mark.parametrize("point", ["status", "headers"])
 def test_a_dropped_connection_is_tried_again(
-    registry: FakeRegistry, transport: Transport, pauses: list[float], point: str
+    registry: FakeRegistry, transport: Transport, pauses: list[float], point: Any
 ) -> None:
-    registry.faults.append(Fault("GET", drop=point, times=2))  # type: ignore[arg-type]
+    registry.faults.append(Fault("GET", drop=point, times=2))
     assert status(transport, f"{registry.url}/v2/") == 200
     assert len(registry.requests) == 3
 
 
 @pytest.mark.parametrize("point", ["status", "headers"])
 def test_a_registry_that_always_hangs_up_is_named(
-    registry: FakeRegistry, transport: Transport, point: str
+    registry: FakeRegistry, transport: Transport, point: Any
 ) -> None:
-    registry.faults.append(Fault("GET", drop=point, times=-1))  # type: ignore[arg-type]
+    registry.faults.append(Fault("GET", drop=point, times=-1))
     with pytest.raises(ServiceError, match=f"^GET {registry.url}/v2/ got no answer: ") as raised:
         transport.request("GET", f"{registry.url}/v2/")
     assert raised.value.exit_code == 4
@@ -144,8 +146,8 @@ def test_a_registry_that_always_hangs_up_is_named(
 
 
 @pytest.mark.parametrize("point", ["status", "headers"])
-def test_a_registry_that_stalls_is_given_up(registry: FakeRegistry, point: str) -> None:
-    registry.faults.append(Fault("GET", stall=point, times=-1))  # type: ignore[arg-type]
+def test_a_registry_that_stalls_is_given_up(registry: FakeRegistry, point: Any) -> None:
+    registry.faults.append(Fault("GET", stall=point, times=-1))
     with (
         checked_transport(read_seconds=0.05) as transport,
         pytest.raises(InterruptedTransferError, match=r"got no answer: timed out$"),
@@ -250,6 +252,35 @@ def test_sending_stops_when_the_run_is_ending(
     with pytest.raises(StoppedError):
         transport.request("PUT", f"{registry.url}/v2/", headers={"Content-Length": "1000000"}, body=body)
     assert len(sent) == 3
+
+
+@pytest.mark.parametrize("point", ["status", "headers", "body"])
+def test_a_failure_elsewhere_ends_the_wait_for_a_silent_registry(
+    registry: FakeRegistry, transport: Transport, point: Any
+) -> None:
+    registry.faults.append(Fault("GET", stall=point, body=b"x" * 100))
+    silent = threading.Event()
+    ended: list[BaseException] = []
+
+    def ask() -> None:
+        answer = transport.request("GET", f"{registry.url}/v2/")
+        silent.set()
+        answer.body(1000)
+
+    def work(number: int) -> None:
+        if number == 1:
+            while not (silent.is_set() if point == "body" else registry.requests):
+                time.sleep(0.001)
+            raise ServiceError("the reason")
+        try:
+            ask()
+        except BaseException as error:
+            ended.append(error)
+            raise
+
+    with pytest.raises(ServiceError, match="the reason"):
+        stopping.side_by_side(work, range(2), jobs=2)
+    assert [type(error) for error in ended] == [StoppedError]
 
 
 def test_error_documents_are_told(registry: FakeRegistry, transport: Transport) -> None:

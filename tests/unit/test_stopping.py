@@ -26,10 +26,10 @@ def _stopped() -> bool:
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """Each test ends with the flag down and no thread of its own."""
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     yield
     assert not _stopped()
-    assert threading.active_count() == threads
+    assert set(threading.enumerate()) <= threads
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
@@ -73,6 +73,19 @@ def test_the_first_failure_stops_the_others_and_is_raised() -> None:
 
     with pytest.raises(ServiceError, match="the reason"):
         side_by_side(work, range(10), jobs=3)
+
+
+def test_what_fails_because_of_the_stop_is_not_the_reason() -> None:
+    def work(number: int) -> None:
+        if number == 1:
+            raise ServiceError("the reason")
+        try:
+            stopping.pause(60)
+        except StoppedError:
+            raise ServiceError("the consequence") from None
+
+    with pytest.raises(ServiceError, match="the reason"):
+        side_by_side(work, range(3), jobs=3)
 
 
 def test_a_failure_in_work_within_work_is_the_reason() -> None:

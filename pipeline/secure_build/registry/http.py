@@ -70,9 +70,7 @@ class Answer:
                 stopping.check()
                 yield chunk
         except (HTTPError, OSError) as error:
-            raise InterruptedTransferError(
-                f"{_request(self.method, self.url)} broke off: {_why(error)}"
-            ) from None
+            raise _interrupted(f"{_request(self.method, self.url)} broke off: {_why(error)}") from None
         finally:
             self.close()
 
@@ -248,7 +246,7 @@ class Transport:
         except LocationValueError:
             raise ServiceError(f"`{redacted(url)}` is no address") from None
         except (NewConnectionError, ConnectTimeoutError) as error:
-            raise InterruptedTransferError(
+            raise _interrupted(
                 f"cannot reach {urlsplit(url).netloc}: {_why(error)}",
                 hint="check the name of the registry and the network",
             ) from None
@@ -258,14 +256,18 @@ class Transport:
                     f"{_request(method, url)}: no trusted connection: {_why(error)}",
                     hint="when the registry has a certificate of your own authority, set `SSL_CERT_FILE`",
                 ) from None
-            raise InterruptedTransferError(f"{_request(method, url)} got no answer: {_why(error)}") from None
+            raise _interrupted(f"{_request(method, url)} got no answer: {_why(error)}") from None
         answer = Answer(method, url, response.status, response.headers, response)
         if not _is_whole(response):
             answer.close()
-            raise InterruptedTransferError(
-                f"{_request(method, url)} got no answer: it broke off in the headers"
-            )
+            raise _interrupted(f"{_request(method, url)} got no answer: it broke off in the headers")
         return answer
+
+
+def _interrupted(message: str, *, hint: str | None = None) -> InterruptedTransferError:
+    """The error for a broken connection; raises StoppedError when it was us who shut it."""
+    stopping.check()
+    return InterruptedTransferError(message, hint=hint)
 
 
 def redacted(url: str) -> str:
