@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -99,6 +100,11 @@ def test_other_folder_user_umask_times_and_no_cache(
     if fresh_engine is not None:
         theirs.environment["DOCKER_HOST"] = fresh_engine.host
         groups = f"--groups={Path(fresh_engine.host.removeprefix('unix://')).stat().st_gid}"
+        # Looking for a program on the path asks as the user, without the capability.
+        programs = short_path / "programs"
+        programs.mkdir()
+        shutil.copy(running.tool("docker"), programs)
+        theirs.environment["PATH"] = f"{programs}:{theirs.environment['PATH']}"
     theirs.runner = become_somebody(short_path / "somebody", groups)
     scatter_times(theirs.directory)
     give_away(theirs.directory, Path(theirs.environment["HOME"]))

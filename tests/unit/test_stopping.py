@@ -76,7 +76,10 @@ def test_the_first_failure_stops_the_others_and_is_raised() -> None:
 
 
 def test_what_fails_because_of_the_stop_is_not_the_reason() -> None:
+    begun = threading.Barrier(3)
+
     def work(number: int) -> None:
+        begun.wait(10)
         if number == 1:
             raise ServiceError("the reason")
         try:
@@ -107,6 +110,7 @@ def test_a_failure_in_work_within_work_is_the_reason() -> None:
 
 
 def test_the_flag_stays_up_until_the_outermost_work_has_ended() -> None:
+    begun = threading.Barrier(2)
     inner_failed = threading.Event()
     seen = []
 
@@ -114,6 +118,7 @@ def test_the_flag_stays_up_until_the_outermost_work_has_ended() -> None:
         raise ServiceError("the reason")
 
     def outer(number: int) -> None:
+        begun.wait(10)
         if number == 0:
             try:
                 side_by_side(fail, [0], jobs=1)
