@@ -32,8 +32,10 @@ format: setup
 	.venv/bin/ruff format
 
 schema: setup
-	$(python) -c 'from secure_build.config import schema; print(schema(), end="")' > pipeline/secure_build/data/secure-build.schema.json
-	$(python) docs/reference.py > docs/config.md
+	$(python) -c 'from secure_build import config; print(config.schema(), end="")' > .schema.new
+	mv .schema.new pipeline/secure_build/data/secure-build.schema.json
+	$(python) docs/reference.py > .reference.new
+	mv .reference.new docs/config.md
 
 # No index and no address is written: the locks hold names, versions and hashes only.
 lock: setup

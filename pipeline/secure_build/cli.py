@@ -51,9 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parse(sys.argv[1:] if argv is None else argv, os.environ)
         verbose = arguments.verbose
         report = Report(1 if arguments.verbose else -1 if arguments.quiet else 0)
-        # Variables that make git look at another repository than the one at hand.
-        for name in [name for name in os.environ if name.startswith("GIT_")]:
-            del os.environ[name]
         code: int = arguments.verb(arguments, report)
         sys.stdout.flush()
         return code

@@ -114,7 +114,8 @@ class Build(Strict):
         json_schema_extra={"default": [str(GUEST)], "minItems": 1, "uniqueItems": True},
     )
     args: dict[str, str] = Field(
-        default={}, description="Build arguments; recorded, so no place for secrets."
+        default={},
+        description="Build arguments; they can end up in the image, so no place for secrets.",
     )
     target: str | None = Field(default=None, description="Build stage to stop at; default the last.")
 

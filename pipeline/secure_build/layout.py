@@ -153,7 +153,9 @@ class Layout:
         self.write_from(descriptor, chunks)
 
     def tagged(self, reference: Reference) -> Digest | None:
-        return next((entry.digest for name, entry in self.entries() if name == str(reference)), None)
+        """The digest listed under the reference, when all of the image is here."""
+        listed = [entry for name, entry in self.entries() if name == str(reference)]
+        return next((entry.digest for entry in listed if self.holds_image(entry)), None)
 
     def put_manifest(self, _repository: Repository, content: Manifest) -> None:
         self.write(content.content, content.media_type)

@@ -121,7 +121,8 @@ def _descriptor(entry: dict[str, Any]) -> Descriptor:
     named = entry.get("platform")
     platform = None
     if named is not None:
-        platform = Platform(str(named["os"]), str(named["architecture"]), named.get("variant"))
+        parts = (named["os"], named["architecture"], named.get("variant"))
+        platform = Platform.parse("/".join(filter(None, parts)))
     return Descriptor(str(entry["mediaType"]), Digest.parse(entry["digest"]), size, platform)
 
 

@@ -15,7 +15,7 @@ from secure_build.errors import UsageError
 from secure_build.reference import Digest, Pinned, Reference, Text
 from secure_build.secret import Secret
 
-_PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?")
+_PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[A-Za-z0-9._-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -27,13 +27,18 @@ class Platform(Text):
     architecture: str
     variant: str | None = None
 
-    @classmethod
-    def parse(cls, text: str) -> Platform:
+    def __post_init__(self) -> None:
+        text = "/".join(part for part in (self.os, self.architecture, self.variant) if part is not None)
         if not _PLATFORM.fullmatch(text):
             raise UsageError(
                 f"`{text[:80]}` is no platform", hint="write `os/architecture`, for example `linux/s390x`"
             )
-        return cls(*text.split("/"))
+
+    @classmethod
+    def parse(cls, text: str) -> Platform:
+        os, _, rest = text.partition("/")
+        architecture, slash, variant = rest.partition("/")
+        return cls(os, architecture, variant if slash else None)
 
     def __str__(self) -> str:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))

@@ -63,7 +63,7 @@ class Program:
 class ProcessError(SecureBuildError):
     """A program failed: `ending` says how, `output` holds the last lines of what it wrote, masked."""
 
-    exit_code = 1
+    exit_code = 3
 
     def __init__(self, message: str, *, status: int, output: str, ending: str) -> None:
         super().__init__(message)
@@ -224,6 +224,12 @@ class _Child:
         except BaseException as error:  # noqa: BLE001  # it is raised again by the thread that waits
             self.failure = error
             self.kill_meanwhile()
+
+
+def forget_variables(prefix: str) -> None:
+    """Take variables out of the environment of this process and of all that libraries start."""
+    for name in [name for name in os.environ if name.startswith(prefix)]:
+        del os.environ[name]
 
 
 _running: set[_Child] = set()

@@ -80,11 +80,16 @@ def look_up(name: str) -> Secret:
                 "" if directory else f", or point `{DIRECTORY_VARIABLE}` at a folder with a file of that name"
             ),
         )
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in value):
         raise UsageError(f"the secret `{name}` is not UTF-8 text")
     if len(value) < SHORTEST:
         raise UsageError(f"the secret `{name}` is shorter than {SHORTEST} characters")
     return Secret(value)
+
+
+def is_known(name: str) -> bool:
+    """Whether the secret called `name` can be looked up."""
+    return bool(_taken.get(name) or os.environ.get(name) or _from_file(name))
 
 
 def mask(text: str) -> str:

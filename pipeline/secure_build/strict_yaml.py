@@ -165,6 +165,10 @@ def _check_shape(text: str, name: str) -> None:
             raise UsageError(f"{name}:{line}: more than {_DEEPEST} levels or {_MOST_NODES} values")
 
 
+# What an escape can make, and neither a process nor a file can take.
+_UNTEXT = re.compile(r"[\0\ud800-\udfff]")
+
+
 def _check_nodes(root: Node, name: str) -> None:
     """Keys are text and stand once, `<<` merges mappings, aliases do not multiply without bound."""
     count = 0
@@ -174,6 +178,8 @@ def _check_nodes(root: Node, name: str) -> None:
         count += 1
         if count > _MOST_NODES or depth > _DEEPEST:
             raise UsageError(f"{_place(name, node)}: its aliases make this document too large")
+        if isinstance(node, ScalarNode) and _UNTEXT.search(node.value):
+            raise UsageError(f"{_place(name, node)}: this text holds a character that is none")
         if isinstance(node, MappingNode):
             _check_keys(node, name)
             waiting.extend((value, depth + 1) for _, value in pairs(node))

@@ -46,7 +46,7 @@ def loaded(path: Path, content: str) -> str:
 def merged(path: Path, content: str) -> str:
     logins = content.partition("# logins:")[2].partition("\n")[0].split() or ["us.icr.io"]
     credentials = [Credential(host, "iamapikey", Secret("new-key")) for host in logins]
-    return workload.merge(content.encode(), path.name, credentials).plain
+    return workload.merge(content.encode(), path.name, credentials)
 
 
 KINDS: dict[str, Callable[[Path, str], str]] = {"compose": pinned, "config": loaded, "merge": merged}

@@ -76,9 +76,10 @@ def pipe(tmp_path: Path) -> Pipe:
 
 
 def stubborn(pipe: Pipe) -> str:
-    """A script that ignores SIGTERM, with a child that does too."""
+    """A script that ignores SIGTERM, and so do its children, which have let go of its streams."""
     body = f"trap '' TERM; exec 3>{pipe.path}; echo begun >&3"
-    return f"({body}; sleep 1000; sleep 1000) & {body}; while :; do sleep 1000; done"
+    free = "<&- >&- 2>&-"
+    return f"({body}; exec {free}; sleep 1000; sleep 1000) & {body}; while :; do sleep 1000 {free}; done"
 
 
 def test_input_goes_in_and_output_comes_out() -> None:

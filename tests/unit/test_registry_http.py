@@ -255,14 +255,12 @@ def test_sending_stops_when_the_run_is_ending(
 
 
 @pytest.mark.parametrize("point", ["status", "headers", "body"])
-def test_a_failure_elsewhere_ends_the_wait_for_a_silent_registry(
-    registry: FakeRegistry, transport: Transport, point: Any
-) -> None:
-    registry.faults.append(Fault("GET", stall=point, body=b"x" * 100))
+def test_a_failure_elsewhere_ends_the_wait_for_a_silent_registry(registry: FakeRegistry, point: Any) -> None:
+    registry.faults.append(Fault("GET", stall=point, body=b"x"))
     silent = threading.Event()
     ended: list[BaseException] = []
 
-    def ask() -> None:
+    def ask(transport: Transport) -> None:
         answer = transport.request("GET", f"{registry.url}/v2/")
         silent.set()
         answer.body(1000)
@@ -273,12 +271,15 @@ def test_a_failure_elsewhere_ends_the_wait_for_a_silent_registry(
                 time.sleep(0.001)
             raise ServiceError("the reason")
         try:
-            ask()
+            ask(patient)
         except BaseException as error:
             ended.append(error)
             raise
 
-    with pytest.raises(ServiceError, match="the reason"):
+    with (
+        checked_transport(read_seconds=60) as patient,
+        pytest.raises(ServiceError, match="the reason"),
+    ):
         stopping.side_by_side(work, range(2), jobs=2)
     assert [type(error) for error in ended] == [StoppedError]
 

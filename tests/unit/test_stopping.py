@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
@@ -62,10 +63,10 @@ def test_no_more_than_jobs_at_a_time() -> None:
 
 def test_the_first_failure_stops_the_others_and_is_raised() -> None:
     begun = threading.Barrier(3)
+    seen = []
 
     def work(number: int) -> None:
-        if number > 2:
-            raise AssertionError("this one must not begin")
+        seen.append(number)
         begun.wait(10)
         if number == 1:
             raise ServiceError("the reason")
@@ -73,6 +74,7 @@ def test_the_first_failure_stops_the_others_and_is_raised() -> None:
 
     with pytest.raises(ServiceError, match="the reason"):
         side_by_side(work, range(10), jobs=3)
+    assert sorted(seen) == [0, 1, 2]
 
 
 def test_what_fails_because_of_the_stop_is_not_the_reason() -> None:
@@ -101,9 +103,12 @@ def test_a_failure_in_work_within_work_is_the_reason() -> None:
 
     def outer(number: int) -> None:
         begun.wait(10)
-        if number == 2:
+        if number != 2:
+            side_by_side(inner, [1, 2], jobs=2)
+        try:
             side_by_side(inner, [1, 0], jobs=2)
-        side_by_side(inner, [1, 2], jobs=2)
+        finally:
+            time.sleep(0.05)  # The others have been stopped by now.
 
     with pytest.raises(ServiceError, match="the reason"):
         side_by_side(outer, range(3), jobs=3)

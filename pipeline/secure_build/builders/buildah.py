@@ -148,7 +148,7 @@ def open_buildah(surroundings: Surroundings) -> contextlib.AbstractContextManage
 
     @contextlib.contextmanager
     def opened() -> Iterator[Builder]:
-        with _state() as state, docker_config(surroundings.logins) as logins:
+        with _state() as state, docker_config(surroundings.logins, surroundings.folder) as logins:
             environment = {"REGISTRY_AUTH_FILE": str(logins / "config.json")} if logins else {}
             builder = Buildah(version, (root, _runroot(state)), environment, surroundings.loopback_registries)
             try:

@@ -111,7 +111,7 @@ def open_buildx(surroundings: Surroundings) -> contextlib.AbstractContextManager
 
     @contextlib.contextmanager
     def opened() -> Iterator[Builder]:
-        with docker_config(surroundings.logins) as folder:
+        with docker_config(surroundings.logins, surroundings.folder, store="") as folder:
             yield Buildx(version, {"DOCKER_CONFIG": str(folder)} if folder else {})
 
     return opened()

@@ -19,37 +19,47 @@ from secure_build.secret import basic_authorization
 
 
 @contextlib.contextmanager
-def docker_config(logins: Sequence[Credential]) -> Iterator[Path | None]:
+def docker_config(
+    logins: Sequence[Credential], folder: Path, *, store: str | None = None
+) -> Iterator[Path | None]:
     """A Docker config folder with these logins, gone afterwards; None when there are none.
 
     What the machine's own config says besides (other logins, contexts, plugins, builder instances)
-    stays in force.
+    stays in force. `store` is the credential helper to name for our registries: Docker reads `auths`
+    where it is empty. Other readers know no such entry, and for them, with None, the machine's
+    credential store is left out, since it would be asked before `auths`.
     """
     if not logins:
         yield None
         return
     own = docker_config_directory()
-    with tempfile.TemporaryDirectory(prefix="secure-build-") as folder:
+    with tempfile.TemporaryDirectory(prefix=".login-", dir=folder) as made:
         for name in ("contexts", "cli-plugins", "buildx"):
             if (own / name).exists():
-                (Path(folder) / name).symlink_to((own / name).resolve())
+                (Path(made) / name).symlink_to((own / name).resolve())
         document = _own_document(own / "config.json")
-        auths, helpers = dict(document.get("auths") or {}), dict(document.get("credHelpers") or {})
+        auths, helpers = document["auths"], document["credHelpers"]
         for login in logins:
             key = HUB_KEY if login.registry == DOCKER_HUB else login.registry
             auths[key] = {"auth": basic_authorization(login.username, login.password.reveal())}
             helpers.pop(key, None)
-        # A credential store would be asked instead of `auths`.
-        document.pop("credsStore", None)
-        document |= {"auths": auths, "credHelpers": helpers}
-        files.write(Path(folder) / "config.json", json.dumps(document).encode(), mode=files.PRIVATE)
-        yield Path(folder)
+            if store is not None:
+                helpers[key] = store
+        if store is None:
+            document.pop("credsStore", None)
+        files.write(Path(made) / "config.json", json.dumps(document).encode(), mode=files.PRIVATE)
+        yield Path(made)
 
 
 def _own_document(path: Path) -> dict[str, Any]:
     try:
-        return load_object(path.read_bytes())
+        document = load_object(path.read_bytes())
     except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
+        document = {}
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"the Docker config `{path}` cannot be read: {error}") from None
+    for name in ("auths", "credHelpers"):
+        section = document.setdefault(name, {})
+        if not isinstance(section, dict):
+            raise UsageError(f"the Docker config `{path}` cannot be read: `{name}` is no object")
+    return document

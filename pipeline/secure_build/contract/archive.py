@@ -19,6 +19,12 @@ from secure_build.reference import Digest
 
 # The runtime looks for this name (or `.yaml`) at the top level, else HPL06008E.
 COMPOSE_NAME = "docker-compose.yml"
+# Compose reads these beside, or instead of, the file that was checked and pinned.
+RESERVED_NAMES = (
+    *(f"{stem}.{ending}" for stem in ("docker-compose", "compose") for ending in ("yml", "yaml")),
+    *(f"{stem}.override.{ending}" for stem in ("docker-compose", "compose") for ending in ("yml", "yaml")),
+    ".env",
+)
 
 
 @dataclass(frozen=True, slots=True)

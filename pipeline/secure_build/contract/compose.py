@@ -19,6 +19,7 @@ from secure_build import strict_yaml
 from secure_build.contract import text
 from secure_build.contract.edit import Edits
 from secure_build.errors import UsageError
+from secure_build.model import GUEST
 from secure_build.reference import Digest, Pinned, Reference, Repository
 from secure_build.strict_yaml import Document
 
@@ -126,6 +127,16 @@ def _service(document: Document, name: str) -> Service:
                 f"{where(key)}: `{key}` of service `{name}` is not supported",
                 hint=f"write its lines under `{instead}`",
             )
+    if body.get("pull_policy") in ("build", "never"):
+        raise UsageError(
+            f"{where('pull_policy')}: service `{name}` would not be pulled, and the guest has no images",
+            hint="leave `pull_policy` out",
+        )
+    if body.get("platform") not in (None, str(GUEST)):
+        raise UsageError(
+            f"{where('platform')}: service `{name}` asks for {body['platform']}, and the guest is {GUEST}",
+            hint="leave `platform` out",
+        )
     volumes = body.get("volumes") or []
     if not isinstance(volumes, list):
         raise UsageError(f"{where('volumes')}: `volumes` of service `{name}` must be a list")

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from yaml.nodes import MappingNode, Node, ScalarNode
+from yaml.nodes import MappingNode, ScalarNode
 
 from secure_build import strict_yaml
 from secure_build.contract import text
@@ -23,8 +23,6 @@ from secure_build.reference import Pinned, registry_name
 from secure_build.secret import MASK
 from secure_build.strict_yaml import Document
 
-# Where a section written by somebody else may hold secrets; `*` is every key.
-_SECRETS = (("auths", "*", "password"), ("volumes", "*", "seed"), ("env", "*"))
 NO_KEYS = "# Every image is named by digest, so the runtime needs no key to check it.\n"
 
 
@@ -63,12 +61,12 @@ def fragment(auths: Iterable[Credential], references: Mapping[str, Pinned]) -> S
     return SecretText(body(masked=False), body(masked=True))
 
 
-def merge(content: bytes, name: str, auths: Iterable[Credential]) -> SecretText:
+def merge(content: bytes, name: str, auths: Iterable[Credential]) -> str:
     """An existing plain workload with these `auths`, everything else byte for byte as it was.
 
-    Takes a section (`type: workload` …) or a contract with the section in a literal block. The
-    masked text hides the secrets that were there as well. Raises UsageError for anything else,
-    encrypted sections among it.
+    Takes a section (`type: workload` …) or a contract with the section in a literal block. What
+    comes back may hold secrets of its author: it is for a file, never for showing. Raises UsageError
+    for anything else, encrypted sections among it.
     """
     logins = _auths(auths, masked=False)
     document = strict_yaml.load(content, name)
@@ -86,7 +84,7 @@ def merge(content: bytes, name: str, auths: Iterable[Credential]) -> SecretText:
             f"{name}: `auths` cannot be changed without changing something else",
             hint="write the logins out, without anchors and with `username` and `password` only",
         )
-    return SecretText(plain, place.put(document.text, _masked(merged)))
+    return plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,27 +186,6 @@ def _merge_login(
 def _without(auths: Any, logins: dict[str, dict[str, str]]) -> dict[str, Any]:
     replaced = {_canonical(key) for key in logins}
     return {key: value for key, value in (auths or {}).items() if _canonical(key) not in replaced}
-
-
-def _masked(section: Document) -> str:
-    edits = Edits(section)
-    for place in _SECRETS:
-        for node in _at(section.root, place):
-            edits.replace_scalar(node, text.scalar(MASK))
-    return edits.apply()
-
-
-def _at(node: Node, place: tuple[str, ...]) -> Iterator[ScalarNode]:
-    """The texts at a place, where `*` is every key."""
-    if not place:
-        if isinstance(node, ScalarNode) and node.value:
-            yield node
-    elif place[0] != "*":
-        for found in strict_yaml.find_all(node, place[0]):
-            yield from _at(found.value, place[1:])
-    elif isinstance(node, MappingNode):
-        for _, value in strict_yaml.pairs(node):
-            yield from _at(value, place[1:])
 
 
 def _canonical(key: str) -> str:

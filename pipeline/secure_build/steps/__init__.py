@@ -9,18 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 from secure_build.model import BuildRecord
-from secure_build.source import Checkout
 from secure_build.steps.build import build
 from secure_build.steps.contract import (
     ContractFile,
     Fragment,
+    check_workload,
     contract_images,
     contract_workload,
-    read_compose,
 )
 from secure_build.steps.delivery import check_logins
 from secure_build.steps.job import Job, Options, job
-from secure_build.steps.pins import own_image
 from secure_build.steps.publish import publish
 
 __all__ = [
@@ -44,13 +42,12 @@ def run(work: Job) -> tuple[BuildRecord, ContractFile | None]:
     What can be known to be wrong before anything is built is found before anything is built.
     """
     config = work.loaded.config
+    for registry in config.registries:
+        if not work.options.to:
+            work.login(registry, "push")
     check_logins(work, config.registries)
     if config.workload is not None:
-        with Checkout.open(work.loaded.directory, allow_dirty=work.options.allow_dirty) as checkout:
-            _, compose = read_compose(work, checkout)
-            compose.check()
-            for service in compose.services:
-                own_image(work.loaded, service)
+        check_workload(work, selected=work.selected())
     build(work)
     result = publish(work)
     if config.workload is None:

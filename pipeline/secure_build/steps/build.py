@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -15,6 +15,7 @@ from secure_build.builders import Builder, Recipe, Surroundings
 from secure_build.config import BuiltImage, Loaded
 from secure_build.errors import RefusedError, SecureBuildError, UsageError
 from secure_build.model import BuildRecord, Image, Material, Platform
+from secure_build.reference import Digest
 from secure_build.registry.auth import is_loopback
 from secure_build.source import Checkout
 from secure_build.steps.job import LARGEST_FILE, Job
@@ -33,53 +34,59 @@ def build(work: Job) -> BuildRecord:
             work.report.step(
                 f"commit {source.commit} is dated in the future: its digest will not be repeatable"
             )
-        previous = _previous(work, checkout)
-        surroundings = Surroundings(
-            folder=options.workdir,
-            logins=[login for host in loaded.config.registries if (login := work.login(host, "pull"))],
-            loopback_registries=_loopback_registries(loaded),
-        )
-        with contextlib.ExitStack() as stack:
-            builder = stack.enter_context(
-                builders.open_builder(options.builder or loaded.config.builder, surroundings)
-            )
-            kept = {name: image for name, image in previous.items() if _unchanged(work, image, builder)}
-            for name in (name for name in wanted if name in kept):
-                work.report.step(f"{name}: unchanged, not built ({kept[name].descriptor.digest})")
-            missing = [name for name in wanted if name not in kept]
-            exports = stack.enter_context(_exports(work, checkout, missing))
-            made = stopping.side_by_side(
-                lambda name: _build_image(work, builder, name, exports[name]), missing, jobs=options.jobs
-            )
-    images = kept | {image.name: image for image in made}
-    result = BuildRecord(
-        tool=__version__,
-        config=loaded.digest,
+        if not _is_committed(loaded, checkout):
+            work.report.step(f"`{loaded.path}` is used as it is here, which is not as it is in the commit")
+        old = _previous(work, source.commit)
+        images = {image.name: image for image in old.images} if old else {}
+        made = _build_missing(work, checkout, wanted, images) if wanted else []
+    images |= {image.name: image for image in made}
+    # When nothing was built, what later steps wrote into the record stays.
+    fresh = BuildRecord(tool=__version__, config=loaded.digest, source=source)
+    result = replace(
+        fresh if made or old is None else old,
         source=source,
         images=tuple(images[name] for name in loaded.config.built if name in images),
     )
-    if made or (old := work.last_record()) is None:
-        record.write(work.record_path, result)
-        return result
-    # Nothing was built: what later steps wrote into the record stays.
-    result = replace(old, source=source)
     record.write(work.record_path, result)
     return result
 
 
-def _previous(work: Job, checkout: Checkout) -> dict[str, Image]:
-    """Images of the last record, when it is of the same tool, config and commit."""
+def _build_missing(
+    work: Job, checkout: Checkout, wanted: Sequence[str], previous: Mapping[str, Image]
+) -> list[Image]:
+    """Build those of the wanted images that are not there unchanged."""
+    options, loaded = work.options, work.loaded
+    surroundings = Surroundings(
+        folder=options.workdir,
+        logins=[login for host in loaded.config.registries if (login := work.login(host, "pull"))],
+        loopback_registries=_loopback_registries(loaded),
+    )
+    with builders.open_builder(options.builder or loaded.config.builder, surroundings) as builder:
+        kept = {name for name in wanted if name in previous and _unchanged(work, previous[name], builder)}
+        for name in sorted(kept):
+            work.report.step(f"{name}: unchanged, not built ({previous[name].descriptor.digest})")
+        missing = [name for name in wanted if name not in kept]
+        with _exports(work, checkout, missing) as exports:
+            return stopping.side_by_side(
+                lambda name: _build_image(work, builder, name, exports[name]), missing, jobs=options.jobs
+            )
+
+
+def _is_committed(loaded: Loaded, checkout: Checkout) -> bool:
+    place = checkout.locate(loaded.path.name, what="the config")
+    content = checkout.read(place, at_most=LARGEST_FILE)
+    return content is not None and Digest.of(content) == loaded.digest
+
+
+def _previous(work: Job, commit: str) -> BuildRecord | None:
+    """The last record, when it is of the same tool, config and commit."""
     old = work.last_record()
-    if old is None or (old.tool, old.config, old.source.commit) != (
-        __version__,
-        work.loaded.digest,
-        checkout.source.commit,
-    ):
-        return {}
-    return {image.name: image for image in old.images}
+    same = old and (old.tool, old.config, old.source.commit) == (__version__, work.loaded.digest, commit)
+    return old if same else None
 
 
-def _platforms(work: Job, image: BuiltImage, name: str) -> tuple[Platform, ...]:
+def platforms_of(work: Job, image: BuiltImage, name: str) -> tuple[Platform, ...]:
+    """The platforms that this run builds the image for."""
     asked = work.options.platform
     if asked is None:
         return image.build.platforms
@@ -97,7 +104,7 @@ def _unchanged(work: Job, image: Image, builder: Builder) -> bool:
         wanted is not None
         and image.reference == wanted.image
         and image.builder == builder.version
-        and sorted(image.platforms) == sorted(_platforms(work, wanted, image.name))
+        and set(image.platforms) == set(platforms_of(work, wanted, image.name))
         and work.layout.holds_image(image.descriptor)
         and image.materials is not None
         and all(_still(work, material) for material in image.materials)
@@ -151,6 +158,11 @@ def _exports(
             # A copy of its own: the Dockerfile may lie outside the context, or be a link.
             own = Path(folder) / f"{name}.Dockerfile"
             own.write_bytes(content)
+            ignored = checkout.read(
+                dockerfile.with_name(f"{dockerfile.name}.dockerignore"), at_most=LARGEST_FILE
+            )
+            if ignored is not None:
+                own.with_name(f"{own.name}.dockerignore").write_bytes(ignored)
             result[name] = (exported[context], own, int(checkout.source.committed_at.timestamp()))
         yield result
 
@@ -158,7 +170,7 @@ def _exports(
 def _build_image(work: Job, builder: Builder, name: str, export: tuple[Path, Path, int]) -> Image:
     wanted = work.loaded.config.built[name]
     context, dockerfile, epoch = export
-    platforms = _platforms(work, wanted, name)
+    platforms = platforms_of(work, wanted, name)
     layout = work.layout
     members = []
     materials: set[Material] | None = set()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -21,12 +21,14 @@ from secure_build.model import BuildRecord, Finding, Section
 from secure_build.reference import Digest, Pinned
 from secure_build.report import size
 from secure_build.source import Checkout
+from secure_build.steps.build import platforms_of
 from secure_build.steps.delivery import runtime_logins
 from secure_build.steps.job import LARGEST_FILE, Job
-from secure_build.steps.pins import pin_services, require_guest, resolve_all
+from secure_build.steps.pins import own_image, pin_services, require_guest, resolve_all
 
 # A contract is handed to the guest as user data; IBM Cloud takes 64 KB of it in base64.
 _LARGE_ARCHIVE = 48 << 10
+_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +109,18 @@ def contract_images(work: Job) -> tuple[BuildRecord, Fragment]:
     for image in current.images:
         require_guest(image.platforms, f"{image.name} ({image.reference})")
     logins, findings = runtime_logins(work, current, set(references.values()))
-    into = work.options.into
-    if into is not None:
-        made = workload.merge(_read_file(into), str(into), logins)
-        path = into
-    else:
-        made = workload.fragment(logins, references)
-        path = work.options.workdir / "images.draft.yaml"
-    unchanged = path.exists() and path.read_bytes() == made.plain.encode()
-    files.write(path, made.plain.encode(), mode=files.PRIVATE)
-    result = replace(current, used=tuple(used.values()), findings=tuple(findings))
+    made = workload.fragment(logins, references)
+    plain = made.plain
+    path = work.options.workdir / "images.draft.yaml"
+    if work.options.into is not None:
+        # Behind a symbolic link is the file that is meant.
+        path = work.options.into.resolve()
+        plain = workload.merge(_read_file(path), str(work.options.into), logins)
+    unchanged = path.exists() and path.read_bytes() == plain.encode()
+    if not unchanged:
+        files.write(path, plain.encode(), mode=files.PRIVATE)
+    others = [finding for finding in current.findings if finding.check != "delivery"]
+    result = replace(current, used=tuple(used.values()), findings=(*others, *findings))
     record.write(work.record_path, result)
     for finding in findings:
         work.report.finding(finding)
@@ -127,16 +131,38 @@ def contract_images(work: Job) -> tuple[BuildRecord, Fragment]:
     return result, Fragment(ContractFile(path, made.masked, unchanged), references, masked)
 
 
+def check_workload(work: Job, *, selected: Collection[str]) -> None:
+    """Find before anything is built what would refuse the contract afterwards."""
+    with Checkout.open(work.loaded.directory, allow_dirty=work.options.allow_dirty) as checkout:
+        place, file = read_compose(work, checkout)
+        file.check()
+        _members(checkout, file, place, b"")
+    last = work.last_record()
+    there = {*selected, *(image.name for image in (last.images if last else ()))}
+    for service in file.services:
+        if name := own_image(work.loaded, service):
+            if name not in there:
+                raise UsageError(
+                    f"{service.where}: image `{name}` has not been built, and is not to be built now",
+                    hint=f"name it as well, or run `secure-build build {name}` first",
+                )
+            platforms = platforms_of(work, work.loaded.config.built[name], name)
+            require_guest(platforms, f"{service.where}: {name} ({work.loaded.config.built[name].image})")
+
+
 def _members(
     checkout: Checkout, file: ComposeFile, place: PurePosixPath, pinned: bytes
 ) -> tuple[dict[PurePosixPath, archive.Member], list[Finding]]:
     """The archive's files: the pinned compose file, and what its services read beside it."""
-    members = {PurePosixPath(archive.COMPOSE_NAME): archive.Member(pinned)}
+    members = {}
     findings = []
     for relative, where in file.local_files():
         target = compose.archive_path(place, relative, where)
         entries = checkout.files(place.parent / target)
         for entry in entries:
+            if entry.path == place:
+                # The pinned copy takes its place.
+                continue
             content = checkout.read(entry.path, at_most=LARGEST_FILE)
             if content is None:
                 raise UsageError(
@@ -155,28 +181,45 @@ def _members(
                     hint="commit it, if the service reads it",
                 )
             )
-    for reserved in ("docker-compose.yaml", ".env"):
+    for reserved in archive.RESERVED_NAMES:
         if PurePosixPath(reserved) in members:
             raise UsageError(
-                f"`{reserved}` must not be in the archive: the runtime gives this name a meaning"
+                f"`{place.parent / reserved}` must not be in the archive: its name means something there",
+                hint="give it another name, or do not mount the folder that it is in",
             )
+    members[PurePosixPath(archive.COMPOSE_NAME)] = archive.Member(pinned)
     return members, findings
 
 
 def _write_section(
     path: Path, section: SecretText, packed: archive.Archive, known: Section | None
 ) -> tuple[Section, bool]:
-    """Write a plain section and its key beside it; returns what the record keeps, and if it was there."""
+    """Write a plain section and, beside it, the key of its keyed digest.
+
+    Returns what the record keeps, and whether all of it was there already. Drafts share the key.
+    """
     content = text.block("workload", section.plain).encode()
-    masked = Digest.of(section.masked.encode())
-    key_path = path.with_suffix(".key")
-    if known and known.plaintext_masked == masked and path.exists() and path.read_bytes() == content:
-        return known, True
-    key = secrets.token_bytes(32)
+    key_path = path.parent / "workload.key"
+    key = _read_key(key_path) or secrets.token_bytes(_KEY_BYTES)
+    made = Section(
+        plaintext_masked=Digest.of(section.masked.encode()),
+        plaintext_keyed=hmac.new(key, section.plain.encode(), hashlib.sha256).hexdigest(),
+        archive_tar=packed.tar_digest,
+        archive_gzip=packed.compressed_digest,
+    )
+    if made == known and path.exists() and path.read_bytes() == content:
+        return made, True
     files.write(key_path, key.hex().encode() + b"\n", mode=files.PRIVATE)
     files.write(path, content, mode=files.PRIVATE)
-    keyed = hmac.new(key, section.plain.encode(), hashlib.sha256).hexdigest()
-    return Section(masked, keyed, packed.tar_digest, packed.compressed_digest), False
+    return made, False
+
+
+def _read_key(path: Path) -> bytes | None:
+    try:
+        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except (FileNotFoundError, ValueError):
+        return None
+    return key if len(key) == _KEY_BYTES else None
 
 
 def _large(packed: archive.Archive) -> Finding:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from secure_build import stopping
+from secure_build import secret, stopping
 from secure_build.contract import auths
 from secure_build.errors import RefusedError, UsageError
 from secure_build.model import BuildRecord, Credential, Finding
@@ -24,13 +24,21 @@ def check_logins(work: Job, registries: Iterable[str]) -> dict[str, Credential |
     """
     logins: dict[str, Credential | None] = {}
     for registry in sorted(set(registries)):
-        push, runtime = work.login(registry, "push"), work.login(registry, "runtime")
+        logins[registry] = runtime = work.login(registry, "runtime")
         if runtime is not None:
             auths.contract_key(registry)
             allowed = work.loaded.config.access(registry).allow_push_credential
-            auths.check_runtime(runtime, push or docker_config_credential(registry), allow_push=allowed)
-        logins[registry] = runtime
+            auths.check_runtime(runtime, _push_login(work, registry), allow_push=allowed)
     return logins
+
+
+def _push_login(work: Job, registry: str) -> Credential | None:
+    """What this machine publishes with, if it does: a job that only writes contracts has no such secret."""
+    access = work.loaded.config.access(registry)
+    if access.push is None:
+        return docker_config_credential(registry)
+    same_name = access.runtime is not None and access.runtime.password == access.push.password
+    return work.login(registry, "push") if same_name or secret.is_known(access.push.password.secret) else None
 
 
 def runtime_logins(

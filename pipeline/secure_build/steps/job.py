@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from secure_build import config, files, record, secret
+from secure_build import config, files, process, record, secret
 from secure_build.config import Loaded, Login
 from secure_build.errors import UsageError
 from secure_build.layout import Layout
@@ -21,7 +20,7 @@ from secure_build.registry.http import Transport
 from secure_build.report import Report
 
 # Folders in the work folder that live as long as a run.
-TEMPORARY = (".staging-*", ".context-*")
+TEMPORARY = (".staging-*", ".context-*", ".login-*")
 # The most that is read of a file of the source.
 LARGEST_FILE = 8 << 20
 
@@ -42,7 +41,7 @@ class Options:
     into: Path | None = None
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Job:
     """One invocation: options, the config they name, and what is opened once and shared."""
 
@@ -50,15 +49,11 @@ class Job:
     report: Report
     loaded: Loaded
     transport: Transport
+    layout: Layout
 
     @property
     def record_path(self) -> Path:
         return self.options.record or self.options.workdir / "build-record.json"
-
-    @functools.cached_property
-    def layout(self) -> Layout:
-        """The layout of the work folder."""
-        return Layout.create(self.options.workdir / "layout")
 
     def last_record(self) -> BuildRecord | None:
         """The record that is there, whatever it is of."""
@@ -103,10 +98,9 @@ def job(options: Options, report: Report) -> Iterator[Job]:
     """Load the config and take the work folder; raises UsageError when another run has it."""
     loaded = config.load(options.config)
     secret.take(loaded.config.secret_names)
-    options.workdir.mkdir(parents=True, exist_ok=True)
-    # What is kept here is not part of the source.
-    if not (ignore := options.workdir / ".gitignore").exists():
-        files.write(ignore, b"*\n")
+    # Variables such as GIT_DIR make git look at another repository than the one at hand.
+    process.forget_variables("GIT_")
+    _prepare(options.workdir)
     with (options.workdir / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -118,5 +112,25 @@ def job(options: Options, report: Report) -> Iterator[Job]:
         for pattern in TEMPORARY:
             for left in options.workdir.glob(pattern):
                 shutil.rmtree(left, ignore_errors=True)
+        layout = Layout.create(options.workdir / "layout")
         with Transport() as transport:
-            yield Job(options, report, loaded, transport)
+            yield Job(options, report, loaded, transport, layout)
+
+
+def _prepare(workdir: Path) -> None:
+    """Make the work folder; raises UsageError for a folder that is used for something else."""
+    if set(':,"\n') & set(str(workdir.absolute())):
+        raise UsageError(
+            f"the work folder `{workdir.absolute()}` has a character that builders give a meaning",
+            hint="name one without `:`, `,` and quotes: `--workdir DIR`",
+        )
+    if workdir.exists() and not (workdir / ".lock").exists() and any(workdir.iterdir()):
+        raise UsageError(
+            f"`{workdir}` holds other files, so it is no work folder",
+            hint="name a folder that does not exist yet: `--workdir DIR`",
+        )
+    workdir.mkdir(parents=True, exist_ok=True)
+    # What is kept here is not part of the source.
+    if not (ignore := workdir / ".gitignore").exists():
+        (workdir / ".lock").touch()
+        files.write(ignore, b"*\n")

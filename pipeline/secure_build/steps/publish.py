@@ -31,18 +31,20 @@ def publish(work: Job) -> BuildRecord:
     absent = chosen - {image.name for image in current.images}
     if absent:
         raise UsageError(f"`{min(absent)}` has not been built", hint="run `secure-build build` first")
-    destinations = {
-        registry: _destination(work, registry)
-        for registry in {
-            image.reference.repository.registry for image in current.images if image.name in chosen
-        }
-    }
+    registries = {image.reference.repository.registry for image in current.images if image.name in chosen}
+    if work.options.to:
+        # One object for all: it guards the index that they share.
+        layout = Layout.create(_layout_directory(work.options.to))
+        destinations: dict[str, Registry] = dict.fromkeys(registries, layout)
+    else:
+        destinations = {registry: _remote(work, registry) for registry in registries}
+    jobs = work.options.jobs
 
     def send(image: Image) -> Image:
         if image.name not in chosen:
             return image
         destination = destinations[image.reference.repository.registry]
-        upload = send_image(work.layout, image, destination, jobs=work.options.jobs)
+        upload = send_image(work.layout, image, destination, jobs=max(1, jobs // len(chosen)))
         if upload.unchanged:
             work.report.step(f"{image.name}: unchanged, not uploaded ({image.reference} on {destination})")
         else:
@@ -50,15 +52,13 @@ def publish(work: Job) -> BuildRecord:
             work.report.step(f"{image.name}: published {image.reference} on {destination} ({sent})")
         return replace(image, published=str(destination))
 
-    sent = stopping.side_by_side(send, current.images, jobs=work.options.jobs)
+    sent = stopping.side_by_side(send, current.images, jobs=jobs)
     result = replace(current, images=tuple(sent))
     record.write(work.record_path, result)
     return result
 
 
-def _destination(work: Job, registry: str) -> Registry:
-    if work.options.to:
-        return Layout.create(_layout_directory(work.options.to))
+def _remote(work: Job, registry: str) -> RemoteRegistry:
     login = work.login(registry, "push") or docker_config_credential(registry)
     return RemoteRegistry(registry, login, work.transport, push=True)
 
