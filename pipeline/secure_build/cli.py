@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report.error(error)
         return error.exit_code
     except _Terminated:
+        report.error(SecureBuildError("terminated"))
         return _TERMINATED
     except KeyboardInterrupt:
         report.error(SecureBuildError("interrupted"))
@@ -248,7 +249,7 @@ def _parser() -> argparse.ArgumentParser:
             "--to", metavar="oci:DIR", help="publish to an image layout instead of the registries"
         )
     for verb in (run, build, publish):
-        verb.add_argument("images", nargs="*", metavar="IMAGE", help="names from the config; default all")
+        verb.add_argument("images", nargs="*", metavar="IMAGE", help="images of the config to work on")
 
     contract = verbs.add_parser(
         "contract", help="write parts of the contract", description="Parts of the contract."
@@ -287,7 +288,11 @@ def _verb(
         help="default: secure-build.yaml",
     )
     common.add_argument(
-        "--workdir", metavar="DIR", type=Path, default=Path(".secure-build"), help="default: .secure-build"
+        "--workdir",
+        metavar="DIR",
+        type=Path,
+        default=Path(".secure-build"),
+        help="kept between runs; default: .secure-build in the current folder",
     )
     common.add_argument(
         "--record",
@@ -311,10 +316,9 @@ def _verb(
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 64:
-        raise argparse.ArgumentTypeError("must be from 1 to 64")
-    return number
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 64:
+        raise argparse.ArgumentTypeError("must be a number from 1 to 64")
+    return int(text)
 
 
 def _without_twin(action: argparse.Action) -> None:

@@ -308,6 +308,8 @@ def _message(detail: ErrorDetails, path: tuple[str | int, ...]) -> str:
         return f"must be {context['expected']}".replace("'", "`")
     if kind == "string_too_short":
         return f"must have at least {context['min_length']} characters"
+    if kind == "string_pattern_mismatch" and path[-1:] == ("secret",):
+        return "the name of a secret has letters, digits and `_` only"
     if kind == "string_pattern_mismatch":
         return f"does not have the form `{context['pattern']}`"
     return _MESSAGES.get(kind, detail["msg"])

@@ -28,20 +28,23 @@ class Platform(Text):
     variant: str | None = None
 
     def __post_init__(self) -> None:
-        text = "/".join(part for part in (self.os, self.architecture, self.variant) if part is not None)
-        if not _PLATFORM.fullmatch(text):
-            raise UsageError(
-                f"`{text[:80]}` is no platform", hint="write `os/architecture`, for example `linux/s390x`"
-            )
+        parts = (self.os, self.architecture, self.variant)
+        _check_platform("/".join(part for part in parts if part is not None))
 
     @classmethod
     def parse(cls, text: str) -> Platform:
-        os, _, rest = text.partition("/")
-        architecture, slash, variant = rest.partition("/")
-        return cls(os, architecture, variant if slash else None)
+        _check_platform(text)
+        return cls(*text.split("/"))
 
     def __str__(self) -> str:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+
+
+def _check_platform(text: str) -> None:
+    if not _PLATFORM.fullmatch(text):
+        raise UsageError(
+            f"`{text[:80]}` is no platform", hint="write `os/architecture`, for example `linux/s390x`"
+        )
 
 
 # The guests of all four targets are LinuxONE machines.

@@ -44,7 +44,7 @@ def test_other_variables_are_none_of_ours() -> None:
     [
         ("SECURE_BUILD_JOB", "2", "`SECURE_BUILD_JOB` means nothing", "did you mean `SECURE_BUILD_JOBS`?"),
         ("SECURE_BUILD_ALLOW_DIRTY", "1", "means nothing", "must be given on the command line"),
-        ("SECURE_BUILD_JOBS", "0", "`SECURE_BUILD_JOBS`: must be from 1 to 64", None),
+        ("SECURE_BUILD_JOBS", "0", "`SECURE_BUILD_JOBS`: must be a number from 1 to 64", None),
         ("SECURE_BUILD_JOBS", "many", "`SECURE_BUILD_JOBS`", None),
         ("SECURE_BUILD_OUTPUT", "xml", "must be one of text, json", None),
         ("SECURE_BUILD_QUIET", "maybe", "must be one of 1, true", None),

@@ -89,7 +89,7 @@ def test_what_is_absent_is_absent(remote: RemoteRegistry, repository: Repository
     assert not remote.has_blob(repository, DESCRIPTOR)
     with pytest.raises(NotFoundError, match=r"`127.0.0.1:\d+/acme/web:1.0` does not exist") as raised:
         remote.resolve(Reference(repository, "1.0"))
-    assert raised.value.exit_code == 4
+    assert raised.value.exit_code == 2
     assert raised.value.hint
 
 

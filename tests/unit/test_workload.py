@@ -17,7 +17,7 @@ from secure_build.secret import Secret
 
 PACKED = archive.build({PurePosixPath("docker-compose.yml"): archive.Member(b"services: {}\n")})
 PINNED = Pinned.parse("us.icr.io/acme/web@sha256:" + "0" * 64)
-passwords = st.text(st.characters(exclude_categories=["Cs"]), min_size=3)
+passwords = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=3)
 
 
 def login(registry: str = "us.icr.io", password: str = "new-key", username: str = "iamapikey") -> Credential:

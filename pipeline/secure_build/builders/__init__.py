@@ -77,9 +77,16 @@ def open_builder(name: str | None, surroundings: Surroundings) -> AbstractContex
     )
 
 
+# What builders say of a machine or a registry, and what helps.
+_HINTS = {
+    "exec format error": "this machine cannot run programs of that platform: install `qemu-user-static`",
+    "cgroup": "in a container or a restricted machine, set `BUILDAH_ISOLATION=chroot`",
+    "authentication required": "a private base needs a login: `pull:` under `registries:` in the config",
+    "unauthorized": "a private base needs a login: `pull:` under `registries:` in the config",
+}
+
+
 def build_failed(builder: str, tail: str) -> RefusedError:
     """The error for a build that ended badly, with a hint where the reason is a known one."""
-    hint = None
-    if "exec format error" in tail.lower():
-        hint = "this machine cannot run programs of that platform: install the package `qemu-user-static`"
+    hint = next((hint for sign, hint in _HINTS.items() if sign in tail.lower()), None)
     return RefusedError(f"{builder} could not build the image:\n{tail}", hint=hint)

@@ -35,7 +35,7 @@ class AccessError(MachineError):
     """The registry refuses the login, or refuses the login's owner what was asked."""
 
 
-class NotFoundError(ServiceError):
+class NotFoundError(UsageError):
     """The registry has no such manifest or blob."""
 
 
@@ -107,7 +107,11 @@ class RemoteRegistry:
         return manifest.parse(content, media_type)
 
     def get_manifest(self, repository: Repository, descriptor: Descriptor) -> Manifest:
-        return self.resolve(Reference(repository, digest=descriptor.digest))
+        try:
+            return self.resolve(Reference(repository, digest=descriptor.digest))
+        except NotFoundError as error:
+            # Nobody asked for it by name: it should be there.
+            raise ServiceError(error.message) from None
 
     def config(self, repository: Repository, image: Manifest) -> bytes:
         """The config blob of an image manifest."""

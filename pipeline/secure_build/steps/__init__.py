@@ -42,12 +42,11 @@ def run(work: Job) -> tuple[BuildRecord, ContractFile | None]:
     What can be known to be wrong before anything is built is found before anything is built.
     """
     config = work.loaded.config
-    for registry in config.registries:
-        if not work.options.to:
-            work.login(registry, "push")
-    check_logins(work, config.registries)
     if config.workload is not None:
         check_workload(work, selected=work.selected())
+    for registry in config.registries if not work.options.to else ():
+        work.login(registry, "push")
+    check_logins(work, config.registries)
     build(work)
     result = publish(work)
     if config.workload is None:

@@ -139,8 +139,12 @@ def check_workload(work: Job, *, selected: Collection[str]) -> None:
         _members(checkout, file, place, b"")
     last = work.last_record()
     there = {*selected, *(image.name for image in (last.images if last else ()))}
+    foreign = [image.use for image in work.loaded.config.used.values()]
     for service in file.services:
-        if name := own_image(work.loaded, service):
+        name = own_image(work.loaded, service)
+        if name is None:
+            foreign += [service.image] if service.image else []
+        else:
             if name not in there:
                 raise UsageError(
                     f"{service.where}: image `{name}` has not been built, and is not to be built now",
@@ -148,6 +152,7 @@ def check_workload(work: Job, *, selected: Collection[str]) -> None:
                 )
             platforms = platforms_of(work, work.loaded.config.built[name], name)
             require_guest(platforms, f"{service.where}: {name} ({work.loaded.config.built[name].image})")
+    resolve_all(work, foreign)
 
 
 def _members(

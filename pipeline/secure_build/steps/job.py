@@ -6,19 +6,21 @@ import contextlib
 import fcntl
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from secure_build import config, files, process, record, secret
 from secure_build.config import Loaded, Login
 from secure_build.errors import UsageError
 from secure_build.layout import Layout
-from secure_build.model import BuildRecord, Credential, Platform
+from secure_build.model import BuildRecord, Credential, Platform, UsedImage
+from secure_build.reference import Reference
 from secure_build.registry.auth import docker_config_credential
 from secure_build.registry.client import RemoteRegistry
 from secure_build.registry.http import Transport
 from secure_build.report import Report
 
+OCI = "oci:"
 # Folders in the work folder that live as long as a run.
 TEMPORARY = (".staging-*", ".context-*", ".login-*")
 # The most that is read of a file of the source.
@@ -50,14 +52,22 @@ class Job:
     loaded: Loaded
     transport: Transport
     layout: Layout
+    # Third-party images that this invocation has resolved; a tag is asked for once.
+    resolved: dict[Reference, UsedImage] = field(default_factory=dict)
 
     @property
     def record_path(self) -> Path:
         return self.options.record or self.options.workdir / "build-record.json"
 
     def last_record(self) -> BuildRecord | None:
-        """The record that is there, whatever it is of."""
-        return record.read(self.record_path) if self.record_path.exists() else None
+        """The record that is there, whatever it is of; None when it cannot be used."""
+        if not self.record_path.exists():
+            return None
+        try:
+            return record.read(self.record_path)
+        except UsageError as error:
+            self.report.step(f"not used: {error.message}")
+            return None
 
     def current_record(self) -> BuildRecord:
         """The record, when it is of this config; raises UsageError otherwise."""
@@ -93,10 +103,23 @@ class Job:
         return RemoteRegistry(registry, login, self.transport)
 
 
+def layout_directory(destination: str) -> Path:
+    """The folder in `oci:DIR`; raises UsageError for another destination."""
+    folder = destination.removeprefix(OCI)
+    if not destination.startswith(OCI) or not folder:
+        raise UsageError(
+            f"`--to {destination}`: images can go to `{OCI}DIRECTORY`",
+            hint="leave it out to use the registries",
+        )
+    return Path(folder)
+
+
 @contextlib.contextmanager
 def job(options: Options, report: Report) -> Iterator[Job]:
     """Load the config and take the work folder; raises UsageError when another run has it."""
     loaded = config.load(options.config)
+    if options.to is not None:
+        layout_directory(options.to)
     secret.take(loaded.config.secret_names)
     # Variables such as GIT_DIR make git look at another repository than the one at hand.
     process.forget_variables("GIT_")

@@ -76,7 +76,7 @@ def own_image(loaded: Loaded, service: Service) -> str | None:
 
 def resolve_all(work: Job, references: Sequence[Reference]) -> dict[Reference, UsedImage]:
     """Digest and platforms of third-party images, asked side by side; each must run on the guest."""
-    unique = list(dict.fromkeys(references))
+    missing = [reference for reference in dict.fromkeys(references) if reference not in work.resolved]
 
     def resolve(reference: Reference) -> UsedImage:
         registry = work.reader(reference.repository.registry)
@@ -86,7 +86,9 @@ def resolve_all(work: Job, references: Sequence[Reference]) -> dict[Reference, U
         work.report.step(f"{reference}: resolved to {found.descriptor.digest}")
         return UsedImage(reference, found.descriptor.digest, platforms)
 
-    return dict(zip(unique, stopping.side_by_side(resolve, unique, jobs=work.options.jobs), strict=True))
+    found = stopping.side_by_side(resolve, missing, jobs=work.options.jobs)
+    work.resolved.update(zip(missing, found, strict=True))
+    return {reference: work.resolved[reference] for reference in references}
 
 
 def _remote_platforms(

@@ -7,20 +7,18 @@ by tag never sees an image that is not whole. What is there already is not sent 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from secure_build import record, stopping
 from secure_build.errors import ServiceError, UsageError
 from secure_build.layout import Layout
 from secure_build.manifest import Manifest
 from secure_build.model import BuildRecord, Descriptor, Image
+from secure_build.reference import Digest
 from secure_build.registry import Registry
 from secure_build.registry.auth import docker_config_credential
 from secure_build.registry.client import RemoteRegistry
 from secure_build.report import size
-from secure_build.steps.job import Job
-
-OCI = "oci:"
+from secure_build.steps.job import Job, layout_directory
 
 
 def publish(work: Job) -> BuildRecord:
@@ -34,7 +32,7 @@ def publish(work: Job) -> BuildRecord:
     registries = {image.reference.repository.registry for image in current.images if image.name in chosen}
     if work.options.to:
         # One object for all: it guards the index that they share.
-        layout = Layout.create(_layout_directory(work.options.to))
+        layout = Layout.create(layout_directory(work.options.to))
         destinations: dict[str, Registry] = dict.fromkeys(registries, layout)
     else:
         destinations = {registry: _remote(work, registry) for registry in registries}
@@ -50,6 +48,8 @@ def publish(work: Job) -> BuildRecord:
         else:
             sent = f"{upload.blobs} blobs, {size(upload.bytes)}"
             work.report.step(f"{image.name}: published {image.reference} on {destination} ({sent})")
+            if upload.moved_from:
+                work.report.step(f"{image.name}: the tag named {upload.moved_from} before")
         return replace(image, published=str(destination))
 
     sent = stopping.side_by_side(send, current.images, jobs=jobs)
@@ -63,14 +63,6 @@ def _remote(work: Job, registry: str) -> RemoteRegistry:
     return RemoteRegistry(registry, login, work.transport, push=True)
 
 
-def _layout_directory(text: str) -> Path:
-    if not text.startswith(OCI) or text == OCI:
-        raise UsageError(
-            f"`--to {text}`: images can go to `{OCI}DIRECTORY`", hint="leave it out to use the registries"
-        )
-    return Path(text.removeprefix(OCI))
-
-
 @dataclass(frozen=True, slots=True)
 class Upload:
     """What one publication sent. Nothing at all when the tag already named this image."""
@@ -78,11 +70,13 @@ class Upload:
     blobs: int = 0
     bytes: int = 0
     unchanged: bool = False
+    moved_from: Digest | None = None
 
 
 def send_image(layout: Layout, image: Image, destination: Registry, *, jobs: int) -> Upload:
     """Put an image where its reference says; raises ServiceError when what is read back differs."""
-    if destination.tagged(image.reference) == image.descriptor.digest:
+    before = destination.tagged(image.reference)
+    if before == image.descriptor.digest:
         return Upload(unchanged=True)
     repository = image.reference.repository
     root = layout.manifest(image.descriptor)
@@ -108,7 +102,7 @@ def send_image(layout: Layout, image: Image, destination: Registry, *, jobs: int
             f"{image.descriptor.digest}",
             hint="somebody else publishes under this tag; images pinned by digest are not affected",
         )
-    return Upload(len(sent), sum(sent))
+    return Upload(len(sent), sum(sent), moved_from=before)
 
 
 def _read_back(destination: Registry, image: Image, manifest: Manifest) -> None:
