@@ -197,8 +197,7 @@ def test_files_with_secrets_whatever_the_umask(private: Project, private_registr
     private_files = {
         path.name for path in private.workdir.iterdir() if stat.S_IMODE(path.stat().st_mode) == 0o600
     }
-    keys = {"workload.key", "workload.draft.key"}
-    assert private_files >= MAY_HOLD_SECRETS | keys
+    assert private_files >= MAY_HOLD_SECRETS | {"workload.key"}
     holders = {
         path.name
         for path, content in contents(private.workdir)
@@ -221,8 +220,9 @@ def test_login_of_a_builder_is_private_and_goes_away(
     )
     process = private.start("run", umask=0o000)
     wait_until(lambda: running_with(marker), "the step runs")
-    temporary = Path(private.environment["TMPDIR"])
-    holders = [path for path, content in contents(temporary) if found_in(content, private_registry.passwords)]
+    holders = [
+        path for path, content in contents(private.workdir) if found_in(content, private_registry.passwords)
+    ]
     assert [path.name for path in holders] == ["config.json"]
     assert stat.S_IMODE(holders[0].stat().st_mode) == 0o600
     assert stat.S_IMODE(holders[0].parent.stat().st_mode) == 0o700
@@ -230,4 +230,5 @@ def test_login_of_a_builder_is_private_and_goes_away(
     json.loads(holders[0].read_text())
     process.terminate()
     process.communicate(timeout=SECONDS)
-    assert list(temporary.iterdir()) == []
+    assert not list(private.workdir.glob(".login-*"))
+    assert list(Path(private.environment["TMPDIR"]).iterdir()) == []
