@@ -80,7 +80,7 @@ def ensure_builder() -> None:
     """Use the builder that works here; bring Debian's buildah where none does."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            open_builder(None, Surroundings(Path(folder), (), ()))
+            open_builder(None, Surroundings(Path(folder), ()))
         except MachineError:
             prepare("buildah")
 

@@ -42,7 +42,7 @@ failed, 5 something could not be checked, 70 a bug in this program
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
-    from secure_build.report import Report
+    from secure_build.report import NORMAL, QUIET, VERBOSE, Report
 
     signal.signal(signal.SIGTERM, _terminate)
     report = Report()
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parse(sys.argv[1:] if argv is None else argv, os.environ)
         verbose = arguments.verbose
-        report = Report(1 if arguments.verbose else -1 if arguments.quiet else 0)
+        report = Report(VERBOSE if arguments.verbose else QUIET if arguments.quiet else NORMAL)
         code: int = arguments.verb(arguments, report)
         sys.stdout.flush()
         return code

@@ -33,7 +33,6 @@ from secure_build.model import GUEST, Platform
 from secure_build.reference import Digest, Reference, registry_name
 from secure_build.strict_yaml import Document
 
-DEFAULT_NAME = "secure-build.yaml"
 _BUILT, _USED = "built image", "used image"
 
 

@@ -44,11 +44,5 @@ class ServiceError(SecureBuildError):
     exit_code = 4
 
 
-class UncheckedError(SecureBuildError):
-    """Something could not be checked, which is neither a pass nor a fail."""
-
-    exit_code = 5
-
-
 class StoppedError(SecureBuildError):
     """Work that was given up because the run is ending; the reason is another exception."""

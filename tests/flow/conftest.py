@@ -24,8 +24,9 @@ from fakes.registry import FakeRegistry
 from secure_build import builders, cli, manifest
 from secure_build.builders import Builder, Built, Recipe, Surroundings
 from secure_build.layout import Layout
-from secure_build.model import BuilderVersion, Descriptor, Material
+from secure_build.model import BuilderVersion, Material
 from secure_build.reference import Digest, Reference
+from services.images import document
 
 COMPOSE = """\
 # kept
@@ -69,23 +70,15 @@ class FakeBuilder:
             ).encode(),
             "application/vnd.oci.image.config.v1+json",
         )
-        document = {
+        written = {
             "schemaVersion": 2,
             "mediaType": manifest.OCI_MANIFEST,
-            "config": _document(config),
-            "layers": [_document(layer)],
+            "config": document(config),
+            "layers": [document(layer)],
         }
-        descriptor = staging.write(json.dumps(document).encode(), manifest.OCI_MANIFEST)
+        descriptor = staging.write(json.dumps(written).encode(), manifest.OCI_MANIFEST)
         staging.name(Reference.parse("example.com/staged:1"), descriptor)
         return Built(descriptor, self.materials)
-
-
-def _document(descriptor: Descriptor) -> dict[str, object]:
-    return {
-        "mediaType": descriptor.media_type,
-        "digest": str(descriptor.digest),
-        "size": descriptor.size,
-    }
 
 
 @dataclass(frozen=True)

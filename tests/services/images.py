@@ -79,19 +79,20 @@ def _member(layout: Layout, architecture: str, variable: str) -> Descriptor:
         "rootfs": {"type": "layers", "diff_ids": [str(Digest.of(tar.getvalue()))]},
     }
     described = layout.write(json.dumps(config).encode(), _CONFIG)
-    document = {
+    written = {
         "schemaVersion": 2,
         "mediaType": manifest.OCI_MANIFEST,
-        "config": _document(described),
-        "layers": [_document(layer)],
+        "config": document(described),
+        "layers": [document(layer)],
     }
-    descriptor = layout.write(json.dumps(document).encode(), manifest.OCI_MANIFEST)
+    descriptor = layout.write(json.dumps(written).encode(), manifest.OCI_MANIFEST)
     return Descriptor(
         descriptor.media_type, descriptor.digest, descriptor.size, Platform("linux", architecture)
     )
 
 
-def _document(descriptor: Descriptor) -> dict[str, object]:
+def document(descriptor: Descriptor) -> dict[str, object]:
+    """A descriptor as it stands in a manifest."""
     return {
         "mediaType": descriptor.media_type,
         "digest": str(descriptor.digest),

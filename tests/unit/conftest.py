@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import socket
 import subprocess
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import pytest
+
+from fakes.registry import FakeRegistry
+from fakes.transport import checked_transport
+from secure_build.registry.http import Transport
 
 
 @pytest.fixture(autouse=True)
@@ -23,3 +28,15 @@ def no_real_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(subprocess, "Popen", no_process)
     monkeypatch.setattr(socket.socket, "connect", loopback_only)
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as registry:
+        yield registry
+
+
+@pytest.fixture
+def transport() -> Iterator[Transport]:
+    with checked_transport() as transport:
+        yield transport

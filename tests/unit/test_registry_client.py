@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 
 from fakes.registry import FakeRegistry, Fault, SmallImage, small_image
-from fakes.transport import checked_transport
 from secure_build import manifest, stopping
 from secure_build.errors import ServiceError
 from secure_build.layout import DamagedError
@@ -22,18 +21,6 @@ from secure_build.registry.http import Answer, Transport
 WRONG = "sha256:" + "0" * 64
 BLOB = b"some bytes " * 1000
 DESCRIPTOR = Descriptor("application/octet-stream", Digest.of(BLOB), len(BLOB))
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        yield registry
-
-
-@pytest.fixture
-def transport() -> Iterator[Transport]:
-    with checked_transport() as transport:
-        yield transport
 
 
 @pytest.fixture

@@ -19,18 +19,6 @@ from secure_build.registry import http
 from secure_build.registry.http import InterruptedTransferError, Transport, redacted
 
 
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as registry:
-        yield registry
-
-
-@pytest.fixture
-def transport() -> Iterator[Transport]:
-    with checked_transport() as transport:
-        yield transport
-
-
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that were made, in seconds; none of them takes any time."""

@@ -50,12 +50,10 @@ class Builder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a builder gets besides recipes: a folder it may keep things in, logins to pull with, and
-    the registries that it may speak plain HTTP to because they are on this machine."""
+    """What a builder gets besides recipes: a folder it may keep things in, and logins to pull with."""
 
     folder: Path
     logins: Sequence[Credential]
-    loopback_registries: Sequence[str]
 
 
 def open_builder(name: str | None, surroundings: Surroundings) -> AbstractContextManager[Builder]:

@@ -26,23 +26,16 @@ from secure_build.reference import Digest, Reference
 BUILDAH = Program("buildah", "buildah")
 _PROBE_SECONDS = 60.0
 _PULLED = re.compile(r"Trying to pull (\S+?)(?:\.\.\.)?$")
-_LOOPBACK = re.compile(r"(?<![\w.-])(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]+)?(?=/)")
+_LOOPBACK = re.compile(r"(?<![\w.-])(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]+)?(?![\w.-])")
 
 
 class Buildah:
     """buildah with a private store."""
 
-    def __init__(
-        self,
-        version: BuilderVersion,
-        store: Sequence[str],
-        environment: dict[str, str],
-        loopback_registries: Sequence[str],
-    ) -> None:
+    def __init__(self, version: BuilderVersion, store: Sequence[str], environment: dict[str, str]) -> None:
         self.version = version
         self._store = store
         self._environment = environment
-        self._loopback_registries = loopback_registries
         self._lock = threading.Lock()
         self._turns: dict[str, threading.Lock] = {}
         self._exports: dict[str, Descriptor] = {}
@@ -57,10 +50,9 @@ class Buildah:
 
         with tempfile.TemporaryDirectory(prefix="secure-build-") as folder:
             image_id = Path(folder) / "image-id"
-            plain = {*self._loopback_registries, *named_loopback_registries(recipe)}
-            environment = (
-                {"CONTAINERS_REGISTRIES_CONF": str(_registries_conf(Path(folder), plain))} if plain else {}
-            )
+            environment = {}
+            if plain := loopback_registries(recipe):
+                environment["CONTAINERS_REGISTRIES_CONF"] = str(_registries_conf(Path(folder), plain))
             try:
                 self._run(*arguments(recipe, image_id), on_line=follow, environment=environment)
             except ProcessError as error:
@@ -132,7 +124,7 @@ def arguments(recipe: Recipe, image_id: Path) -> list[str]:
     ]
 
 
-def named_loopback_registries(recipe: Recipe) -> set[str]:
+def loopback_registries(recipe: Recipe) -> set[str]:
     """Registries on this machine that the Dockerfile or a build argument may pull from.
 
     Docker's engine speaks plain HTTP to all of this machine; buildah wants each by name.
@@ -150,7 +142,7 @@ def open_buildah(surroundings: Surroundings) -> contextlib.AbstractContextManage
     def opened() -> Iterator[Builder]:
         with _state() as state, docker_config(surroundings.logins, surroundings.folder) as logins:
             environment = {"REGISTRY_AUTH_FILE": str(logins / "config.json")} if logins else {}
-            builder = Buildah(version, (root, _runroot(state)), environment, surroundings.loopback_registries)
+            builder = Buildah(version, (root, _runroot(state)), environment)
             try:
                 yield builder
             finally:

@@ -39,8 +39,8 @@ def section(auths: Iterable[Credential], archive: Archive) -> SecretText:
 
     def body(masked: bool) -> str:
         data: dict[str, Any] = {"type": "workload"}
-        if entries := _auths(auths, masked=masked):
-            data["auths"] = entries
+        if logins := entries(auths, masked=masked):
+            data["auths"] = logins
         data["compose"] = {"archive": archive.base64()}
         return text.dump(data)
 
@@ -54,8 +54,7 @@ def fragment(auths: Iterable[Credential], references: Mapping[str, Pinned]) -> S
     listed = "".join(f"#   {name}: {pinned}\n" for name, pinned in references.items())
 
     def body(masked: bool) -> str:
-        entries = _auths(auths, masked=masked)
-        data: dict[str, Any] = {"images": {}, "auths": entries}
+        data: dict[str, Any] = {"images": {}, "auths": entries(auths, masked=masked)}
         return f"{NO_KEYS}{text.dump(data)}# Pinned references:\n{listed}"
 
     return SecretText(body(masked=False), body(masked=True))
@@ -68,7 +67,7 @@ def merge(content: bytes, name: str, auths: Iterable[Credential]) -> str:
     comes back may hold secrets of its author: it is for a file, never for showing. Raises UsageError
     for anything else, encrypted sections among it.
     """
-    logins = _auths(auths, masked=False)
+    logins = entries(auths, masked=False)
     document = strict_yaml.load(content, name)
     place = _Place.of(document)
     section = strict_yaml.load(place.take(document.text).encode(), name)
@@ -196,7 +195,8 @@ def _canonical(key: str) -> str:
         return key
 
 
-def _auths(auths: Iterable[Credential], *, masked: bool) -> dict[str, dict[str, str]]:
+def entries(auths: Iterable[Credential], *, masked: bool) -> dict[str, dict[str, str]]:
+    """What stands under `auths` for these logins, by the contract's name of each registry."""
     return {
         contract_key(login.registry): {
             "username": login.username,

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
 
 from secure_build import __version__, builders, manifest, record, stopping
 from secure_build.builders import Builder, Recipe, Surroundings
@@ -16,7 +15,6 @@ from secure_build.config import BuiltImage, Loaded
 from secure_build.errors import RefusedError, SecureBuildError, UsageError
 from secure_build.model import BuildRecord, Image, Material, Platform
 from secure_build.reference import Digest
-from secure_build.registry.auth import is_loopback
 from secure_build.source import Checkout
 from secure_build.steps.job import LARGEST_FILE, Job
 
@@ -59,7 +57,6 @@ def _build_missing(
     surroundings = Surroundings(
         folder=options.workdir,
         logins=[login for host in loaded.config.registries if (login := work.login(host, "pull"))],
-        loopback_registries=_loopback_registries(loaded),
     )
     with builders.open_builder(options.builder or loaded.config.builder, surroundings) as builder:
         kept = {name for name in wanted if name in previous and _unchanged(work, previous[name], builder)}
@@ -122,12 +119,6 @@ def _still(work: Job, material: Material) -> bool:
     except SecureBuildError:
         # The build will say what is wrong with this base, in the words of the builder.
         return False
-
-
-def _loopback_registries(loaded: Loaded) -> list[str]:
-    references = [image.image for image in loaded.config.built.values()]
-    hosts = {reference.repository.registry for reference in references} | set(loaded.config.registries)
-    return sorted(host for host in hosts if is_loopback(urlsplit(f"//{host}").hostname))
 
 
 @contextlib.contextmanager

@@ -12,8 +12,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from secure_build import files, record, secret
-from secure_build.contract import archive, auths, compose, text, workload
+from secure_build import files, record
+from secure_build.contract import archive, compose, text, workload
 from secure_build.contract.compose import ComposeFile
 from secure_build.contract.workload import SecretText
 from secure_build.errors import UsageError
@@ -124,10 +124,7 @@ def contract_images(work: Job) -> tuple[BuildRecord, Fragment]:
     record.write(work.record_path, result)
     for finding in findings:
         work.report.finding(finding)
-    masked = {
-        auths.contract_key(login.registry): {"username": login.username, "password": secret.MASK}
-        for login in logins
-    }
+    masked = workload.entries(logins, masked=True)
     return result, Fragment(ContractFile(path, made.masked, unchanged), references, masked)
 
 
