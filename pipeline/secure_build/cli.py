@@ -157,10 +157,11 @@ def _with_job(arguments: argparse.Namespace, report: Report, act: Callable[[Job]
 
     given = {name: value for name, value in vars(arguments).items() if name in Options.__dataclass_fields__}
     given["images"] = tuple(given.get("images") or ())
-    if given.get("platform"):
-        from secure_build.model import Platform
+    from secure_build.model import BuilderName, Platform
 
-        given["platform"] = Platform.parse(given["platform"])
+    for name, parse in (("platform", Platform.parse), ("builder", BuilderName.parse)):
+        if given.get(name):
+            given[name] = parse(given[name])
     with job(Options(**given), report) as opened:
         return act(opened)
 
@@ -234,7 +235,10 @@ def _parser() -> argparse.ArgumentParser:
     publish = _verb(verbs, "publish", _publish, "publish the layout's images, tags last")
     for verb in (run, build):
         verb.add_argument(
-            "--builder", choices=("buildx", "buildah"), help="default: the first that works here"
+            "--builder",
+            metavar="NAME",
+            help="buildx, buildx:NAME for one of `docker buildx ls`, buildah or engine; "
+            "default: the first that works here",
         )
         verb.add_argument("--platform", metavar="P", help="build this platform only, for example linux/s390x")
         _without_twin(

@@ -16,6 +16,8 @@ from secure_build.reference import Digest, Pinned, Reference, Text
 from secure_build.secret import Secret
 
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[A-Za-z0-9._-]+)?")
+_INSTANCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_MATERIAL_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha1:[0-9a-f]{40}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -104,6 +106,32 @@ class Finding:
     runtime_code: str | None = None
 
 
+BUILDER_KINDS = ("buildx", "buildah", "engine")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BuilderName(Text):
+    """Which builder to use: `buildx`, `buildah` or `engine`, or `buildx:NAME` for one of buildx's own."""
+
+    kind: str
+    instance: str | None = None
+
+    def __post_init__(self) -> None:
+        named = self.instance is None or (self.kind == "buildx" and _INSTANCE.fullmatch(self.instance))
+        if self.kind not in BUILDER_KINDS or not named:
+            raise UsageError(
+                f"`{self}` is no builder", hint="write `buildx`, `buildx:NAME`, `buildah` or `engine`"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> BuilderName:
+        kind, colon, instance = text[:200].partition(":")
+        return cls(kind, instance if colon else None)
+
+    def __str__(self) -> str:
+        return self.kind if self.instance is None else f"{self.kind}:{self.instance}"
+
+
 @dataclass(frozen=True, slots=True)
 class BuilderVersion:
     """Which builder made an image; digests are comparable only between equal ones."""
@@ -115,12 +143,28 @@ class BuilderVersion:
         return f"{self.name} {self.version}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Material:
-    """An image that a build pulled, by the name the Dockerfile gave it."""
+    """An external input of a build, by the builder's own account.
 
-    reference: Reference
-    digest: Digest
+    `name` is what the Dockerfile says, written out: an image reference, or the address of a file or
+    a git repository. `digest` is `sha256:` and 64 hexadecimal digits, for git `sha1:` and 40.
+    """
+
+    kind: Literal["image", "http", "git"]
+    name: str
+    digest: str
+
+    def __post_init__(self) -> None:
+        if not _MATERIAL_DIGEST.fullmatch(self.digest):
+            raise UsageError(f"`{self.digest[:80]}` is no digest of an input")
+        if self.kind == "image":
+            Reference.parse(self.name)
+
+    @property
+    def reference(self) -> Reference:
+        """The image; only for the kind `image`."""
+        return Reference.parse(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +172,8 @@ class Image:
     """A built image: manifest or index in the layout, and where it has been published.
 
     `materials` is None when the builder did not say what it pulled; such an image is never taken
-    for unchanged.
+    for unchanged. `sparse`: its layers are not in the layout, since the builder pushed them, by
+    digest, to the image's repository. `reproducible`: the same builder would make the same digest.
     """
 
     name: str
@@ -138,6 +183,8 @@ class Image:
     builder: BuilderVersion
     materials: tuple[Material, ...] | None
     published: str | None = None
+    sparse: bool = False
+    reproducible: bool = True
 
     @property
     def pinned(self) -> Pinned:
@@ -146,15 +193,17 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class UsedImage:
-    """An image of somebody else: the reference as written and the digest it had."""
+    """An image of somebody else: the reference as written, the digest it had, and its copy if any."""
 
     reference: Reference
     digest: Digest
     platforms: tuple[Platform, ...]
+    mirror: Reference | None = None
 
     @property
     def pinned(self) -> Pinned:
-        return self.reference.pin(self.digest)
+        """What the contract names: the copy, where there is one."""
+        return (self.mirror or self.reference).pin(self.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +217,8 @@ class Section:
 
     plaintext_masked: Digest
     plaintext_keyed: str
-    archive_tar: Digest
-    archive_gzip: Digest
+    archive_tar: Digest | None = None
+    archive_gzip: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ def pinned(path: Path, content: str) -> str:
 def loaded(path: Path, content: str) -> str:
     path.write_text(content)
     read = config.load(path).config
-    return text.dump(read.model_dump(mode="json", by_alias=True, exclude_none=True))
+    return text.dump(read.model_dump(mode="json", by_alias=True, exclude_defaults=True))
 
 
 def merged(path: Path, content: str) -> str:

@@ -24,7 +24,7 @@ from fakes.registry import FakeRegistry
 from secure_build import builders, cli, manifest
 from secure_build.builders import Builder, Built, Recipe, Surroundings
 from secure_build.layout import Layout
-from secure_build.model import BuilderVersion, Material
+from secure_build.model import BuilderName, BuilderVersion, Material
 from secure_build.reference import Digest, Reference
 from services.images import document
 
@@ -166,10 +166,10 @@ def project(
     builder = FakeBuilder()
 
     def open_fake(
-        name: str | None, _surroundings: Surroundings
+        name: BuilderName | None, _surroundings: Surroundings
     ) -> contextlib.AbstractContextManager[Builder]:
         if name is not None:
-            builder.version = BuilderVersion(name, "0")
+            builder.version = BuilderVersion(name.kind, "0")
         return contextlib.nullcontext(builder)
 
     monkeypatch.setattr(builders, "open_builder", open_fake)

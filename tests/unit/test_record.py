@@ -44,7 +44,7 @@ IMAGE = Image(
     descriptor=Descriptor("application/vnd.oci.image.manifest.v1+json", DIGEST, 1234, GUEST),
     platforms=(GUEST,),
     builder=BuilderVersion("buildx", "0.13.1"),
-    materials=(Material(Reference.parse("docker.io/library/busybox:1"), DIGEST),),
+    materials=(Material("image", "docker.io/library/busybox:1", str(DIGEST)),),
     published="us.icr.io/acme/web:1",
 )
 RECORD = BuildRecord(

@@ -8,35 +8,53 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from secure_build.errors import MachineError, RefusedError
 from secure_build.layout import Layout
-from secure_build.model import BuilderVersion, Credential, Descriptor, Material, Platform
+from secure_build.model import BuilderName, BuilderVersion, Credential, Descriptor, Material, Platform
+from secure_build.reference import Reference, Repository
 
 NAMES = ("buildx", "buildah")
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What to build: folders of a clean export, and `epoch`, the commit's time in seconds."""
+    """What to build: folders of a clean export, and `epoch`, the commit's time in seconds.
+
+    `secrets` are files for their owner only, by id; `contexts` further folders or `docker-image://`
+    references. `pins` says which digest an image or address must have, whatever its tag names now.
+    With `push`, a builder that can puts the layers, by digest and without a tag, into that
+    repository instead of the layout.
+    """
 
     context: Path
     dockerfile: Path
     platform: Platform
-    arguments: Mapping[str, str]
-    target: str | None
     epoch: int
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    target: str | None = None
+    secrets: Mapping[str, Path] = field(default_factory=dict)
+    contexts: Mapping[str, Path | str] = field(default_factory=dict)
+    cache_from: tuple[Reference, ...] = ()
+    cache_to: Reference | None = None
+    pins: Mapping[str, str] = field(default_factory=dict)
+    push: Repository | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """The manifest that was made, and what the builder says it pulled; None when it does not say."""
+    """The manifest that was made, and what the builder says it pulled; None when it does not say.
+
+    `sparse`: its layers are in the repository of the recipe's `push`, not in the layout.
+    """
 
     descriptor: Descriptor
     materials: tuple[Material, ...] | None
+    sparse: bool = False
+    reproducible: bool = True
 
 
 class Builder(Protocol):
@@ -56,13 +74,13 @@ class Surroundings:
     logins: Sequence[Credential]
 
 
-def open_builder(name: str | None, surroundings: Surroundings) -> AbstractContextManager[Builder]:
+def open_builder(name: BuilderName | None, surroundings: Surroundings) -> AbstractContextManager[Builder]:
     """The builder of this name, or the first that works; raises MachineError when none does."""
     from secure_build.builders import buildah, buildx
 
     modules = {"buildx": buildx.open_buildx, "buildah": buildah.open_buildah}
     if name is not None:
-        return modules[name](surroundings)
+        return modules[name.kind](surroundings)
     reasons = []
     for candidate in NAMES:
         try:

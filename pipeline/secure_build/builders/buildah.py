@@ -21,7 +21,7 @@ from secure_build.errors import MachineError, SecureBuildError, ServiceError
 from secure_build.layout import Layout
 from secure_build.model import BuilderVersion, Descriptor, Material
 from secure_build.process import ProcessError, Program
-from secure_build.reference import Digest, Reference
+from secure_build.reference import Reference
 
 BUILDAH = Program("buildah", "buildah")
 _PROBE_SECONDS = 60.0
@@ -91,7 +91,7 @@ class Buildah:
         digests = {name: image["digest"] for image in listed for name in image.get("names") or []}
         references = (Reference.parse(name) for name in sorted(pulled))
         return tuple(
-            Material(reference, reference.digest or Digest.parse(digests[str(reference)]))
+            Material("image", str(reference), str(reference.digest or digests[str(reference)]))
             for reference in references
             if reference.digest or str(reference) in digests
         )

@@ -23,7 +23,7 @@ from secure_build.layout import Layout
 from secure_build.manifest import load_object
 from secure_build.model import BuilderVersion, Material
 from secure_build.process import ProcessError, Program
-from secure_build.reference import Digest, Reference
+from secure_build.reference import Reference
 
 DOCKER = Program("docker", "docker-cli")
 _PROBE_SECONDS = 60.0
@@ -90,7 +90,7 @@ def materials(metadata: bytes) -> tuple[Material, ...] | None:
             return None
         listed = provenance.get("materials") or provenance.get("predicate", {}).get("materials") or []
         found = {_material(entry) for entry in listed if str(entry["uri"]).startswith("pkg:docker/")}
-        return tuple(sorted(found, key=lambda material: str(material.reference)))
+        return tuple(sorted(found))
     except (ValueError, KeyError, TypeError, AttributeError, SecureBuildError) as error:
         raise ServiceError(f"buildx wrote a metadata file that cannot be read: {error}") from None
 
@@ -102,7 +102,7 @@ def _material(entry: dict[str, Any]) -> Material:
     pinned = parse_qs(parts.query).get("digest")
     text = f"{name}:{tag}" if tag and not pinned else name
     reference = Reference.parse(f"{text}@{pinned[0]}" if pinned else text)
-    return Material(reference, Digest.parse("sha256:" + entry["digest"]["sha256"]))
+    return Material("image", str(reference), f"sha256:{entry['digest']['sha256']}")
 
 
 def open_buildx(surroundings: Surroundings) -> contextlib.AbstractContextManager[Builder]:

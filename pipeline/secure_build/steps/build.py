@@ -58,7 +58,10 @@ def _build_missing(
         folder=options.workdir,
         logins=[login for host in loaded.config.registries if (login := work.login(host, "pull"))],
     )
-    with builders.open_builder(options.builder or loaded.config.builder, surroundings) as builder:
+    wanted_builder = options.builder or loaded.config.builder
+    # One builder for each platform comes next.
+    assert not isinstance(wanted_builder, dict)
+    with builders.open_builder(wanted_builder, surroundings) as builder:
         kept = {name for name in wanted if name in previous and _unchanged(work, previous[name], builder)}
         for name in sorted(kept):
             work.report.step(f"{name}: unchanged, not built ({previous[name].descriptor.digest})")
@@ -110,12 +113,13 @@ def _unchanged(work: Job, image: Image, builder: Builder) -> bool:
 
 def _still(work: Job, material: Material) -> bool:
     """Whether the tag that a build pulled still names the same digest."""
+    if material.kind != "image":
+        return False
     if material.reference.digest is not None:
         return True
     try:
-        return (
-            work.reader(material.reference.repository.registry).tagged(material.reference) == material.digest
-        )
+        found = work.reader(material.reference.repository.registry).tagged(material.reference)
+        return str(found) == material.digest
     except SecureBuildError:
         # The build will say what is wrong with this base, in the words of the builder.
         return False
@@ -167,7 +171,7 @@ def _build_image(work: Job, builder: Builder, name: str, export: tuple[Path, Pat
     materials: set[Material] | None = set()
     for platform in platforms:
         work.report.step(f"{name}: building for {platform} with {builder.version}")
-        recipe = Recipe(context, dockerfile, platform, wanted.build.args, wanted.build.target, epoch)
+        recipe = Recipe(context, dockerfile, platform, epoch, wanted.build.args, wanted.build.target)
         with layout.staging() as staging:
             built = builder.build(recipe, staging, lambda line: work.report.detail(f"{name}: {line}"))
         member = layout.manifest(built.descriptor)
@@ -188,5 +192,5 @@ def _build_image(work: Job, builder: Builder, name: str, export: tuple[Path, Pat
         descriptor=descriptor,
         platforms=platforms,
         builder=builder.version,
-        materials=None if materials is None else tuple(sorted(materials, key=str)),
+        materials=None if materials is None else tuple(sorted(materials)),
     )

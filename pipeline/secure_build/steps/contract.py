@@ -48,6 +48,7 @@ def read_compose(work: Job, checkout: Checkout) -> tuple[PurePosixPath, ComposeF
             f"`{work.loaded.path}` has no `workload`",
             hint="name the compose file: `workload: {compose: docker-compose.yml}`",
         )
+    assert wanted.compose is not None
     place = checkout.locate(wanted.compose, what="the compose file")
     content = checkout.read(place, at_most=compose.LARGEST)
     if content is None:

@@ -13,7 +13,7 @@ from secure_build import config, files, process, record, secret
 from secure_build.config import Loaded, Login
 from secure_build.errors import UsageError
 from secure_build.layout import Layout
-from secure_build.model import BuildRecord, Credential, Platform, UsedImage
+from secure_build.model import BuilderName, BuildRecord, Credential, Platform, UsedImage
 from secure_build.reference import Reference
 from secure_build.registry.auth import docker_config_credential
 from secure_build.registry.client import RemoteRegistry
@@ -35,7 +35,7 @@ class Options:
     workdir: Path
     record: Path | None = None
     jobs: int = 4
-    builder: str | None = None
+    builder: BuilderName | None = None
     platform: Platform | None = None
     allow_dirty: bool = False
     images: tuple[str, ...] = ()

@@ -1,0 +1,392 @@
+"""The models of secure-build.yaml: the one declaration of every key, its meaning and its default.
+
+Secrets stand here by name only; they are looked up when they are used. Relative paths are relative
+to the config file's folder, or with a remote `source` to the folder of the repository it names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from secure_build.errors import UsageError
+from secure_build.model import GUEST, BuilderName, Platform
+from secure_build.reference import Reference, registry_name
+
+# The tags of the unions, which stand in pydantic's places of mistakes.
+BUILT, USED = "built image", "used image"
+PLAY_PATH, PLAY_PARTS = "play path", "play parts"
+ONE_BUILDER, BUILDERS = "one builder", "builders"
+NAMED_SECRET, FILE_SECRET = "named secret", "file secret"
+UNION_TAGS = frozenset({BUILT, USED, PLAY_PATH, PLAY_PARTS, ONE_BUILDER, BUILDERS, NAMED_SECRET, FILE_SECRET})
+
+
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+class Strict(BaseModel):
+    """Frozen, no unknown keys, no conversions between types, kebab-case outside."""
+
+    model_config = ConfigDict(
+        alias_generator=_kebab, extra="forbid", frozen=True, hide_input_in_errors=True, strict=True
+    )
+
+
+class SecretName(Strict):
+    """The name of a secret, never its value."""
+
+    secret: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = Field(
+        description="Looked up as an environment variable, then as a file in `$SECURE_BUILD_SECRETS`."
+    )
+
+
+def _no_literal(value: object) -> object:
+    if isinstance(value, str | int | float):
+        raise PydanticCustomError(
+            "literal_secret", "a password must not stand in this file; name it: `{secret: NAME}`"
+        )
+    return value
+
+
+class SecretFile(Strict):
+    """A file on this machine whose content is a secret."""
+
+    file: str = Field(description="Read when it is used; it need not be part of the source.")
+
+
+class Login(Strict):
+    """User name and the name of the secret with the password or token."""
+
+    username: Annotated[str, StringConstraints(min_length=3)] = Field(
+        description="For IBM Container Registry literally `iamapikey`."
+    )
+    password: Annotated[SecretName, BeforeValidator(_no_literal)] = Field(
+        description="`{secret: NAME}`; a literal value is refused."
+    )
+
+
+class RegistryAccess(Strict):
+    """The logins for one registry. What is not named here comes from Docker's own config file."""
+
+    push: Login | None = Field(default=None, description="To publish images; never leaves this machine.")
+    pull: Login | None = Field(
+        default=None, description="To read private base images and third-party images while building."
+    )
+    runtime: Login | None = Field(
+        default=None,
+        description="Pull-only and long-lived: it goes into the contract's `auths`, "
+        "and the guest uses it at every boot.",
+    )
+    allow_push_credential: bool = Field(
+        default=False,
+        description="Allow `runtime` to be the same credential as `push`. Weakens the contract.",
+    )
+
+
+class Source(Strict):
+    """Where the source is. Without `url` it is the repository that holds this file."""
+
+    url: str | None = Field(
+        default=None,
+        description="Address of a git repository: `https://…`, `ssh://…` or `user@host:path`.",
+    )
+    ref: str | None = Field(
+        default=None,
+        description="Branch, tag or full commit of `url`; default what its HEAD names.",
+    )
+    directory: str = Field(default=".", description="Folder of `url`'s repository that paths start from.")
+    username: str = Field(
+        default="x-access-token", description="User name that goes with `token`; most hosts take any."
+    )
+    token: Annotated[SecretName | None, BeforeValidator(_no_literal)] = Field(
+        default=None, description="For a private repository over HTTPS."
+    )
+    ssh_key: Annotated[SecretName | None, BeforeValidator(_no_literal)] = Field(
+        default=None, description="Private key, without a passphrase, for a repository over SSH."
+    )
+    known_hosts: str | None = Field(
+        default=None,
+        description="File with the host's public keys (OpenSSH format); needed with `ssh-key`.",
+    )
+    submodules: bool = Field(default=False, description="Take the content of submodules too.")
+
+
+def _platforms(platforms: tuple[Platform, ...]) -> tuple[Platform, ...]:
+    if not platforms:
+        raise PydanticCustomError("platforms", "must name at least one platform")
+    if len(set(platforms)) != len(platforms):
+        raise PydanticCustomError("platforms", "a platform stands twice in it")
+    return platforms
+
+
+def _secret_kind(value: object) -> str:
+    is_file = isinstance(value, SecretFile) or (isinstance(value, dict) and "file" in value)
+    return FILE_SECRET if is_file else NAMED_SECRET
+
+
+BuildSecretId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+BuildSecret = Annotated[
+    Annotated[SecretName, Tag(NAMED_SECRET)] | Annotated[SecretFile, Tag(FILE_SECRET)],
+    Discriminator(_secret_kind),
+    BeforeValidator(_no_literal),
+]
+
+
+class Cache(Strict):
+    """Build cache in a registry, read and written with that registry's `pull` and `push` logins."""
+
+    from_: tuple[Reference, ...] = Field(
+        default=(), alias="from", strict=False, description="Images that hold the cache of earlier builds."
+    )
+    to: Reference | None = Field(default=None, description="Where to keep the cache of this build.")
+
+
+class Build(Strict):
+    """How an image is built from the commit."""
+
+    context: str = Field(default=".", description="Folder of the commit that the build sees.")
+    dockerfile: str = Field(default="Dockerfile", description="Relative to the context.")
+    platforms: Annotated[tuple[Platform, ...], AfterValidator(_platforms)] = Field(
+        default=(GUEST,),
+        strict=False,  # YAML has lists only
+        description="One gives a plain manifest, several an index.",
+        json_schema_extra={"default": [str(GUEST)], "minItems": 1, "uniqueItems": True},
+    )
+    args: dict[str, str] = Field(
+        default={},
+        description="Build arguments; they can end up in the image, so no place for secrets.",
+    )
+    allow_token_args: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="Names of build arguments that look like a token or password and are none. "
+        "Weakens a check.",
+    )
+    target: str | None = Field(default=None, description="Build stage to stop at; default the last.")
+    secrets: dict[BuildSecretId, BuildSecret] = Field(
+        default={},
+        description="For `RUN --mount=type=secret,id=…`: by id, a named secret or a file. "
+        "They reach neither layers nor logs.",
+    )
+    contexts: dict[str, str] = Field(
+        default={},
+        description="Further build contexts, by name: a folder of the commit, "
+        "or `docker-image://` and a pinned reference.",
+    )
+    cache: Cache | None = Field(
+        default=None,
+        description="Reuse steps of earlier builds. The digest then depends on the cache, so such "
+        "an image is recorded as not reproducible.",
+    )
+
+
+def _tagged(image: Reference) -> Reference:
+    if image.digest is not None or image.tag is None:
+        raise PydanticCustomError(
+            "tagged", "must have a tag and no digest: the digest is what the build finds out"
+        )
+    return image
+
+
+class BuiltImage(Strict):
+    """An image that is built here and published under this name."""
+
+    image: Annotated[Reference, AfterValidator(_tagged)] = Field(
+        description="Registry, repository and tag to publish to."
+    )
+    build: Build = Field(
+        default_factory=Build, description="Where the Dockerfile is and for which platforms."
+    )
+    enforce: Literal["digest"] = Field(
+        default="digest",
+        description="What makes the runtime run this image and no other. "
+        "`digest`: the contract names its digest.",
+    )
+
+
+class UsedImage(Strict):
+    """An image of somebody else: resolved, checked for the guest's platform, pinned and listed."""
+
+    use: Reference = Field(description="Reference with a tag, a digest or both; the digest wins.")
+    mirror: Annotated[Reference, AfterValidator(_tagged)] | None = Field(
+        default=None,
+        description="Copy it, unchanged, to this name; the contract then names the copy by digest.",
+    )
+
+
+def _image_kind(value: object) -> str:
+    used = isinstance(value, UsedImage) or (isinstance(value, dict) and "use" in value)
+    return USED if used else BUILT
+
+
+AnyImage = Annotated[
+    Annotated[BuiltImage, Tag(BUILT)] | Annotated[UsedImage, Tag(USED)], Discriminator(_image_kind)
+]
+ImageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
+
+
+def _canonical(written: str) -> str:
+    try:
+        return registry_name(written)
+    except UsageError as error:
+        raise PydanticCustomError("registry", "{why}", {"why": f"{error.message}; {error.hint}"}) from None
+
+
+def _one_name_each(value: object) -> object:
+    """Two spellings of one registry would silently become one entry."""
+    names: dict[str, str] = {}
+    for written in value if isinstance(value, dict) else ():
+        with contextlib.suppress(UsageError):
+            first = names.setdefault(registry_name(written), written)
+            if first != written:
+                raise PydanticCustomError(
+                    "registry",
+                    "`{first}` and `{second}` are the same registry; the contract takes one login for each",
+                    {"first": first, "second": written},
+                )
+    return value
+
+
+Registries = Annotated[
+    dict[Annotated[str, AfterValidator(_canonical)], RegistryAccess], BeforeValidator(_one_name_each)
+]
+
+
+class Play(Strict):
+    """Pods and ConfigMaps for `podman kube play`; each path is a file or a folder of the commit."""
+
+    resources: tuple[str, ...] = Field(
+        default=(), strict=False, description="Descriptors, put into the contract as they are."
+    )
+    templates: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="Descriptors with Go template text such as `{{ .Env.NAME }}`.",
+    )
+    archive: str | None = Field(
+        default=None,
+        description="A folder: its top-level YAML files are descriptors, all other files lie beside them.",
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> Play:
+        if not (self.resources or self.templates or self.archive):
+            raise PydanticCustomError("play", "must name `resources`, `templates` or `archive`")
+        return self
+
+
+def _play_kind(value: object) -> str:
+    return PLAY_PATH if isinstance(value, str) else PLAY_PARTS
+
+
+class Workload(Strict):
+    """What the guest runs: a compose file, or pods."""
+
+    compose: str | None = Field(
+        default=None, description="The compose file of the workload, as it is in the commit."
+    )
+    play: (
+        Annotated[
+            Annotated[str, Tag(PLAY_PATH)] | Annotated[Play, Tag(PLAY_PARTS)], Discriminator(_play_kind)
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Pods: a file of descriptors (its content becomes `resources`), a folder "
+        "(becomes `archive`), or the parts one by one.",
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Workload:
+        if (self.compose is None) == (self.play is None):
+            raise PydanticCustomError("workload", "must name either `compose` or `play`")
+        return self
+
+
+BUILDER_PATTERN = r"^(buildx(:[A-Za-z0-9][A-Za-z0-9_.-]*)?|buildah|engine)$"
+AnyBuilder = Annotated[BuilderName, WithJsonSchema({"type": "string", "pattern": BUILDER_PATTERN})]
+
+
+def _builder_kind(value: object) -> str:
+    return BUILDERS if isinstance(value, dict) else ONE_BUILDER
+
+
+class Config(Strict):
+    """secure-build.yaml"""
+
+    version: Literal[1] = Field(description="Version of this format.")
+    target: Literal["hpvs", "ccrt", "ccrv"] = Field(
+        description="The runtime: `hpvs` (Hyper Protect Virtual Servers for VPC), `ccrt` "
+        "(IBM Confidential Computing Container Runtime) or `ccrv` (the same for Red Hat "
+        "Virtualization; pods only)."
+    )
+    source: Source = Field(default_factory=Source, description="Where the source is; default here.")
+    builder: (
+        Annotated[
+            Annotated[AnyBuilder, Tag(ONE_BUILDER)] | Annotated[dict[Platform, AnyBuilder], Tag(BUILDERS)],
+            Discriminator(_builder_kind),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="`buildx`, `buildx:NAME` for a builder of `docker buildx ls`, `buildah` or `engine`; "
+        "or one for each platform. Default: the first of buildx, buildah and engine that works here.",
+    )
+    images: dict[ImageName, AnyImage] = Field(
+        min_length=1,
+        description="The workload's images; each key is the name used in messages.",
+        # The pattern of the names alone would leave other names free.
+        json_schema_extra={"additionalProperties": False},
+    )
+    registries: Registries = Field(default={}, description="Logins, by registry host.")
+    workload: Workload | None = Field(default=None, description="The workload section of the contract.")
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Config:
+        if self.target == "ccrv" and self.workload is not None and self.workload.compose is not None:
+            raise PydanticCustomError("target", "the runtime `ccrv` takes pods only: use `workload: play:`")
+        return self
+
+    @property
+    def built(self) -> dict[str, BuiltImage]:
+        return {name: image for name, image in self.images.items() if isinstance(image, BuiltImage)}
+
+    @property
+    def used(self) -> dict[str, UsedImage]:
+        return {name: image for name, image in self.images.items() if isinstance(image, UsedImage)}
+
+    @property
+    def secret_names(self) -> set[str]:
+        """The names of all secrets that this config needs."""
+        accesses = self.registries.values()
+        logins = (login for entry in accesses for login in (entry.push, entry.pull, entry.runtime))
+        of_builds = (secret for image in self.built.values() for secret in image.build.secrets.values())
+        named: Iterator[Any] = iter(
+            [
+                *(login.password for login in logins if login),
+                *of_builds,
+                self.source.token,
+                self.source.ssh_key,
+            ]
+        )
+        return {secret.secret for secret in named if isinstance(secret, SecretName)}
+
+    def access(self, registry: str) -> RegistryAccess:
+        """The logins for a registry, named as `registry_name` has it."""
+        return self.registries.get(registry, RegistryAccess())
