@@ -148,9 +148,14 @@ class Layout:
         return self.has(descriptor)
 
     def put_blob(
-        self, _repository: Repository, descriptor: Descriptor, chunks: Callable[[], Iterator[bytes]]
-    ) -> None:
-        self.write_from(descriptor, chunks)
+        self,
+        _repository: Repository,
+        descriptor: Descriptor,
+        chunks: Callable[[], Iterator[bytes]],
+        *,
+        mount_from: Repository | None = None,  # noqa: ARG002  # all blobs are in one place already
+    ) -> bool:
+        return self.write_from(descriptor, chunks)
 
     def tagged(self, reference: Reference) -> Digest | None:
         """The digest listed under the reference, when all of the image is here."""

@@ -14,7 +14,7 @@ from secure_build.errors import ServiceError
 from secure_build.layout import DamagedError
 from secure_build.model import Descriptor
 from secure_build.reference import Digest, Reference, Repository
-from secure_build.registry import client
+from secure_build.registry import session
 from secure_build.registry.client import NotFoundError, RemoteRegistry
 from secure_build.registry.http import Answer, Transport
 
@@ -499,10 +499,10 @@ def test_docker_hub_has_another_address_than_name(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_plain_http_is_for_this_machine_only(registry: str, scheme: str) -> None:
-    assert RemoteRegistry(registry, None, Transport())._url == f"{scheme}://{registry}"
+    assert RemoteRegistry(registry, None, Transport())._session.url == f"{scheme}://{registry}"
 
 
 def test_a_port_that_is_the_default_makes_no_other_origin() -> None:
-    assert client._origin("https://us.icr.io/v2/") == client._origin("https://US.icr.io:443/x")
-    assert client._origin("https://us.icr.io/") != client._origin("http://us.icr.io/")
-    assert client._origin("https://us.icr.io/") != client._origin("https://us.icr.io@evil.example/")
+    assert session.origin("https://us.icr.io/v2/") == session.origin("https://US.icr.io:443/x")
+    assert session.origin("https://us.icr.io/") != session.origin("http://us.icr.io/")
+    assert session.origin("https://us.icr.io/") != session.origin("https://us.icr.io@evil.example/")
