@@ -106,6 +106,15 @@ def pairs(node: MappingNode) -> Iterator[tuple[ScalarNode, Node]]:
     return cast(Iterator[tuple[ScalarNode, Node]], iter(node.value))
 
 
+def items(node: MappingNode) -> list[tuple[ScalarNode, Node]]:
+    """Keys and values that count: its own, and those it merges where it has no own ones."""
+    found: dict[str, tuple[ScalarNode, Node]] = {}
+    for merged in reversed(_merged(node)):
+        found |= {key.value: (key, value) for key, value in items(merged)}
+    found |= {key.value: (key, value) for key, value in pairs(node) if key.tag != _MERGE}
+    return list(found.values())
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """An entry and the mapping that it is written in, which may be one that is merged."""
@@ -142,6 +151,11 @@ def at(root: Node, path: Path) -> Node:
         else:
             raise KeyError(path)
     return node
+
+
+def is_text(node: Node) -> bool:
+    """Whether a scalar is read as text, and not as a number, `true` or nothing."""
+    return isinstance(node, ScalarNode) and node.tag not in _SCALARS
 
 
 def _merged(node: MappingNode) -> list[MappingNode]:
@@ -237,10 +251,7 @@ def _plain(node: Node, known: dict[Node, Any]) -> Any:
         return known[node]
     result: Any
     if isinstance(node, MappingNode):
-        result = {}
-        for merged in reversed(_merged(node)):
-            result |= _plain(merged, known)
-        result |= {key.value: _plain(value, known) for key, value in pairs(node) if key.tag != _MERGE}
+        result = {key.value: _plain(value, known) for key, value in items(node)}
     elif isinstance(node, SequenceNode):
         result = [_plain(item, known) for item in node.value]
     else:

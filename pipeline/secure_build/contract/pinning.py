@@ -50,9 +50,7 @@ def placeholders(places: Sequence[Place]) -> dict[Place, str]:
     """Texts to try pinning with before any digest is known: equal for equal names, else different."""
     somewhere = Repository("registry.test", "image")
     return {
-        place: str(
-            Pinned(somewhere, Digest.of((place.name.written if place.name else place.what).encode()))
-        )
+        place: str(Pinned(somewhere, Digest.of((place.name.written if place.name else place.what).encode())))
         for place in places
     }
 
@@ -92,7 +90,9 @@ def _expected(documents: Sequence[Document], number: int, texts: Mapping[Place, 
     def changed(data: Any, path: Path) -> Any:
         if isinstance(data, dict):
             kept = {
-                key: changed(value, (*path, key)) for key, value in data.items() if (*path, key) not in without
+                key: changed(value, (*path, key))
+                for key, value in data.items()
+                if (*path, key) not in without
             }
             return kept | values.get(path, {})
         if isinstance(data, list):

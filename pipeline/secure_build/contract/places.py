@@ -11,11 +11,14 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from yaml.nodes import ScalarNode
+
+from secure_build import strict_yaml
 from secure_build.contract import interpolation
 from secure_build.errors import UsageError
 from secure_build.model import Finding
-from secure_build.reference import Digest, Pinned, Reference
-from secure_build.strict_yaml import Path
+from secure_build.reference import Pinned, Reference
+from secure_build.strict_yaml import Document, Path
 
 # The name that stands for a registry which only the deployer knows; it never leaves this module.
 _SOME_REGISTRY = "registry.test"
@@ -63,8 +66,7 @@ class Name:
             return cls(written, default, found[1], _rest(found[2]), varied=True)
         if value is None:
             raise UsageError(
-                f"`{written[:200]}` has a variable without a default, "
-                "so what runs would not be decided here",
+                f"`{written[:200]}` has a variable without a default, so what runs would not be decided here",
                 hint="write the image's name out, or give a default: `${NAME:-default}`; "
                 "only the registry may stay a variable: `${REGISTRY}/name:tag`",
             )
@@ -81,18 +83,26 @@ class Name:
             )
         return cls(written, None, found[1], _rest(found[2]), varied=True)
 
-    def pinned(self, digest: Digest, image: Pinned | None) -> str:
-        """The text to write: the registry's variable kept, everything else decided."""
-        if self.registry is not None and self.rest is not None:
-            return f"{self.registry}/{self.rest.repository.path}@{digest}"
-        assert image is not None
-        return str(image)
+    def pinned(self, image: Pinned | None) -> str:
+        """The text to write: the registry's variable kept, everything else decided.
+
+        Without an image the name must have a digest of its own.
+        """
+        if self.registry is None or self.rest is None:
+            assert image is not None
+            return str(image)
+        digest = image.digest if image else self.rest.digest
+        assert digest is not None
+        return f"{self.registry}/{self.rest.repository.path}@{digest}"
 
     def is_of(self, image: Reference) -> bool:
-        """Whether this name, in some registry and folder of it, is the one of `image`."""
-        if self.rest is None or not f"/{image.repository.path}".endswith(f"/{self.rest.repository.path}"):
+        """Whether this name, in some registry and folder of it, has the path of `image`."""
+        if self.rest is None or self.rest.digest is not None:
             return False
-        return self.rest.tag in (None, image.tag) if self.rest.digest is None else False
+        return f"/{image.repository.path}".endswith(f"/{self.rest.repository.path}")
+
+    def has_tag_of(self, image: Reference) -> bool:
+        return self.rest is not None and self.rest.tag in (None, image.tag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +150,23 @@ class Place:
         ]
 
 
-def name_at(written: object, grammar: Grammar, what: str, where: str) -> Name:
-    """The name that stands at a place; raises UsageError with the place."""
-    if not isinstance(written, str):
+def name_at(document: Document, path: Path, grammar: Grammar, what: str) -> Name:
+    """The name that stands at a path; raises UsageError with the place."""
+    where = place_of(document, path)
+    node = strict_yaml.at(document.root, path)
+    if not isinstance(node, ScalarNode) or not strict_yaml.is_text(node):
         raise UsageError(f"{where}: the image of {what} must be text")
+    if node.style in ("|", ">"):
+        raise UsageError(f"{where}: the image of {what} is a block", hint="write it on one line")
     try:
-        return Name.parse(written, grammar)
+        return Name.parse(node.value, grammar)
     except UsageError as error:
         raise UsageError(f"{where}: the image of {what}: {error.message}", hint=error.hint) from None
+
+
+def place_of(document: Document, path: Path) -> str:
+    """File and line, for messages."""
+    return f"{document.name}:{document.line(path)}"
 
 
 def _rest(text: str) -> Reference:
