@@ -22,6 +22,11 @@ def findings(file: ComposeFile) -> list[Finding]:
     """All of it, in the order of the file's parts."""
     document = file.document
     found = [finding for place in file.places for finding in place.findings()]
+    found += [
+        _finding(document, place.path, place.what, "only newer versions of docker compose know images here")
+        for place in file.places
+        if place.alias is None
+    ]
     found += _several(document)
     for name in document.data["services"]:
         found += _service(document, name)
