@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prepares the programs, other than Python packages, that the demo, the tests and CI run.
 #
-#   prepare.sh PART...   python buildah registry skopeo qemu busybox docker crane
+#   prepare.sh PART...   python buildah registry skopeo qemu busybox docker compose crane
 #   prepare.sh --path    prints the folder to put in front of PATH
 #
 # What the machine has is used. What it lacks is installed where that changes little, and else
@@ -245,6 +245,18 @@ prepare_docker() {
     have_version docker-buildx "$bin/docker-buildx" version
 }
 
+# `docker compose config` only reads files: the plugin's program works without an engine and without docker.
+prepare_compose() {
+    local suite
+    if ! cached docker-compose; then
+        suite=$(own_suite "$engine_suite")
+        [[ $suite != bookworm ]] || suite=$engine_suite
+        fetch compose "$suite" native docker-compose || return 0
+        publish compose/usr/libexec/docker/cli-plugins/docker-compose
+    fi
+    have_version docker-compose "$bin/docker-compose" version
+}
+
 main() {
     local part
     if [[ ${1:-} == --path ]]; then
@@ -253,7 +265,7 @@ main() {
     fi
     for part in "$@"; do
         if ! declare -F "prepare_$part" >/dev/null; then
-            say "unknown part: $part (parts: python buildah registry skopeo qemu busybox docker crane)"
+            say "unknown part: $part (parts: python buildah registry skopeo qemu busybox docker compose crane)"
             exit 2
         fi
     done

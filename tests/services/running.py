@@ -32,6 +32,7 @@ _PARTS = {
     "docker": "docker",
     "dockerd": "docker",
     "docker-buildx": "docker",
+    "docker-compose": "compose",
     "containerd": "docker",
     "runc": "docker",
     "newuidmap": "buildah",
