@@ -44,12 +44,7 @@ def contract_workload(work: Job, *, draft: bool) -> tuple[BuildRecord, ContractF
     """The plain `workload` section, in a file for its owner only."""
     current = work.current_record()
     with Checkout.open(work.loaded.directory, allow_dirty=True) as checkout:
-        if checkout.source.commit != current.source.commit:
-            raise UsageError(
-                f"the images were built from commit {current.source.commit}, "
-                f"and commit {checkout.source.commit} is checked out",
-                hint="run `secure-build build` again",
-            )
+        work.require_commit(current, checkout)
         described = read_workload(work, checkout)
     pins = pin_places(work, current, described.places)
     packed = described.pack(pins.texts)

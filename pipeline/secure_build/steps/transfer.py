@@ -20,6 +20,7 @@ from secure_build.reference import Digest, Reference, Repository
 from secure_build.registry import Registry
 from secure_build.registry.client import MissingBlobsError, RemoteRegistry
 from secure_build.registry.session import AccessError
+from secure_build.report import size
 
 Advance = Callable[[int], None]
 Outcome = Literal["there", "mounted", "sent"]
@@ -69,6 +70,10 @@ class Upload:
     mounted: int = 0
     unchanged: bool = False
     moved_from: Digest | None = None
+
+    def __str__(self) -> str:
+        taken = f"; {self.mounted} taken over from other repositories" if self.mounted else ""
+        return f"{self.blobs} blobs, {size(self.bytes)}{taken}"
 
 
 class Holders:
