@@ -342,7 +342,7 @@ def test_progress_ends_at_the_sum_of_all_blobs(
     assert send("acme/mounted:1", [f"{registry.host}/base/busybox"]) == total
 
 
-def test_an_index_in_an_index_is_refused_hardening_11(
+def test_hardening_11_an_index_in_an_index_is_refused(
     registry: FakeRegistry, remote: RemoteRegistry, layout: Layout
 ) -> None:
     inner = index_of(layout, IMAGE, small_image("linux/amd64"))
