@@ -58,6 +58,16 @@ class RunningRegistry:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenTrust:
+    """Whose tokens a registry takes: where they are asked for, and the certificate of their signer."""
+
+    realm: str
+    service: str
+    issuer: str
+    certificate: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
     """A container engine with buildx that exports OCI layouts.
 
@@ -95,12 +105,13 @@ def registry(
     *,
     htpasswd: Mapping[str, str] | None = None,
     tls: tuple[Path, Path] | None = None,
+    tokens: TokenTrust | None = None,
     readonly: bool = False,
 ) -> Iterator[RunningRegistry]:
     """Run a registry on a free port of 127.0.0.1 that keeps its data in `directory`.
 
-    `htpasswd` maps users to passwords, `tls` is a certificate and its key. Starting again in the
-    same directory finds what was pushed before.
+    `htpasswd` maps users to passwords, `tls` is a certificate and its key, `tokens` the service
+    whose tokens it takes. Starting again in the same directory finds what was pushed before.
     """
     program = tool("docker-registry")
     directory.mkdir(parents=True, exist_ok=True)
@@ -120,6 +131,15 @@ def registry(
         users = directory / "htpasswd"
         users.write_text("".join(f"{user}:{_bcrypt(word)}\n" for user, word in htpasswd.items()))
         settings["auth"] = {"htpasswd": {"realm": "tests", "path": str(users.resolve())}}
+    if tokens is not None:
+        settings["auth"] = {
+            "token": {
+                "realm": tokens.realm,
+                "service": tokens.service,
+                "issuer": tokens.issuer,
+                "rootcertbundle": str(tokens.certificate.resolve()),
+            }
+        }
     config = directory / "registry.json"
     config.write_text(json.dumps(settings, indent=2))
     # variables of this prefix would change the settings

@@ -111,7 +111,7 @@ def test_threads_that_start_together_ask_for_one_token(tokens: FakeRegistry, tra
     assert len(tokens.token_requests) == 1
 
 
-def test_an_expired_token_is_replaced(tokens: FakeRegistry, transport: Transport) -> None:
+def test_hardening_05_an_expired_token_is_replaced(tokens: FakeRegistry, transport: Transport) -> None:
     remote = RemoteRegistry(tokens.host, login(tokens), transport, push=True)
     publish(remote)
     tokens.expire_tokens()
@@ -119,7 +119,7 @@ def test_an_expired_token_is_replaced(tokens: FakeRegistry, transport: Transport
     assert len(tokens.token_requests) == 2
 
 
-def test_a_token_may_expire_within_an_upload(tokens: FakeRegistry, transport: Transport) -> None:
+def test_hardening_05_a_token_may_expire_within_an_upload(tokens: FakeRegistry, transport: Transport) -> None:
     remote = RemoteRegistry(tokens.host, login(tokens), transport, push=True)
     repository = Repository(tokens.host, "acme/web")
     blob, content = next(iter(IMAGE.blobs.items()))
@@ -180,13 +180,15 @@ def test_an_identity_token_is_exchanged(tokens: FakeRegistry, transport: Transpo
         b"x" * 70_000,
     ],
 )
-def test_an_answer_without_a_token_is_named(tokens: FakeRegistry, transport: Transport, body: bytes) -> None:
+def test_hardening_05_an_answer_without_a_token_is_named(
+    tokens: FakeRegistry, transport: Transport, body: bytes
+) -> None:
     tokens.faults.append(Fault("GET", "^/token", status=200, body=body))
     with pytest.raises(ServiceError, match=r"answer without a token|more than 65536 bytes"):
         publish(RemoteRegistry(tokens.host, login(tokens), transport, push=True))
 
 
-def test_a_token_service_that_fails_is_named(tokens: FakeRegistry, transport: Transport) -> None:
+def test_hardening_05_a_token_service_that_fails_is_named(tokens: FakeRegistry, transport: Transport) -> None:
     tokens.faults.append(Fault("GET", "^/token", status=500, times=2))
     remote = RemoteRegistry(tokens.host, login(tokens), transport, push=True)
     publish(remote)
@@ -302,7 +304,7 @@ def test_a_basic_login_is_sent_when_it_was_asked_for(basic: FakeRegistry, transp
 
 
 @pytest.mark.parametrize("auth", ["token", "basic"])
-def test_no_login_goes_to_a_blob_store(transport: Transport, auth: Any) -> None:
+def test_hardening_06_no_login_goes_to_a_blob_store(transport: Transport, auth: Any) -> None:
     with FakeRegistry(auth=auth, users={"ann": PASSWORD}) as registry, FakeRegistry() as store:
         registry.add("acme/web", IMAGE)
         registry.blob_store = store
@@ -313,7 +315,7 @@ def test_no_login_goes_to_a_blob_store(transport: Transport, auth: Any) -> None:
 
 
 @pytest.mark.parametrize("auth", ["token", "basic"])
-def test_no_login_goes_to_an_upload_elsewhere(transport: Transport, auth: Any) -> None:
+def test_hardening_06_no_login_goes_to_an_upload_elsewhere(transport: Transport, auth: Any) -> None:
     with FakeRegistry(auth=auth, users={"ann": PASSWORD}) as registry, FakeRegistry() as other:
         location = {"Location": f"{other.url}/v2/acme/web/blobs/uploads/here"}
         registry.faults.append(Fault("POST", "/uploads/", skip=1, headers=location))
@@ -324,7 +326,9 @@ def test_no_login_goes_to_an_upload_elsewhere(transport: Transport, auth: Any) -
         assert [(request.method, request.authorization) for request in other.requests] == [("PUT", None)]
 
 
-def test_a_foreign_host_that_asks_for_a_login_gets_none(tokens: FakeRegistry, transport: Transport) -> None:
+def test_hardening_06_a_foreign_host_that_asks_for_a_login_gets_none(
+    tokens: FakeRegistry, transport: Transport
+) -> None:
     with FakeRegistry(auth="basic", users={"ann": PASSWORD}) as store:
         tokens.add("acme/web", IMAGE)
         tokens.blob_store = store
@@ -334,7 +338,7 @@ def test_a_foreign_host_that_asks_for_a_login_gets_none(tokens: FakeRegistry, tr
         assert [request.authorization for request in store.requests] == [None]
 
 
-def test_no_login_goes_to_a_token_service_at_a_private_address(transport: Transport) -> None:
+def test_hardening_06_no_login_goes_to_a_token_service_at_a_private_address(transport: Transport) -> None:
     with FakeRegistry(auth="token", realm="http://169.254.169.254/token") as registry:
         remote = RemoteRegistry(registry.host, login(registry), transport)
         with pytest.raises(ServiceError, match=r"sends logins to `http://169\.254\.169\.254`"):

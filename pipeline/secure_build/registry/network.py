@@ -95,7 +95,8 @@ def trust(url: str) -> ssl.SSLContext | None:
 def _folder_names(url: str) -> list[str]:
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port
-    if parts.scheme != "https" or not host or "/" in host:
+    # A name of dots alone would be a folder above.
+    if parts.scheme != "https" or not host.strip("."):
         return []
     return [f"{host}:{port or 443}"] if port not in (None, 443) else [host, f"{host}:443"]
 

@@ -42,7 +42,8 @@ def parse(content: bytes) -> list[Referrer]:
     """The referrers that an index lists; raises ServiceError when it is none."""
     try:
         document = load_object(content)
-        entries = document.get("manifests") or []
+        entries = document.get("manifests")
+        entries = [] if entries is None else entries
         if document.get("mediaType", OCI_INDEX) != OCI_INDEX or not isinstance(entries, list):
             raise ValueError("it is no OCI index")
         if len(entries) > _MOST:

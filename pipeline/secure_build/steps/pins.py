@@ -215,12 +215,23 @@ def not_locked(work: Job, what: str) -> RefusedError:
 def _remote_platforms(
     registry: RemoteRegistry, reference: Reference, found: Manifest
 ) -> tuple[Platform, ...]:
-    """The platforms an image claims; for the guest's, its own config must say so too."""
+    """The platforms an image claims; for the guest's, its own config must say so too.
+
+    Raises RefusedError when two members claim to be the guest's: which of them runs is anybody's guess.
+    """
     claimed = tuple(member.platform for member in found.members if member.platform)
-    guest = next((member for member in found.members if member.platform == GUEST), None)
-    if found.members and guest is None:
+    guests = {member.digest: member for member in found.members if member.platform == GUEST}
+    if len(guests) > 1:
+        raise RefusedError(
+            f"`{reference}` lists {GUEST} {len(guests)} times: {', '.join(map(str, guests))}",
+            hint="pin the one that is meant by its own digest",
+        )
+    guest = next(iter(guests.values()), None)
+    if found.config is None and guest is None:
         return claimed
     image = registry.get_manifest(reference.repository, guest) if guest else found
+    if image.config is None:
+        raise RefusedError(f"`{reference}` lists another index for {GUEST}, and no image")
     own = manifest.platform_of_config(registry.config(reference.repository, image))
     if guest is None:
         return (own,)
