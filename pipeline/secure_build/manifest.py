@@ -1,7 +1,8 @@
 """OCI image manifests and indexes: raw bytes beside what was parsed from them.
 
 The bytes are kept and never serialised anew, so a digest never drifts. Docker's schema 2 types are
-read the same way. Only an index that joins several platforms is ever made here.
+read the same way. Made here are only an index that joins several platforms, and the manifest of an
+image that comes from an engine without one.
 """
 
 from __future__ import annotations
@@ -90,6 +91,21 @@ def index_of(members: Sequence[Descriptor]) -> Manifest:
         ],
     }
     return parse(json.dumps(document, separators=(",", ":")).encode(), OCI_INDEX)
+
+
+def image_of(config: Descriptor, layers: Sequence[Descriptor]) -> Manifest:
+    """A manifest of this config and these layers, for an image that has none."""
+
+    def entry(blob: Descriptor) -> dict[str, Any]:
+        return {"mediaType": blob.media_type, "digest": str(blob.digest), "size": blob.size}
+
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": entry(config),
+        "layers": [entry(layer) for layer in layers],
+    }
+    return parse(json.dumps(document, separators=(",", ":")).encode(), OCI_MANIFEST)
 
 
 def load_object(content: bytes) -> dict[str, Any]:
