@@ -9,14 +9,19 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from secure_build import __version__, builders, manifest, record, stopping
+from secure_build import __version__, builders, files, manifest, record, secret, stopping
 from secure_build.builders import Builder, Recipe, Surroundings
-from secure_build.config import BuiltImage, Loaded
-from secure_build.errors import RefusedError, SecureBuildError, UsageError
-from secure_build.model import BuildRecord, Image, Material, Platform
-from secure_build.reference import Digest
+from secure_build.config import BuiltImage, Loaded, SecretFile, SecretName
+from secure_build.errors import RefusedError, SecureBuildError, ServiceError, UsageError
+from secure_build.model import GUEST, BuilderVersion, BuildRecord, Descriptor, Image, Material, Platform
+from secure_build.reference import Digest, Repository
+from secure_build.registry.auth import docker_config_credential
+from secure_build.registry.client import RemoteRegistry
 from secure_build.source import Checkout
 from secure_build.steps.job import LARGEST_FILE, Job
+
+# What BuildKit takes at most.
+_LARGEST_SECRET = 500 * 1024
 
 
 def build(work: Job) -> BuildRecord:
@@ -54,22 +59,40 @@ def _build_missing(
 ) -> list[Image]:
     """Build those of the wanted images that are not there unchanged."""
     options, loaded = work.options, work.loaded
-    surroundings = Surroundings(
-        folder=options.workdir,
-        logins=[login for host in loaded.config.registries if (login := work.login(host, "pull"))],
-    )
+    targets = {name: platforms_of(work, loaded.config.built[name], name) for name in wanted}
+    every = dict.fromkeys(platform for platforms in targets.values() for platform in platforms)
     wanted_builder = options.builder or loaded.config.builder
-    # One builder for each platform comes next.
-    assert not isinstance(wanted_builder, dict)
-    with builders.open_builder(wanted_builder, surroundings) as builder:
-        kept = {name for name in wanted if name in previous and _unchanged(work, previous[name], builder)}
+    with builders.open_builders(wanted_builder, every, _surroundings(work, wanted)) as by_platform:
+        kept = {name for name in wanted if name in previous and _unchanged(work, previous[name], by_platform)}
         for name in sorted(kept):
             work.report.step(f"{name}: unchanged, not built ({previous[name].descriptor.digest})")
         missing = [name for name in wanted if name not in kept]
-        with _exports(work, checkout, missing) as exports:
+        with _exports(work, checkout, missing) as exports, _secrets(work, missing) as secrets:
             return stopping.side_by_side(
-                lambda name: _build_image(work, builder, name, exports[name]), missing, jobs=options.jobs
+                lambda name: _build_image(
+                    work, by_platform, name, replace(exports[name], secrets=secrets[name])
+                ),
+                missing,
+                jobs=options.jobs,
             )
+
+
+def _surroundings(work: Job, wanted: Sequence[str]) -> Surroundings:
+    """What the builders get: the logins to pull with, and those for where they may write."""
+    loaded = work.loaded
+    images = [loaded.config.built[name] for name in wanted]
+    written = {image.image.repository.registry for image in images if work.options.to is None}
+    written |= {
+        image.build.cache.to.repository.registry
+        for image in images
+        if image.build.cache and image.build.cache.to
+    }
+    pushing = (work.login(host, "push") or docker_config_credential(host) for host in sorted(written))
+    return Surroundings(
+        folder=work.options.workdir,
+        logins=[login for host in loaded.config.registries if (login := work.login(host, "pull"))],
+        push_logins=[login for login in pushing if login],
+    )
 
 
 def _is_committed(loaded: Loaded, checkout: Checkout) -> bool:
@@ -97,18 +120,37 @@ def platforms_of(work: Job, image: BuiltImage, name: str) -> tuple[Platform, ...
     return (asked,)
 
 
-def _unchanged(work: Job, image: Image, builder: Builder) -> bool:
+def _unchanged(work: Job, image: Image, by_platform: Mapping[Platform, Builder]) -> bool:
     """Whether building again would give the same, and the bytes are still here."""
     wanted = work.loaded.config.built.get(image.name)
+    if wanted is None:
+        return False
+    platforms = platforms_of(work, wanted, image.name)
     return (
-        wanted is not None
-        and image.reference == wanted.image
-        and image.builder == builder.version
-        and set(image.platforms) == set(platforms_of(work, wanted, image.name))
-        and work.layout.holds_image(image.descriptor)
+        image.reference == wanted.image
+        and image.builder == _version(by_platform, platforms)
+        and set(image.platforms) == set(platforms)
+        and (
+            _holds_sparse(work, image.descriptor)
+            if image.sparse
+            else work.layout.holds_image(image.descriptor)
+        )
         and image.materials is not None
         and all(_still(work, material) for material in image.materials)
     )
+
+
+def _version(by_platform: Mapping[Platform, Builder], platforms: Sequence[Platform]) -> BuilderVersion:
+    return builders.joint_version({platform: by_platform[platform].version for platform in platforms})
+
+
+def _holds_sparse(work: Job, descriptor: Descriptor) -> bool:
+    """Whether manifests and configs are here; whether the registry has the layers, publishing finds out."""
+    if not work.layout.has(descriptor):
+        return False
+    content = work.layout.manifest(descriptor)
+    own = content.config is None or work.layout.has(content.config)
+    return own and all(_holds_sparse(work, member) for member in content.members)
 
 
 def _still(work: Job, material: Material) -> bool:
@@ -126,12 +168,17 @@ def _still(work: Job, material: Material) -> bool:
 
 
 @contextlib.contextmanager
-def _exports(
-    work: Job, checkout: Checkout, names: Sequence[str]
-) -> Iterator[dict[str, tuple[Path, Path, int]]]:
-    """For each image its context and Dockerfile, exported from the commit, and the commit's time."""
+def _exports(work: Job, checkout: Checkout, names: Sequence[str]) -> Iterator[dict[str, Recipe]]:
+    """For each image its recipe, for no platform yet, with the folders exported from the commit."""
     with tempfile.TemporaryDirectory(prefix=".context-", dir=work.options.workdir) as folder:
         exported: dict[PurePosixPath, Path] = {}
+
+        def export(place: PurePosixPath) -> Path:
+            if place not in exported:
+                exported[place] = Path(folder) / f"{len(exported)}"
+                checkout.export(place, exported[place])
+            return exported[place]
+
         result = {}
         for name in names:
             recipe = work.loaded.config.built[name].build
@@ -147,9 +194,6 @@ def _exports(
                     f"{name}: the commit has no file `{dockerfile}`",
                     hint="add and commit it, or set `dockerfile:`, which is relative to `context:`",
                 )
-            if context not in exported:
-                exported[context] = Path(folder) / f"{len(exported)}"
-                checkout.export(context, exported[context])
             # A copy of its own: the Dockerfile may lie outside the context, or be a link.
             own = Path(folder) / f"{name}.Dockerfile"
             own.write_bytes(content)
@@ -158,39 +202,111 @@ def _exports(
             )
             if ignored is not None:
                 own.with_name(f"{own.name}.dockerignore").write_bytes(ignored)
-            result[name] = (exported[context], own, int(checkout.source.committed_at.timestamp()))
+            contexts: dict[str, Path | str] = {}
+            for other, where in recipe.contexts.items():
+                contexts[other] = where
+                if "://" not in where:
+                    place = checkout.locate(where, what=f"{name}: the context `{other}`")
+                    if not checkout.is_directory(place):
+                        raise UsageError(
+                            f"{name}: the commit has no folder `{place}` for the context `{other}`"
+                        )
+                    contexts[other] = export(place)
+            cache = recipe.cache
+            result[name] = Recipe(
+                context=export(context),
+                dockerfile=own,
+                platform=GUEST,
+                epoch=int(checkout.source.committed_at.timestamp()),
+                arguments=recipe.args,
+                target=recipe.target,
+                contexts=contexts,
+                cache_from=cache.from_ if cache else (),
+                cache_to=cache.to if cache else None,
+                push=work.loaded.config.built[name].image.repository if work.options.to is None else None,
+            )
         yield result
 
 
-def _build_image(work: Job, builder: Builder, name: str, export: tuple[Path, Path, int]) -> Image:
+@contextlib.contextmanager
+def _secrets(work: Job, names: Sequence[str]) -> Iterator[dict[str, dict[str, Path]]]:
+    """For each image the files with its build secrets, by id, for their owner only; gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix=".secrets-", dir=work.options.workdir) as folder:
+        result: dict[str, dict[str, Path]] = {}
+        for name in names:
+            result[name] = {}
+            for identity, named in work.loaded.config.built[name].build.secrets.items():
+                result[name][identity] = Path(folder) / f"{name}-{identity}"
+                files.write(result[name][identity], _secret(work, named), mode=files.PRIVATE)
+        yield result
+
+
+def _secret(work: Job, named: SecretName | SecretFile) -> bytes:
+    """The content of a build secret; the masker hides it from here on, in what steps print too."""
+    if isinstance(named, SecretName):
+        return secret.look_up(named.secret).reveal().encode()
+    path = work.loaded.directory / named.file
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_SECRET + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read the build secret `{path}`: {error.strerror}") from None
+    if len(content) > _LARGEST_SECRET:
+        raise UsageError(f"the build secret `{path}` is larger than {_LARGEST_SECRET} bytes")
+    secret.Secret(content.decode(errors="replace")).reveal()
+    return content
+
+
+def _build_image(work: Job, by_platform: Mapping[Platform, Builder], name: str, recipe: Recipe) -> Image:
     wanted = work.loaded.config.built[name]
-    context, dockerfile, epoch = export
     platforms = platforms_of(work, wanted, name)
     layout = work.layout
-    members = []
-    materials: set[Material] | None = set()
+    made = []
     for platform in platforms:
+        builder = by_platform[platform]
         work.report.step(f"{name}: building for {platform} with {builder.version}")
-        recipe = Recipe(context, dockerfile, platform, epoch, wanted.build.args, wanted.build.target)
         with layout.staging() as staging:
-            built = builder.build(recipe, staging, lambda line: work.report.detail(f"{name}: {line}"))
+            built = builder.build(
+                replace(recipe, platform=platform),
+                staging,
+                lambda line: work.report.detail(f"{name}: {line}"),
+            )
+        if built.sparse:
+            _fetch(work, wanted.image.repository, built.descriptor)
         member = layout.manifest(built.descriptor)
         found = manifest.platform_of_config(layout.config(member))
         if (found.os, found.architecture) != (platform.os, platform.architecture):
             raise RefusedError(f"{name}: asked for {platform}, {builder.version} made an image for {found}")
-        members.append(replace(built.descriptor, platform=platform))
-        materials = None if materials is None or built.materials is None else materials | set(built.materials)
-    descriptor = replace(members[0], platform=None)
-    if len(members) > 1:
-        index = manifest.index_of(members)
+        made.append(replace(built, descriptor=replace(built.descriptor, platform=platform)))
+    descriptor = replace(made[0].descriptor, platform=None)
+    if len(made) > 1:
+        index = manifest.index_of([built.descriptor for built in made])
         descriptor = layout.write(index.content, index.media_type)
     layout.name(wanted.image, descriptor)
     work.report.step(f"{name}: built {descriptor.digest}")
+    unknown = any(built.materials is None for built in made)
     return Image(
         name=name,
         reference=wanted.image,
         descriptor=descriptor,
         platforms=platforms,
-        builder=builder.version,
-        materials=None if materials is None else tuple(sorted(materials)),
+        builder=_version(by_platform, platforms),
+        materials=None
+        if unknown
+        else tuple(sorted({item for built in made for item in built.materials or ()})),
+        sparse=any(built.sparse for built in made),
+        reproducible=all(built.reproducible for built in made),
     )
+
+
+def _fetch(work: Job, repository: Repository, descriptor: Descriptor) -> None:
+    """Take the manifest and config of what a builder pushed into the layout, checked by digest."""
+    login = work.login(repository.registry, "push") or docker_config_credential(repository.registry)
+    registry = RemoteRegistry(repository.registry, login, work.transport)
+    found = registry.get_manifest(repository, descriptor)
+    if found.config is None:
+        raise ServiceError(
+            f"`{repository}@{descriptor.digest}`, which a builder pushed, is no image manifest"
+        )
+    work.layout.write(registry.config(repository, found), found.config.media_type)
+    work.layout.write(found.content, found.media_type)

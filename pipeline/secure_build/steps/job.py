@@ -22,7 +22,7 @@ from secure_build.report import Report
 
 OCI = "oci:"
 # Folders in the work folder that live as long as a run.
-TEMPORARY = (".staging-*", ".context-*", ".login-*")
+TEMPORARY = (".staging-*", ".context-*", ".login-*", ".secrets-*")
 # The most that is read of a file of the source.
 LARGEST_FILE = 8 << 20
 
