@@ -24,7 +24,7 @@ from secure_build.source import Checkout
 
 OCI = "oci:"
 # Folders in the work folder that live as long as a run.
-TEMPORARY = (".staging-*", ".context-*", ".login-*", ".again-*")
+TEMPORARY = (".staging-*", ".context-*", ".login-*", ".secrets-*", ".again-*")
 # The most that is read of a file of the source.
 LARGEST_FILE = 8 << 20
 
