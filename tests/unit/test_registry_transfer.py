@@ -69,7 +69,7 @@ def index_of(layout: Layout, *images: SmallImage) -> Descriptor:
 def built(
     registry: FakeRegistry, descriptor: Descriptor, name: str = "acme/web:1", bases: Sequence[str] = ()
 ) -> Image:
-    materials = tuple(Material(Reference.parse(f"{base}:1"), Digest.of(base.encode())) for base in bases)
+    materials = tuple(Material("image", f"{base}:1", str(Digest.of(base.encode()))) for base in bases)
     reference = Reference.parse(f"{registry.host}/{name}")
     return Image(name, reference, descriptor, (), BuilderVersion("fake", "1"), materials)
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from secure_build import __version__, builders, manifest, materials, record, stopping
 from secure_build.builders import Builder, Built, Recipe, Surroundings
-from secure_build.errors import RefusedError, SecureBuildError, UsageError
+from secure_build.errors import RefusedError, SecureBuildError, ServiceError
 from secure_build.layout import Layout
 from secure_build.model import BuilderVersion, BuildRecord, Descriptor, Image, Material, Platform
+from secure_build.reference import Repository
 from secure_build.source import Checkout
 from secure_build.steps.job import LARGEST_FILE, Job
 from secure_build.steps.pins import locked_digest, not_locked
+from secure_build.steps.recipes import recipes
 
-Exports = Mapping[str, tuple[Path, Path, int]]
+Builders = Mapping[Platform, Builder]
 
 
 def build(work: Job) -> BuildRecord:
@@ -62,28 +63,44 @@ def _build_missing(
     work: Job, checkout: Checkout, wanted: Sequence[str], previous: Mapping[str, Image]
 ) -> list[Image]:
     """Build those of the wanted images that are not there unchanged."""
-    with opened_builder(work) as builder:
-        kept = [name for name in wanted if name in previous and _unchanged(work, previous[name], builder)]
+    targets = {name: work.platforms_of(name) for name in wanted}
+    with opened_builders(work, targets) as by_platform:
+        kept = [name for name in wanted if name in previous and _unchanged(work, previous[name], by_platform)]
         for name in sorted(kept):
             work.report.step(f"{name}: unchanged, not built ({previous[name].descriptor.digest})")
         missing = [name for name in wanted if name not in kept]
-        with exports(work, checkout, missing) as exported:
+        with recipes(work, checkout, missing) as prepared:
             return stopping.side_by_side(
-                lambda name: _build_image(work, builder, name, exported), missing, jobs=work.options.jobs
+                lambda name: _build_image(work, by_platform, name, prepared[name]),
+                missing,
+                jobs=work.options.jobs,
             )
 
 
-def opened_builder(work: Job) -> contextlib.AbstractContextManager[Builder]:
-    """The builder that the command line or the config names."""
-    options, loaded = work.options, work.loaded
-    surroundings = Surroundings(
-        folder=options.workdir,
+def opened_builders(
+    work: Job, targets: Mapping[str, Sequence[Platform]]
+) -> contextlib.AbstractContextManager[Builders]:
+    """The builders for these images and platforms, as the command line or the config names them."""
+    every = dict.fromkeys(platform for platforms in targets.values() for platform in platforms)
+    wanted = work.options.builder or work.loaded.config.builder
+    return builders.open_builders(wanted, every, _surroundings(work, targets))
+
+
+def _surroundings(work: Job, wanted: Iterable[str]) -> Surroundings:
+    """What the builders get: the logins to pull with, and those for where they may write."""
+    loaded = work.loaded
+    images = [loaded.config.built[name] for name in wanted]
+    written = {image.image.repository for image in images if work.options.to is None}
+    written |= {
+        image.build.cache.to.repository for image in images if image.build.cache and image.build.cache.to
+    }
+    # Most builders write nowhere, so a secret that is not here is missed only where it is needed.
+    pushing = {login for repository in written if (login := work.push_login(repository, needed=False))}
+    return Surroundings(
+        folder=work.options.workdir,
         logins=[login for host in loaded.config.registries if (login := work.login(host, "pull"))],
+        push_logins=sorted(pushing, key=lambda login: login.registry),
     )
-    wanted = options.builder or loaded.config.builder
-    # One builder for each platform comes next.
-    assert not isinstance(wanted, dict)
-    return builders.open_builder(wanted, surroundings)
 
 
 def _is_committed(path: Path, checkout: Checkout) -> bool:
@@ -98,24 +115,39 @@ def _previous(work: Job, commit: str) -> BuildRecord | None:
     return old if same else None
 
 
-def _unchanged(work: Job, image: Image, builder: Builder) -> bool:
+def _unchanged(work: Job, image: Image, by_platform: Builders) -> bool:
     """Whether building again would give the same, and the bytes are still here."""
     wanted = work.loaded.config.built.get(image.name)
+    if wanted is None or image.materials is None or image.reference != wanted.image:
+        return False
+    platforms = work.platforms_of(image.name)
+    held = _holds_sparse if image.sparse else Layout.holds_image
     if (
-        wanted is None
-        or image.materials is None
-        or image.reference != wanted.image
-        or image.builder != builder.version
-        or set(image.platforms) != set(work.platforms_of(image.name))
-        or not work.layout.holds_image(image.descriptor)
+        set(image.platforms) != set(platforms)
+        or image.builder != version_of(by_platform, platforms)
+        or not held(work.layout, image.descriptor)
     ):
         return False
-    taken = materials.per_platform(image.materials, image.platforms)
-    same = all(_still(work, platform, material) for platform in taken for material in taken[platform])
+    taken = materials.per_platform(image.materials, platforms)
+    same = all(_still(work, platform, material) for platform in platforms for material in taken[platform])
     if same:
-        for platform in taken:
-            _check_lock(work, image.name, platform, taken[platform], builder.version)
+        for platform in platforms:
+            _check_lock(work, image.name, platform, taken[platform], by_platform[platform].version)
     return same
+
+
+def version_of(by_platform: Builders, platforms: Sequence[Platform]) -> BuilderVersion:
+    """What makes an image of these platforms."""
+    return builders.joint_version({platform: by_platform[platform].version for platform in platforms})
+
+
+def _holds_sparse(layout: Layout, descriptor: Descriptor) -> bool:
+    """Whether manifests and configs are here; whether the registry has the layers, publishing finds out."""
+    if not layout.has(descriptor):
+        return False
+    content = layout.manifest(descriptor)
+    own = content.config is None or layout.has(content.config)
+    return own and all(_holds_sparse(layout, member) for member in content.members)
 
 
 def _still(work: Job, platform: Platform, material: Material) -> bool:
@@ -159,47 +191,13 @@ def _check_lock(
             )
 
 
-@contextlib.contextmanager
-def exports(work: Job, checkout: Checkout, names: Sequence[str]) -> Iterator[Exports]:
-    """For each image its context and Dockerfile, exported from the commit, and the commit's time."""
-    with tempfile.TemporaryDirectory(prefix=".context-", dir=work.options.workdir) as folder:
-        exported: dict[PurePosixPath, Path] = {}
-        result = {}
-        for name in names:
-            recipe = work.loaded.config.built[name].build
-            context = checkout.locate(recipe.context, what=f"{name}: the context")
-            dockerfile = checkout.locate(
-                str(PurePosixPath(recipe.context) / recipe.dockerfile), what=f"{name}: the Dockerfile"
-            )
-            if not checkout.is_directory(context):
-                raise UsageError(f"{name}: the commit has no folder `{context}` to build in")
-            content = checkout.read(dockerfile, at_most=LARGEST_FILE)
-            if content is None:
-                raise UsageError(
-                    f"{name}: the commit has no file `{dockerfile}`",
-                    hint="add and commit it, or set `dockerfile:`, which is relative to `context:`",
-                )
-            if context not in exported:
-                exported[context] = Path(folder) / f"{len(exported)}"
-                checkout.export(context, exported[context])
-            # A copy of its own: the Dockerfile may lie outside the context, or be a link.
-            own = Path(folder) / f"{name}.Dockerfile"
-            own.write_bytes(content)
-            ignored = checkout.read(
-                dockerfile.with_name(f"{dockerfile.name}.dockerignore"), at_most=LARGEST_FILE
-            )
-            if ignored is not None:
-                own.with_name(f"{own.name}.dockerignore").write_bytes(ignored)
-            result[name] = (exported[context], own, int(checkout.source.committed_at.timestamp()))
-        yield result
-
-
-def _build_image(work: Job, builder: Builder, name: str, exported: Exports) -> Image:
+def _build_image(work: Job, by_platform: Builders, name: str, recipe: Recipe) -> Image:
     wanted = work.loaded.config.built[name]
-    pins = {platform: work.lock.pins(platform) for platform in work.platforms_of(name)}
-    made = make(work, builder, name, exported, pins=pins, layout=work.layout)
+    platforms = work.platforms_of(name)
+    pins = {platform: work.lock.pins(platform) for platform in platforms}
+    made = make(work, by_platform, name, recipe, pins=pins, layout=work.layout)
     for platform, built in made.items():
-        _check_lock(work, name, platform, built.materials, builder.version)
+        _check_lock(work, name, platform, built.materials, by_platform[platform].version)
     descriptor = joined([built.descriptor for built in made.values()], work.layout)
     work.layout.name(wanted.image, descriptor)
     work.report.step(f"{name}: built {descriptor.digest}")
@@ -208,8 +206,8 @@ def _build_image(work: Job, builder: Builder, name: str, exported: Exports) -> I
         name=name,
         reference=wanted.image,
         descriptor=descriptor,
-        platforms=tuple(made),
-        builder=builder.version,
+        platforms=platforms,
+        builder=version_of(by_platform, platforms),
         materials=materials.merged(taken) if len(taken) == len(made) else None,
         sparse=any(built.sparse for built in made.values()),
         reproducible=all(built.reproducible for built in made.values()),
@@ -219,24 +217,23 @@ def _build_image(work: Job, builder: Builder, name: str, exported: Exports) -> I
 
 def make(
     work: Job,
-    builder: Builder,
+    by_platform: Builders,
     name: str,
-    exported: Exports,
+    recipe: Recipe,
     *,
     pins: Mapping[Platform, Mapping[str, str]],
     layout: Layout,
 ) -> dict[Platform, Built]:
     """Build one image for the platforms that `pins` names, into the layout."""
-    wanted = work.loaded.config.built[name]
-    context, dockerfile, epoch = exported[name]
     made = {}
     for platform, pinned in pins.items():
-        work.report.step(f"{name}: building for {platform} with {builder.version}")
-        recipe = Recipe(
-            context, dockerfile, platform, epoch, wanted.build.args, wanted.build.target, pins=pinned
-        )
-        with layout.staging() as staging:
-            built = builder.build(recipe, staging, lambda line: work.report.detail(f"{name}: {line}"))
+        builder = by_platform[platform]
+        doing = f"building for {platform} with {builder.version}"
+        with work.report.task(name, doing) as task, layout.staging() as staging:
+            built = builder.build(replace(recipe, platform=platform, pins=pinned), staging, task.line)
+        if built.sparse:
+            assert recipe.push is not None
+            _fetch(work, recipe.push, built.descriptor)
         found = manifest.platform_of_config(layout.config(layout.manifest(built.descriptor)))
         if (found.os, found.architecture) != (platform.os, platform.architecture):
             raise RefusedError(f"{name}: asked for {platform}, {builder.version} made an image for {found}")
@@ -250,3 +247,15 @@ def joined(members: Sequence[Descriptor], layout: Layout) -> Descriptor:
         return replace(members[0], platform=None)
     index = manifest.index_of(members)
     return layout.write(index.content, index.media_type)
+
+
+def _fetch(work: Job, repository: Repository, descriptor: Descriptor) -> None:
+    """Take the manifest and config of what a builder pushed into the layout, checked by digest."""
+    registry = work.writer(repository)
+    found = registry.get_manifest(repository, descriptor)
+    if found.config is None:
+        raise ServiceError(
+            f"`{repository}@{descriptor.digest}`, which a builder pushed, is no image manifest"
+        )
+    work.layout.write(registry.config(repository, found), found.config.media_type)
+    work.layout.write(found.content, found.media_type)

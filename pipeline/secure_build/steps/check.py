@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from secure_build import materials, stopping
-from secure_build.builders import Builder
+from secure_build.builders import Recipe
 from secure_build.errors import UsageError
 from secure_build.layout import Layout
 from secure_build.model import BuildRecord, Finding, Image, Platform
 from secure_build.source import Checkout
-from secure_build.steps.build import Exports, exports, joined, make, opened_builder
+from secure_build.steps.build import Builders, joined, make, opened_builders, version_of
 from secure_build.steps.job import Job
+from secure_build.steps.recipes import recipes
 
 
 def check(work: Job) -> BuildRecord:
@@ -30,16 +31,16 @@ def check(work: Job) -> BuildRecord:
         raise UsageError(f"`{absent[0]}` has not been built", hint="run `secure-build build` first")
     with (
         Checkout.open(work.loaded.directory, allow_dirty=work.options.allow_dirty) as checkout,
-        opened_builder(work) as builder,
+        opened_builders(work, {name: images[name].platforms for name in wanted}) as by_platform,
         tempfile.TemporaryDirectory(prefix=".again-", dir=work.options.workdir) as folder,
     ):
         work.require_commit(current, checkout)
-        findings = {name: found for name in wanted if (found := _not_checkable(images[name], builder))}
+        findings = {name: found for name in wanted if (found := _not_checkable(images[name], by_platform))}
         rest = [name for name in wanted if name not in findings]
         layout = Layout.create(Path(folder) / "layout")
-        with exports(work, checkout, rest) as exported:
+        with recipes(work, checkout, rest) as prepared:
             made = stopping.side_by_side(
-                lambda name: _compare(work, builder, images[name], exported, layout),
+                lambda name: _compare(work, by_platform, images[name], prepared[name], layout),
                 rest,
                 jobs=work.options.jobs,
             )
@@ -50,19 +51,22 @@ def check(work: Job) -> BuildRecord:
     return result
 
 
-def _not_checkable(image: Image, builder: Builder) -> Finding | None:
+def _not_checkable(image: Image, by_platform: Builders) -> Finding | None:
     """Why building again would show nothing; None when it would."""
     if not image.reproducible:
         why = "it is recorded as not reproducible: what it was built from depends on more than its inputs"
-    elif image.builder != builder.version:
-        why = f"it was built with {image.builder}, and here is {builder.version}"
+    elif image.builder != (here := version_of(by_platform, image.platforms)):
+        why = f"it was built with {image.builder}, and here is {here}"
     else:
         return None
     return Finding(check="reproducible", level="unknown", what=f"{image.name}: not checkable", why=why)
 
 
-def _compare(work: Job, builder: Builder, image: Image, exported: Exports, layout: Layout) -> Finding:
-    made = make(work, builder, image.name, exported, pins=_recorded(image), layout=layout)
+def _compare(work: Job, by_platform: Builders, image: Image, recipe: Recipe, layout: Layout) -> Finding:
+    # All of it comes here, whatever the builder pushed before.
+    made = make(
+        work, by_platform, image.name, replace(recipe, push=None), pins=_recorded(image), layout=layout
+    )
     again = joined([built.descriptor for built in made.values()], layout).digest
     recorded = image.descriptor.digest
     if again == recorded:
@@ -76,7 +80,7 @@ def _compare(work: Job, builder: Builder, image: Image, exported: Exports, layou
         check="reproducible",
         level="fail",
         what=f"{image.name}: recorded as {recorded}",
-        why=f"building it again with {builder.version} gave {again}",
+        why=f"building it again with {image.builder} gave {again}",
         hint="look for what differs from one build to the next: times, random numbers, the network",
     )
 

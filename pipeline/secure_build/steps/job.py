@@ -24,7 +24,7 @@ from secure_build.source import Checkout
 
 OCI = "oci:"
 # Folders in the work folder that live as long as a run.
-TEMPORARY = (".staging-*", ".context-*", ".login-*", ".again-*")
+TEMPORARY = (".staging-*", ".context-*", ".login-*", ".secrets-*", ".again-*")
 # The most that is read of a file of the source.
 LARGEST_FILE = 8 << 20
 
@@ -146,8 +146,14 @@ class Job:
 
     def writer(self, repository: Repository) -> RemoteRegistry:
         """The repository's registry to write to, with the login for pushing or the machine's own."""
-        login = self.login(repository.registry, "push") or machine_credential(repository)
-        return self._client(repository.registry, login, push=True)
+        return self._client(repository.registry, self.push_login(repository), push=True)
+
+    def push_login(self, repository: Repository, *, needed: bool = True) -> Credential | None:
+        """The login for pushing, or the machine's own; unless `needed`, a missing secret is none."""
+        named = self.loaded.config.access(repository.registry).push
+        if named and not needed and not secret.is_known(named.password.secret):
+            return None
+        return self.login(repository.registry, "push") or machine_credential(repository)
 
     def _client(self, registry: str, login: Credential | None, *, push: bool) -> RemoteRegistry:
         """One client for each registry, login and use, so that its tokens are shared."""

@@ -118,9 +118,7 @@ def _join_image(work: Job, name: str, parts: Sequence[tuple[Given, Image]]) -> I
                     hint="give one record for each platform of an image",
                 )
             if platform not in wanted.build.platforms:
-                raise RefusedError(
-                    f"`{given.name}` has {name} for {platform}, which the config does not want"
-                )
+                raise RefusedError(f"`{given.name}` has {name} for {platform}, which the config does not")
             origins[platform] = given.name
         members |= found
         sparse = not taken.copy() or sparse
