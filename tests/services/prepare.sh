@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prepares the programs, other than Python packages, that the demo, the tests and CI run.
 #
-#   prepare.sh PART...   python buildah registry skopeo qemu busybox docker compose crane socat
+#   prepare.sh PART...   python buildah registry skopeo qemu busybox docker compose crane socat kubectl
 #   prepare.sh --path    prints the folder to put in front of PATH
 #
 # What the machine has is used. What it lacks is installed where that changes little, and else
@@ -262,6 +262,14 @@ prepare_compose() {
     have_version docker-compose "$bin/docker-compose" version
 }
 
+prepare_kubectl() {
+    if ! have kubectl; then
+        fetch kubectl "$(own_suite bookworm)" native kubernetes-client || return 0
+        publish kubectl/usr/bin/kubectl
+    fi
+    have_version kubectl kubectl version --client
+}
+
 main() {
     local part
     if [[ ${1:-} == --path ]]; then
@@ -270,7 +278,7 @@ main() {
     fi
     for part in "$@"; do
         if ! declare -F "prepare_$part" >/dev/null; then
-            say "unknown part: $part (parts: python buildah registry skopeo qemu busybox docker compose crane socat)"
+            say "unknown part: $part (parts: python buildah registry skopeo qemu busybox docker compose crane socat kubectl)"
             exit 2
         fi
     done
