@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 
-def _kebab(name: str) -> str:
+def kebab(name: str) -> str:
     return name.replace("_", "-")
 
 
@@ -16,7 +16,7 @@ class Strict(BaseModel):
     """Frozen, no unknown keys, no conversions between types, kebab-case outside."""
 
     model_config = ConfigDict(
-        alias_generator=_kebab, extra="forbid", frozen=True, hide_input_in_errors=True, strict=True
+        alias_generator=kebab, extra="forbid", frozen=True, hide_input_in_errors=True, strict=True
     )
 
 

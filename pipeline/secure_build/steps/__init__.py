@@ -13,7 +13,6 @@ from typing import Any
 from secure_build.errors import UsageError
 from secure_build.model import BuildRecord
 from secure_build.report import Report
-from secure_build.source import Checkout
 from secure_build.steps.build import build
 from secure_build.steps.check import check
 from secure_build.steps.contract import (
@@ -64,15 +63,15 @@ def run(work: Job) -> tuple[BuildRecord, ContractFile | None]:
     What can be known to be wrong before anything is built is found before anything is built.
     """
     config = work.loaded.config
+    if work.options.records:
+        joined = work.current_record()
+        work.require_commit(joined, work.checkout(commit=joined.source.commit))
     if config.workload is not None:
         check_workload(work, selected=work.selected())
     for registry in config.registries if not work.options.to else ():
         work.login(registry, "push")
     check_logins(work, config.registries)
-    if work.options.records:
-        with Checkout.open(work.loaded.directory, allow_dirty=work.options.allow_dirty) as checkout:
-            work.require_commit(work.current_record(), checkout)
-    else:
+    if not work.options.records:
         _require_whole(work)
         build(work)
     result = publish(work)

@@ -12,7 +12,6 @@ from secure_build.builders import Recipe
 from secure_build.errors import UsageError
 from secure_build.layout import Layout
 from secure_build.model import BuildRecord, Finding, Image, Platform
-from secure_build.source import Checkout
 from secure_build.steps.build import Builders, joined, make, opened_builders, version_of
 from secure_build.steps.job import Job
 from secure_build.steps.recipes import recipes
@@ -29,12 +28,12 @@ def check(work: Job) -> BuildRecord:
     images = {image.name: image for image in current.images if image.name in wanted}
     if absent := [name for name in wanted if name not in images]:
         raise UsageError(f"`{absent[0]}` has not been built", hint="run `secure-build build` first")
+    checkout = work.checkout(commit=current.source.commit)
+    work.require_commit(current, checkout)
     with (
-        Checkout.open(work.loaded.directory, allow_dirty=work.options.allow_dirty) as checkout,
         opened_builders(work, {name: images[name].platforms for name in wanted}) as by_platform,
         tempfile.TemporaryDirectory(prefix=".again-", dir=work.options.workdir) as folder,
     ):
-        work.require_commit(current, checkout)
         findings = {name: found for name in wanted if (found := _not_checkable(images[name], by_platform))}
         rest = [name for name in wanted if name not in findings]
         layout = Layout.create(Path(folder) / "layout")

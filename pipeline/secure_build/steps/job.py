@@ -20,7 +20,7 @@ from secure_build.registry.auth import machine_credential
 from secure_build.registry.client import RemoteRegistry
 from secure_build.registry.http import Transport
 from secure_build.report import Report
-from secure_build.source import Checkout
+from secure_build.source import Checkout, open_source
 
 OCI = "oci:"
 # Folders in the work folder that live as long as a run.
@@ -61,6 +61,7 @@ class Job:
     # Third-party images that this invocation has resolved; a tag is asked for once.
     resolved: dict[Reference, UsedImage] = field(default_factory=dict)
     clients: dict[tuple[str, Credential | None, bool], RemoteRegistry] = field(default_factory=dict)
+    _opened: list[Checkout] = field(default_factory=list)
 
     @property
     def record_path(self) -> Path:
@@ -109,6 +110,28 @@ class Job:
         if absent := wanted - built:
             raise UsageError(f"`{min(absent)}` has not been built", hint="run `secure-build build` first")
         return wanted
+
+    def checkout(self, *, commit: str | None = None, allow_dirty: bool | None = None) -> Checkout:
+        """The source, opened once for all steps and closed with the job.
+
+        `commit` is that of the build record: of a repository on a server it is taken, whatever
+        the branch names by now; one on this machine has its commit checked out, or another.
+        """
+        if not self._opened:
+            self._opened.append(
+                open_source(
+                    self.loaded.config.source,
+                    self.loaded.directory,
+                    self.options.workdir,
+                    allow_dirty=self.options.allow_dirty if allow_dirty is None else allow_dirty,
+                    commit=commit,
+                )
+            )
+        return self._opened[0]
+
+    def close(self) -> None:
+        while self._opened:
+            self._opened.pop().close()
 
     def selected(self) -> list[str]:
         """The images to work on; raises UsageError for a name that the config does not build."""
@@ -197,7 +220,9 @@ def opened(options: Options, report: Report) -> Iterator[Job]:
                 shutil.rmtree(left, ignore_errors=True)
         layout = Layout.create(options.workdir / "layout")
         with Transport() as transport:
-            yield Job(options, report, loaded, transport, layout, locked)
+            opened = Job(options, report, loaded, transport, layout, locked)
+            with contextlib.closing(opened):
+                yield opened
 
 
 def _load_lock(options: Options, loaded: Loaded) -> Lock:
