@@ -1,6 +1,6 @@
 """secure-build.yaml: read once, strictly, into frozen models; the JSON schema comes from the same models."""
 
-from secure_build.config.load import Loaded, load, schema
+from secure_build.config.load import Loaded, load, parse, schema
 from secure_build.config.models import (
     Build,
     BuiltImage,
@@ -29,5 +29,6 @@ __all__ = [
     "UsedImage",
     "Workload",
     "load",
+    "parse",
     "schema",
 ]

@@ -18,17 +18,21 @@ from secure_build.steps.contract import (
     contract_workload,
 )
 from secure_build.steps.delivery import check_logins
+from secure_build.steps.init import InitOptions, Started, init
 from secure_build.steps.job import Job, Options, job
 from secure_build.steps.publish import publish
 
 __all__ = [
     "ContractFile",
     "Fragment",
+    "InitOptions",
     "Job",
     "Options",
+    "Started",
     "build",
     "contract_images",
     "contract_workload",
+    "init",
     "job",
     "publish",
     "run",
