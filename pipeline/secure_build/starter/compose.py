@@ -171,7 +171,7 @@ class _Reader:
 
     def _args(self, name: str, args: Any) -> Iterator[tuple[str, str]]:
         for key, value in _pairs(args):
-            where = self._where("services", name, "build", "args")
+            where = self._where("services", name, "build", "args", key)
             if not isinstance(value, str | int | float) or "$" in str(value):
                 self._note(
                     f"service `{shown(name)}`: the build argument `{shown(key)}` comes from the environment, "

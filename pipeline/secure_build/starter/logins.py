@@ -7,7 +7,7 @@ from typing import Any
 
 from secure_build.errors import UsageError
 from secure_build.reference import Reference
-from secure_build.starter.draft import Note
+from secure_build.starter.draft import KeyPath, Note
 from secure_build.starter.wishes import ICR_USER, LoginWish, Wishes, is_icr, secret_name
 
 _INTRODUCTION = """\
@@ -18,10 +18,10 @@ goes into the contract and the guest uses it at every boot. Private base images 
 
 def registries(
     images: Mapping[str, Mapping[str, Any]], wishes: Wishes
-) -> tuple[dict[str, Any], str, list[Note]]:
-    """The section for these images, what to say above it, and what is missing in it.
+) -> tuple[dict[str, Any], dict[KeyPath, str], list[Note]]:
+    """The section for these images, what to say above its keys, and what is missing in it.
 
-    A registry whose user name is not known stands in the comment, ready to be filled in. Raises
+    A registry whose user names are not known stands in a comment, ready to be filled in. Raises
     UsageError when the logins of the command line could be for several registries.
     """
     built = _hosts(image["image"] for image in images.values() if "image" in image)
@@ -33,31 +33,46 @@ def registries(
             hint="leave them out, and write the logins into the config",
         )
     section: dict[str, Any] = {}
-    unknown = []
+    missing: dict[str, list[str]] = {}
     for host in built:
-        push, runtime = wishes.push or _icr(host, "PUSH"), wishes.runtime or _icr(host, "PULL")
-        section[host] = {
-            **({"push": push.data} if push else {}),
-            **({"runtime": runtime.data} if runtime else {}),
+        logins = {
+            "push": wishes.push or _icr(host, "PUSH"),
+            "runtime": wishes.runtime or _icr(host, "PULL"),
         }
-        if not (push and runtime):
-            unknown.append(host)
-        if not section[host]:
-            del section[host]
+        if known := {use: login.data for use, login in logins.items() if login}:
+            section[host] = known
+        if unknown := [use for use, login in logins.items() if not login]:
+            missing[host] = unknown
     for host in used:
         pull = _icr(host, "PULL")
         if host not in built and pull:
             section[host] = {"pull": pull.data, "runtime": pull.data}
-    notes = [
-        Note(
-            f"the user names for `{host}` are not known",
-            None,
-            "fill in what is a comment under `registries:`, or give `--push USER=SECRET_NAME` "
-            "and `--runtime USER=SECRET_NAME`",
-        )
-        for host in unknown
-    ]
-    return section, "\n".join((_INTRODUCTION, *(_example(host, section) for host in unknown))), notes
+    comments: dict[KeyPath, str] = {("registries",): _INTRODUCTION}
+    for host, uses in missing.items():
+        path, lines = _to_fill_in(host, uses, section)
+        comments[path] = "\n".join(filter(None, (comments.get(path), lines)))
+    return section, comments, [_note(host) for host in missing]
+
+
+def _to_fill_in(host: str, uses: list[str], section: Mapping[str, Any]) -> tuple[KeyPath, str]:
+    """The lines that a user fills in for a registry, and the key that they stand above."""
+    names = {"push": secret_name(host, "PUSH"), "runtime": secret_name(host, "PULL")}
+    lines = [f"{use}: {{username: USER, password: {{secret: {names[use]}}}}}" for use in uses]
+    if host in section:
+        return ("registries", host, next(iter(section[host]))), "\n".join(lines)
+    inside = [f"{host}:", *(f"  {line}" for line in lines)]
+    if section:
+        return ("registries", next(iter(section))), "\n".join(inside)
+    return ("registries",), "\n".join(["registries:", *(f"  {line}" for line in inside)])
+
+
+def _note(host: str) -> Note:
+    return Note(
+        f"the user names for `{host}` are not all known",
+        None,
+        "fill in what is a comment under `registries:`, or give `--push USER=SECRET_NAME` "
+        "and `--runtime USER=SECRET_NAME`",
+    )
 
 
 def _hosts(references: Any) -> list[str]:
@@ -66,15 +81,3 @@ def _hosts(references: Any) -> list[str]:
 
 def _icr(host: str, use: str) -> LoginWish | None:
     return LoginWish(ICR_USER, secret_name(host, use)) if is_icr(host) else None
-
-
-def _example(host: str, section: Mapping[str, Any]) -> str:
-    """The lines that a user fills in for a registry."""
-    known = section.get(host, {})
-    lines = [] if known else ([] if section else ["registries:"]) + [f"  {host}:"]
-    if known:
-        lines.append(f"Of `{host}` this is still missing:")
-    for key, use in (("push", "PUSH"), ("runtime", "PULL")):
-        if key not in known:
-            lines.append(f"    {key}: {{username: USER, password: {{secret: {secret_name(host, use)}}}}}")
-    return "\n".join(lines)

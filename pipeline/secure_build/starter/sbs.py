@@ -39,9 +39,6 @@ pinned reference and the logins for it, or the workload section is made here:
 workload:
   compose: docker-compose.yml    # or `play:`; a path in the repository of `source`"""
 _SOURCE = "Leave this out when this file lies in the repository itself."
-_KNOWN_HOSTS = (
-    "The host's keys: save the output of `ssh-keyscan HOST` here, and compare it with what HOST says."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +126,11 @@ def _target(values: _Values, comments: dict[KeyPath, str]) -> str:
 
 
 def _source(values: _Values, comments: dict[KeyPath, str]) -> dict[str, Any]:
-    url = values.text("GITHUB_URL")
+    url, ref, submodules = (
+        values.text("GITHUB_URL"),
+        values.text("GITHUB_BRANCH"),
+        values.flag("GITHUB_RECURSE_SUBMODULES"),
+    )
     if url is None:
         return {}
     found = _NETWORK_ADDRESS.fullmatch(url)
@@ -141,15 +142,19 @@ def _source(values: _Values, comments: dict[KeyPath, str]) -> dict[str, Any]:
         raise values.wrong("GITHUB_URL", "holds a password; take it out first")
     elif not found and ("://" in url or not re.fullmatch(r"[\w.-]+@[\w.-]+:[^\s@]+", url)):
         raise values.wrong("GITHUB_URL", "is no address of a git repository")
-    if ref := values.text("GITHUB_BRANCH"):
+    if ref:
         result["ref"] = ref
     if values.has("GITHUB_KEY_FILE") and url.startswith("http"):
         values.say("GITHUB_KEY_FILE", "is not needed for an address with http")
     elif values.has("GITHUB_KEY_FILE"):
         result |= {"ssh-key": {"secret": _SSH_KEY}, "known-hosts": "known_hosts"}
-        comments[("source", "known-hosts")] = _KNOWN_HOSTS
+        host = re.split("[/:]", url.partition("://")[2] or url)[0].rpartition("@")[2]
+        comments[("source", "known-hosts")] = (
+            f"The host's public keys: the output of `ssh-keyscan {host}`,\n"
+            "compared with the fingerprints that the host publishes."
+        )
         values.say("GITHUB_KEY_FILE", f"put the content of that file into the secret {_SSH_KEY}")
-    if values.flag("GITHUB_RECURSE_SUBMODULES"):
+    if submodules:
         result["submodules"] = True
     return result
 

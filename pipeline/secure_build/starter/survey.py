@@ -73,9 +73,9 @@ class _Survey:
             )
         self._name_other_dockerfiles()
         workload = self._workload(descriptors, compose_file)
-        registries, comment, missing = logins.registries(self._images, self._wishes)
+        registries, comments, missing = logins.registries(self._images, self._wishes)
         self._notes += missing
-        self._comments[("registries",)] = comment
+        self._comments |= comments
         if not self._wishes.target:
             self._comments[("target",)] = _TARGET
         data = {
@@ -226,12 +226,10 @@ class _Survey:
             )
         image = self._wishes.registry.name(name)
         self._comments[("images", self._free(name), "image")] = "Named after `--registry`; choose the tag."
-        if local:
-            self._note(
-                f"{title} names `{service.image}`, which cannot be published",
-                service.where,
-                f"write `image: {image}` there",
-            )
+        # The contract finds a service's image by its reference, or by the service's own name.
+        if local or name != service.name:
+            found = f"names `{service.image}`, which cannot be published" if local else "has no `image`"
+            self._note(f"{title} {found}", service.where, f"write `image: {image}` there")
         return image
 
     def _add_used(self, name: str, image: Reference) -> None:
