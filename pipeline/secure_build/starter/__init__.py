@@ -8,10 +8,12 @@ business of the builders.
 from secure_build.starter.draft import Draft, Note, shown
 from secure_build.starter.folder import Folder
 from secure_build.starter.sbs import LARGEST, Carried, convert
+from secure_build.starter.sbs_keys import KEYS
 from secure_build.starter.survey import survey
 from secure_build.starter.wishes import LoginWish, RegistryWish, Wishes
 
 __all__ = [
+    "KEYS",
     "LARGEST",
     "Carried",
     "Draft",

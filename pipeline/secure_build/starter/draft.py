@@ -17,6 +17,7 @@ KeyPath = tuple[str, ...]
 _ORDER = ("version", "target", "source", "images", "registries", "workload")
 # Sections after an empty line; `target` stands beside `version`.
 _APART = frozenset({"source", "images", "registries", "workload"})
+_LONGEST = 400
 # Mappings that people write on one line.
 _ON_ONE_LINE = frozenset({"push", "pull", "runtime", "password", "token", "ssh-key"})
 
@@ -83,7 +84,7 @@ class Draft:
 
 def shown(found: str) -> str:
     """Text of a stranger's file as it may stand in a message or a comment: one line, nothing invisible."""
-    return "".join(letter if letter.isprintable() else "?" for letter in found[:200])
+    return "".join(letter if letter.isprintable() else "?" for letter in found[:_LONGEST])
 
 
 def _is_short(path: KeyPath) -> bool:

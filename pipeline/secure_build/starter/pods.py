@@ -65,7 +65,7 @@ def find(folder: Folder, paths: Sequence[str], notes: list[Note]) -> list[Descri
         try:
             content = folder.read(path) or b""
         except UsageError as error:
-            notes.append(Note(f"not looked at: {error.message}", path))
+            notes.append(Note(f"not looked at: {shown(error.message)}", shown(path)))
             continue
         kinds = frozenset(kind.decode() for kind in _DESCRIPTOR.findall(content))
         if kinds and b"apiVersion" in content:

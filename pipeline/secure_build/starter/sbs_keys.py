@@ -15,31 +15,19 @@ Outcome = Literal["carried", "replaced", "dropped"]
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key: its group, what becomes of it, where its value or purpose goes, and what to know.
-
-    `secret` keys hold a secret, or hold values that may be one: their values are never written or shown.
-    """
+    """A key: its group, what becomes of it, where its value or purpose goes, and what to know."""
 
     name: str
     group: str
     outcome: Outcome
     to: str
     why: str
-    secret: bool = False
 
 
 def _cos(prefix: str) -> tuple[Key, ...]:
-    replaced, to, why = _COS[prefix]
-    group = "Object storage"
-    return tuple(
-        Key(f"{prefix}{name}", group, replaced, to, why, secret)
-        for name, secret in (
-            ("COS_API_KEY_ID", True),
-            ("COS_RESOURCE_CRN", True),
-            ("COS_ENDPOINT", False),
-            ("COS_AUTH_ENDPOINT", False),
-        )
-    )
+    outcome, to, why = _COS[prefix]
+    names = ("COS_API_KEY_ID", "COS_RESOURCE_CRN", "COS_ENDPOINT", "COS_AUTH_ENDPOINT")
+    return tuple(Key(f"{prefix}{name}", "Object storage", outcome, to, why) for name in names)
 
 
 _RECORD = "the build record"
@@ -101,7 +89,6 @@ KEYS: tuple[Key, ...] = (
         "replaced",
         "`registries.HOST.push.password`",
         "Put the value into the secret of that name.",
-        secret=True,
     ),
     Key("DOCKER_RO_USER", "Target", "carried", "`registries.HOST.runtime.username`", ""),
     Key(
@@ -111,7 +98,6 @@ KEYS: tuple[Key, ...] = (
         "`registries.HOST.runtime.password`",
         "Put the value into the secret of that name; it must be another credential than the one that "
         "publishes.",
-        secret=True,
     ),
     Key(
         "IMAGE_TAG_PREFIX",
@@ -129,7 +115,6 @@ KEYS: tuple[Key, ...] = (
         "replaced",
         "`registries.HOST.pull.password`",
         "Put the value into the secret of that name.",
-        secret=True,
     ),
     Key("DOCKER_CONTENT_TRUST_BASE", "Base image", "replaced", "a digest in the Dockerfile", _BASE_PIN),
     Key(
@@ -178,7 +163,6 @@ KEYS: tuple[Key, ...] = (
         "`images.NAME.build.args`",
         "An argument whose name looks like a secret becomes a named secret in `images.NAME.build.secrets`: "
         "change its `ARG` to `RUN --mount=type=secret`.",
-        secret=True,
     ),
     Key(
         "ENV_WHITELIST",
@@ -193,7 +177,6 @@ KEYS: tuple[Key, ...] = (
         "replaced",
         "`images.NAME.build.secrets`",
         "Each name becomes a named secret, for `RUN --mount=type=secret,id=NAME`.",
-        secret=True,
     ),
     Key(
         "ISV_SECRET",
@@ -201,13 +184,12 @@ KEYS: tuple[Key, ...] = (
         "replaced",
         "`env` of the contract",
         "Secrets of the running program are variables in the contract's encrypted sections, not a file.",
-        secret=True,
     ),
     Key(
         "EXIT_NONZERO", "Build", "dropped", "", "A step that fails always fails the build, with exit code 1."
     ),
-    Key("SECRET", "Keys and TLS", "dropped", "", _STATE_WHY, secret=True),
-    Key("NEW_SECRET", "Keys and TLS", "dropped", "", _STATE_WHY, secret=True),
+    Key("SECRET", "Keys and TLS", "dropped", "", _STATE_WHY),
+    Key("NEW_SECRET", "Keys and TLS", "dropped", "", _STATE_WHY),
     *(
         Key(name, "Keys and TLS", "dropped", "", _NO_TLS)
         for name in ("CAPATH", "CAKEYPATH", "CLIENT_CRT_KEY", "CSRPATH", "CERTPATH")

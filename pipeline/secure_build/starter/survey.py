@@ -216,7 +216,7 @@ class _Survey:
 
     def _name_for(self, service: Service, name: str, *, local: bool) -> Reference:
         """The name of an image that is built and has none that could be published."""
-        title = f"`{shown(service.name)}`"
+        title, name = f"`{shown(service.name)}`", self._free(name)
         if self._wishes.registry is None:
             why = f"`{service.image}` names no registry of yours" if local else "nothing names its image"
             raise UsageError(
@@ -225,7 +225,7 @@ class _Survey:
                 f"`--registry us.icr.io/acme` for `us.icr.io/acme/{name}:{DEFAULT_TAG}`",
             )
         image = self._wishes.registry.name(name)
-        self._comments[("images", self._free(name), "image")] = "Named after `--registry`; choose the tag."
+        self._comments[("images", name, "image")] = "Named after `--registry`; choose the tag."
         # The contract finds a service's image by its reference, or by the service's own name.
         if local or name != service.name:
             found = f"names `{service.image}`, which cannot be published" if local else "has no `image`"
@@ -280,7 +280,7 @@ class _Survey:
             file = ComposeFile.parse(self._folder.read(path) or b"", path)
             file.check()
         except UsageError as error:
-            self._note(f"`secure-build run` will refuse this: {error.message}", None, error.hint)
+            self._note(f"`secure-build run` will refuse this: {shown(error.message)}", None, error.hint)
             return
         if len(file.services) > 1:
             self._note(
