@@ -72,7 +72,7 @@ class _Survey:
                 hint="commit a Dockerfile, a compose file or pods, or write the config by hand",
             )
         self._name_other_dockerfiles()
-        workload = self._workload(descriptors, compose_file)
+        workload = self._workload(descriptors, compose_file, len(services))
         registries, comments, missing = logins.registries(self._images, self._wishes)
         self._notes += missing
         self._comments |= comments
@@ -255,7 +255,9 @@ class _Survey:
             if path not in used:
                 self._note("not used: nothing in the workload is built from it", path)
 
-    def _workload(self, descriptors: Sequence[Descriptors], compose_file: str | None) -> dict[str, Any]:
+    def _workload(
+        self, descriptors: Sequence[Descriptors], compose_file: str | None, services: int
+    ) -> dict[str, Any]:
         if descriptors:
             play = pods.workload(self._folder, descriptors)
             if compose_file:
@@ -272,19 +274,18 @@ class _Survey:
             raise UsageError(
                 f"`ccrv` takes pods only, and the workload is `{compose_file}`", hint="write pods"
             )
-        self._say_what_the_contract_refuses(compose_file)
+        self._say_what_the_contract_refuses(compose_file, services)
         return {"compose": compose_file}
 
-    def _say_what_the_contract_refuses(self, path: str) -> None:
+    def _say_what_the_contract_refuses(self, path: str, services: int) -> None:
         try:
-            file = ComposeFile.parse(self._folder.read(path) or b"", path)
-            file.check()
+            ComposeFile.parse(self._folder.read(path) or b"", path)
         except UsageError as error:
             self._note(f"`secure-build run` will refuse this: {shown(error.message)}", None, error.hint)
             return
-        if len(file.services) > 1:
+        if services > 1:
             self._note(
-                f"{len(file.services)} services: IBM documents one container for a compose file",
+                f"{services} services: IBM documents one container for a compose file",
                 path,
                 "pods (`workload: play:`) are the documented way for several",
             )
