@@ -217,9 +217,10 @@ def test_the_monorepo_needs_init_and_two_names_of_secrets(monorepo: Project) -> 
     assert monorepo.run("build").code == 0
     images = {image["name"]: image["descriptor"]["digest"] for image in monorepo.record["images"]}
     assert len(images) == 10
-    asked = {recipe.target for recipe in monorepo.builder.recipes}
-    assert asked == {None, "service", "audit"}
-    assert {tuple(recipe.args.items()) for recipe in monorepo.builder.recipes} == {(), (("TITLE", "Shop"),)}
+    builds = {name: image.build for name, image in loaded.built.items()}
+    assert (builds["payment"].target, builds["payment-audit"].target) == ("service", "audit")
+    assert builds["gateway"].args == {"TITLE": "Shop"}
+    assert {builds[name].context for name in ("mailer", "invoices", "stock")} == {"workers"}
 
 
 def test_the_monorepo_is_as_its_readme_says() -> None:

@@ -240,7 +240,7 @@ class _Survey:
         self._images[self._free(_key(name))] = entry
 
     def _free(self, name: str) -> str:
-        numbered = (f"{name[: _LONGEST_NAME - 4]}-{number}" for number in range(2, 1000))
+        numbered = (f"{name[: _LONGEST_NAME - 4].rstrip('._-')}-{number}" for number in range(2, 1000))
         return next(free for free in (name, *numbered) if free not in self._images)
 
     # What is said
@@ -295,8 +295,9 @@ class _Survey:
 
 
 def _key(name: str) -> str:
-    """A name as the config takes it for an image."""
-    return re.sub(r"[^a-z0-9_.-]+", "-", name.lower()).strip("_.-")[:_LONGEST_NAME] or "image"
+    """A name as both the config and a registry take it for an image."""
+    plain = re.sub(r"[^a-z0-9]{2,}|[^a-z0-9._-]", "-", name.lower())
+    return plain.strip("._-")[:_LONGEST_NAME].rstrip("._-") or "image"
 
 
 def _highest(paths: Iterable[str]) -> list[str]:
