@@ -153,7 +153,11 @@ def _source(values: _Values, comments: dict[KeyPath, str]) -> dict[str, Any]:
             f"The host's public keys: the output of `ssh-keyscan {host}`,\n"
             "compared with the fingerprints that the host publishes."
         )
-        values.say("GITHUB_KEY_FILE", f"put the content of that file into the secret {_SSH_KEY}")
+        values.say(
+            "GITHUB_KEY_FILE",
+            f"put the content of that file into the secret {_SSH_KEY}, "
+            f"and the public keys of {host} into the file known_hosts",
+        )
     if submodules:
         result["submodules"] = True
     return result
