@@ -80,6 +80,15 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Submodule:
+    """A submodule whose content was built too: its path in the source, its commit, and its address."""
+
+    path: str
+    commit: str
+    url: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Credential:
     """A login for one registry."""
 

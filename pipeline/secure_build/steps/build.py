@@ -21,22 +21,20 @@ from secure_build.steps.job import LARGEST_FILE, Job
 
 def build(work: Job) -> BuildRecord:
     """Build what changed, write the record; images that are as before are kept as they are."""
-    options, loaded = work.options, work.loaded
+    loaded = work.loaded
     wanted = work.selected()
-    with Checkout.open(loaded.directory, allow_dirty=options.allow_dirty) as checkout:
-        source = checkout.source
-        if not source.clean:
-            work.report.step(f"the working tree differs; commit {source.commit} is built without the changes")
-        if source.committed_at > datetime.now(UTC):
-            # What a build step writes is then older than the commit, so its time is not rewritten.
-            work.report.step(
-                f"commit {source.commit} is dated in the future: its digest will not be repeatable"
-            )
-        if not _is_committed(loaded, checkout):
-            work.report.step(f"`{loaded.path}` is used as it is here, which is not as it is in the commit")
-        old = _previous(work, source.commit)
-        images = {image.name: image for image in old.images} if old else {}
-        made = _build_missing(work, checkout, wanted, images) if wanted else []
+    checkout = work.checkout()
+    source = checkout.source
+    if not source.clean:
+        work.report.step(f"the working tree differs; commit {source.commit} is built without the changes")
+    if source.committed_at > datetime.now(UTC):
+        # What a build step writes is then older than the commit, so its time is not rewritten.
+        work.report.step(f"commit {source.commit} is dated in the future: its digest will not be repeatable")
+    if loaded.config.source.url is None and not _is_committed(loaded, checkout):
+        work.report.step(f"`{loaded.path}` is used as it is here, which is not as it is in the commit")
+    old = _previous(work, source.commit)
+    images = {image.name: image for image in old.images} if old else {}
+    made = _build_missing(work, checkout, wanted, images) if wanted else []
     images |= {image.name: image for image in made}
     # When nothing was built, what later steps wrote into the record stays.
     fresh = BuildRecord(tool=__version__, config=loaded.digest, source=source)

@@ -59,16 +59,16 @@ def read_compose(work: Job, checkout: Checkout) -> tuple[PurePosixPath, ComposeF
 def contract_workload(work: Job, *, draft: bool) -> tuple[BuildRecord, ContractFile]:
     """The plain `workload` section of a compose workload, in a file for its owner only."""
     current = work.current_record()
-    with Checkout.open(work.loaded.directory, allow_dirty=True) as checkout:
-        if checkout.source.commit != current.source.commit:
-            raise UsageError(
-                f"the images were built from commit {current.source.commit}, "
-                f"and commit {checkout.source.commit} is checked out",
-                hint="run `secure-build build` again",
-            )
-        place, file = read_compose(work, checkout)
-        pins, used = pin_services(work, current, file)
-        members, findings = _members(checkout, file, place, file.pinned(pins))
+    checkout = work.checkout(commit=current.source.commit, allow_dirty=True)
+    if checkout.source.commit != current.source.commit:
+        raise UsageError(
+            f"the images were built from commit {current.source.commit}, "
+            f"and commit {checkout.source.commit} is checked out",
+            hint="run `secure-build build` again",
+        )
+    place, file = read_compose(work, checkout)
+    pins, used = pin_services(work, current, file)
+    members, findings = _members(checkout, file, place, file.pinned(pins))
     packed = archive.build(members)
     if len(packed.base64()) > _LARGE_ARCHIVE:
         findings.append(_large(packed))
@@ -131,10 +131,10 @@ def contract_images(work: Job) -> tuple[BuildRecord, Fragment]:
 
 def check_workload(work: Job, *, selected: Collection[str]) -> None:
     """Find before anything is built what would refuse the contract afterwards."""
-    with Checkout.open(work.loaded.directory, allow_dirty=work.options.allow_dirty) as checkout:
-        place, file = read_compose(work, checkout)
-        file.check()
-        _members(checkout, file, place, b"")
+    checkout = work.checkout()
+    place, file = read_compose(work, checkout)
+    file.check()
+    _members(checkout, file, place, b"")
     last = work.last_record()
     there = {*selected, *(image.name for image in (last.images if last else ()))}
     foreign = [image.use for image in work.loaded.config.used.values()]

@@ -19,6 +19,7 @@ from secure_build.registry.auth import docker_config_credential
 from secure_build.registry.client import RemoteRegistry
 from secure_build.registry.http import Transport
 from secure_build.report import Report
+from secure_build.source import Checkout, open_source
 
 OCI = "oci:"
 # Folders in the work folder that live as long as a run.
@@ -54,6 +55,7 @@ class Job:
     layout: Layout
     # Third-party images that this invocation has resolved; a tag is asked for once.
     resolved: dict[Reference, UsedImage] = field(default_factory=dict)
+    _opened: list[Checkout] = field(default_factory=list)
 
     @property
     def record_path(self) -> Path:
@@ -78,6 +80,28 @@ class Job:
                 hint="run `secure-build build` again",
             )
         return current
+
+    def checkout(self, *, commit: str | None = None, allow_dirty: bool | None = None) -> Checkout:
+        """The source, opened once for all steps and closed with the job.
+
+        `commit` is that of the build record: of a repository on a server it is taken, whatever
+        the branch names by now; one on this machine has its commit checked out, or another.
+        """
+        if not self._opened:
+            self._opened.append(
+                open_source(
+                    self.loaded.config.source,
+                    self.loaded.directory,
+                    self.options.workdir,
+                    allow_dirty=self.options.allow_dirty if allow_dirty is None else allow_dirty,
+                    commit=commit,
+                )
+            )
+        return self._opened[0]
+
+    def close(self) -> None:
+        while self._opened:
+            self._opened.pop().close()
 
     def selected(self) -> list[str]:
         """The images to work on; raises UsageError for a name that the config does not build."""
@@ -137,7 +161,9 @@ def job(options: Options, report: Report) -> Iterator[Job]:
                 shutil.rmtree(left, ignore_errors=True)
         layout = Layout.create(options.workdir / "layout")
         with Transport() as transport:
-            yield Job(options, report, loaded, transport, layout)
+            opened = Job(options, report, loaded, transport, layout)
+            with contextlib.closing(opened):
+                yield opened
 
 
 def _prepare(workdir: Path) -> None:
