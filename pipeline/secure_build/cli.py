@@ -38,6 +38,7 @@ INIT_FLAGS = (
     ("--play", "PATH", "the pods to take, a file or a folder, where there are several"),
     ("--source", "URL", "look at this git repository, and write a config that builds it"),
     ("--ref", "REF", "branch, tag or commit of --source"),
+    ("--token", "SECRET_NAME", "token for --source, by the name of the secret"),
 )
 
 EPILOG = """\
@@ -298,23 +299,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _init_arguments(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "directory",
-        nargs="?",
-        metavar="DIR",
-        type=Path,
-        default=Path(),
-        help="folder of the git repository that the config is for; default: the current folder",
-    )
+    folder = "folder of the git repository; default: the current one"
+    verb.add_argument("directory", nargs="?", metavar="DIR", type=Path, default=Path(), help=folder)
     for flag, metavar, text in INIT_FLAGS:
         verb.add_argument(flag, metavar=metavar, help=text)
     verb.add_argument("--target", choices=("hpvs", "ccrt", "ccrv"), help="the runtime; default: ccrt")
-    verb.add_argument(
-        "--from",
-        metavar="FILE",
-        type=Path,
-        help="carry over the sbs-config.json of IBM's Secure Build Server instead",
-    )
+    text = "carry over this sbs-config.json of IBM's Secure Build Server instead"
+    verb.add_argument("--from", metavar="FILE", type=Path, help=text)
 
 
 def _verb(

@@ -196,8 +196,8 @@ def test_where_images_cannot_go(text: str) -> None:
 
 def test_names_of_secrets_come_from_the_host() -> None:
     assert secret_name("us.icr.io", "PUSH") == "US_ICR_IO_PUSH"
-    assert secret_name("127.0.0.1:5000", "PULL") == "REGISTRY_127_0_0_1_5000_PULL"
-    assert secret_name("[::1]:5000", "PULL") == "REGISTRY_1_5000_PULL"
+    assert secret_name("127.0.0.1:5000", "PULL") == "HOST_127_0_0_1_5000_PULL"
+    assert secret_name("[::1]:5000", "PULL") == "HOST_1_5000_PULL"
 
 
 def test_which_registries_are_ibm_container_registry() -> None:

@@ -10,7 +10,7 @@ from secure_build.starter.folder import Folder
 from secure_build.starter.sbs import LARGEST, Carried, convert
 from secure_build.starter.sbs_keys import KEYS
 from secure_build.starter.survey import survey
-from secure_build.starter.wishes import LoginWish, RegistryWish, Wishes
+from secure_build.starter.wishes import LoginWish, RegistryWish, Wishes, source, source_comments
 
 __all__ = [
     "KEYS",
@@ -24,5 +24,7 @@ __all__ = [
     "Wishes",
     "convert",
     "shown",
+    "source",
+    "source_comments",
     "survey",
 ]

@@ -15,30 +15,30 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from secure_build.address import Address
 from secure_build.errors import UsageError
 from secure_build.model import GUEST
 from secure_build.reference import DOCKER_HUB, Reference, registry_name
 from secure_build.starter.compose import looks_secret, recipe
 from secure_build.starter.draft import Draft, KeyPath, Note, shown
 from secure_build.starter.sbs_keys import BY_NAME, Key
-from secure_build.starter.wishes import DEFAULT_TAG, secret_name
+from secure_build.starter.wishes import DEFAULT_TAG, KNOWN_HOSTS, secret_name, source, source_comments
 
 LARGEST = 1 << 20
 _DEEPEST = 16
 _TARGETS = {"vpc": "hpvs", "on-prem": "ccrt"}
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TAG_TEXT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_NETWORK_ADDRESS = re.compile(r"(?P<scheme>[a-z+]+)://(?:(?P<user>[^/@]*)@)?(?P<rest>[^/@\s]+/[^\s?#]*)")
+# A user name and password in an address over HTTPS.
+_LOGIN = re.compile(r"^(https://)[^/@]*@")
 # What neither a file nor a process can take.
 _UNTEXT = re.compile(r"[\0\ud800-\udfff]")
-_SSH_KEY, _GIT_TOKEN = "GITHUB_SSH_KEY", "GITHUB_TOKEN"
 
 _NO_WORKLOAD = """\
 The server ended with a digest for a contract of your own. `secure-build contract images` gives the
 pinned reference and the logins for it, or the workload section is made here:
 workload:
   compose: docker-compose.yml    # or `play:`; a path in the repository of `source`"""
-_SOURCE = "Leave this out when this file lies in the repository itself."
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +106,8 @@ def _draft(values: _Values) -> Draft:
     image = _image(values)
     name = _image_name(image)
     data: dict[str, Any] = {"version": 1, "target": _target(values, comments)}
-    if source := _source(values, comments):
-        data["source"] = source
-        comments[("source",)] = _SOURCE
+    if section := _source(values, comments):
+        data["source"] = section
     data["images"] = {name: {"image": str(image), "build": _build(values)}}
     if image.tag == DEFAULT_TAG and not values.has("IMAGE_TAG_PREFIX"):
         comments[("images", name, "image")] = "Choose the tag."
@@ -133,34 +132,25 @@ def _source(values: _Values, comments: dict[KeyPath, str]) -> dict[str, Any]:
     )
     if url is None:
         return {}
-    found = _NETWORK_ADDRESS.fullmatch(url)
-    result: dict[str, Any] = {"url": url}
-    if found and found["user"] is not None and found["scheme"] != "ssh":
-        result = {"url": f"{found['scheme']}://{found['rest']}", "token": {"secret": _GIT_TOKEN}}
-        values.say("GITHUB_URL", f"held a login, which was taken out: put the token into {_GIT_TOKEN}")
-    elif found and ":" in (found["user"] or ""):
-        raise values.wrong("GITHUB_URL", "holds a password; take it out first")
-    elif not found and ("://" in url or not re.fullmatch(r"[\w.-]+@[\w.-]+:[^\s@]+", url)):
-        raise values.wrong("GITHUB_URL", "is no address of a git repository")
-    if ref:
-        result["ref"] = ref
-    if values.has("GITHUB_KEY_FILE") and url.startswith("http"):
-        values.say("GITHUB_KEY_FILE", "is not needed for an address with http")
-    elif values.has("GITHUB_KEY_FILE"):
-        result |= {"ssh-key": {"secret": _SSH_KEY}, "known-hosts": "known_hosts"}
-        host = re.split("[/:]", url.partition("://")[2] or url)[0].rpartition("@")[2]
-        comments[("source", "known-hosts")] = (
-            f"The host's public keys: the output of `ssh-keyscan {host}`,\n"
-            "compared with the fingerprints that the host publishes."
-        )
+    plain = _LOGIN.sub(r"\1", url)
+    try:
+        address = Address.parse(plain)
+    except UsageError as error:
+        raise values.wrong("GITHUB_URL", f"cannot be used: {error.message}") from None
+    token = secret_name(address.host, "TOKEN")
+    result = source(address, ref=ref, token=None if plain == url else token)
+    comments |= source_comments(address)
+    if plain != url:
+        values.say("GITHUB_URL", f"held a login, which was taken out: put the token into the secret {token}")
+    if "ssh-key" in result:
         values.say(
             "GITHUB_KEY_FILE",
-            f"put the content of that file into the secret {_SSH_KEY}, "
-            f"and the public keys of {host} into the file known_hosts",
+            f"put the content of that file into the secret {result['ssh-key']['secret']}, "
+            f"and the public keys of {address.host} into the file {KNOWN_HOSTS}",
         )
-    if submodules:
-        result["submodules"] = True
-    return result
+    elif values.has("GITHUB_KEY_FILE"):
+        values.say("GITHUB_KEY_FILE", "is not needed for an address with https")
+    return result | ({"submodules": True} if submodules else {})
 
 
 def _image(values: _Values) -> Reference:

@@ -53,7 +53,7 @@ class _Survey:
         self._wishes = wishes
         self._paths = folder.paths()
         self._images: dict[str, dict[str, Any]] = {}
-        self._comments: dict[KeyPath, str] = {}
+        self._comments: dict[KeyPath, str] = dict(wishes.comments)
         self._notes: list[Note] = []
 
     def draft(self) -> Draft:

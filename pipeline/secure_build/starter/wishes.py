@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from secure_build.address import Address
 from secure_build.errors import UsageError
 from secure_build.reference import DOCKER_HUB, Reference, registry_name
 
@@ -15,6 +16,7 @@ ICR_USER = "iamapikey"
 DEFAULT_TAG = "0.1.0"
 _SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHORTEST_USER = 3
+KNOWN_HOSTS = "known_hosts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,10 @@ class RegistryWish:
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the command line says. `source` is the section of the config, empty for the repository here."""
+    """What the command line says.
+
+    `source` is the section of the config, empty for the repository here, with its `comments`.
+    """
 
     target: str | None = None
     registry: RegistryWish | None = None
@@ -80,6 +85,7 @@ class Wishes:
     compose: str | None = None
     play: str | None = None
     source: dict[str, Any] = field(default_factory=dict)
+    comments: dict[tuple[str, ...], str] = field(default_factory=dict)
     # Of the repository, for the image of a Dockerfile at its top.
     name: str = "app"
 
@@ -90,6 +96,29 @@ def is_icr(host: str) -> bool:
 
 
 def secret_name(host: str, use: str) -> str:
-    """The name that starters give the secret of a registry's login: `US_ICR_IO_PUSH`."""
+    """The name that starters give a secret of a host: `US_ICR_IO_PUSH`."""
     name = re.sub(r"[^A-Z0-9]+", "_", host.upper()).strip("_")
-    return f"{'REGISTRY_' if name[:1].isdigit() else ''}{name}_{use}"
+    return f"{'HOST_' if name[:1].isdigit() else ''}{name}_{use}"
+
+
+def source(address: Address, *, ref: str | None = None, token: str | None = None) -> dict[str, Any]:
+    """The section `source` for a repository on a server; `token` is the name of a secret.
+
+    Over SSH it names the secret with the key, and the file with the host's public keys.
+    """
+    section: dict[str, Any] = {"url": str(address), **({"ref": ref} if ref else {})}
+    if address.scheme == "ssh":
+        return section | {
+            "ssh-key": {"secret": secret_name(address.host, "SSH_KEY")},
+            "known-hosts": KNOWN_HOSTS,
+        }
+    return section | ({"token": {"secret": token}} if token else {})
+
+
+def source_comments(address: Address) -> dict[tuple[str, ...], str]:
+    """What to say above its keys."""
+    return {
+        ("source",): "Leave this out when this file lies in the repository itself.",
+        ("source", "known-hosts"): f"The host's public keys: the output of `ssh-keyscan {address.host}`,\n"
+        "compared with the fingerprints that the host publishes.",
+    }

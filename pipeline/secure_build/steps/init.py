@@ -5,16 +5,22 @@ It writes one new file and nothing else; it has no work folder and takes no lock
 
 from __future__ import annotations
 
-import re
+import contextlib
 import shlex
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from secure_build import files, process, starter
+from pydantic import ValidationError
+
+from secure_build import files, process, secret, starter
+from secure_build.address import Address
+from secure_build.config import Source
 from secure_build.errors import UsageError
 from secure_build.report import Report
-from secure_build.source import Checkout
+from secure_build.source import Checkout, open_source
 from secure_build.starter import Carried, Draft, Folder, LoginWish, Note, RegistryWish, Wishes
 
 DEFAULT_CONFIG = Path("secure-build.yaml")
@@ -34,6 +40,7 @@ class InitOptions:
     play: str | None = None
     source: str | None = None
     ref: str | None = None
+    token: str | None = None
     sbs: Path | None = None
 
 
@@ -92,8 +99,11 @@ def init(options: InitOptions, report: Report) -> Started:
 
 
 def _check(options: InitOptions) -> None:
-    if options.ref and not options.source:
-        raise UsageError("`--ref` goes with `--source`", hint="here the commit that is checked out counts")
+    for name in ("ref", "token"):
+        if getattr(options, name) and not options.source:
+            raise UsageError(
+                f"`--{name}` goes with `--source`", hint="here the commit that is checked out counts"
+            )
     others = [
         name
         for name in ("registry", "push", "runtime", "compose", "play", "source")
@@ -117,7 +127,7 @@ def _convert(options: InitOptions) -> tuple[Draft, tuple[Carried, ...]]:
 
 
 def _survey(options: InitOptions, path: Path) -> Draft:
-    where = options.source.rstrip("/") if options.source else path.parent.resolve().name
+    address = Address.parse(options.source) if options.source else None
     wishes = Wishes(
         target=options.target,
         registry=RegistryWish.parse(options.registry) if options.registry else None,
@@ -125,10 +135,13 @@ def _survey(options: InitOptions, path: Path) -> Draft:
         runtime=LoginWish.parse(options.runtime) if options.runtime else None,
         compose=options.compose,
         play=options.play,
-        source=_source(options),
-        name=re.split(r"[/:]", where.removesuffix(".git"))[-1] or "app",
+        source=starter.source(address, ref=options.ref, token=options.token) if address else {},
+        comments=starter.source_comments(address) if address else {},
+        name=(address.path if address else path.parent.resolve().name)
+        .rpartition("/")[2]
+        .removesuffix(".git"),
     )
-    with _checkout(options, path.parent) as checkout:
+    with _checkout(wishes.source, path.parent) as checkout:
         draft = starter.survey(Folder(checkout, PurePosixPath(checkout.source.subdir)), wishes)
         if checkout.source.clean:
             return draft
@@ -140,15 +153,19 @@ def _survey(options: InitOptions, path: Path) -> Draft:
     return replace(draft, notes=(changed, *draft.notes))
 
 
-def _source(options: InitOptions) -> dict[str, str]:
-    given = {"url": options.source, "ref": options.ref}
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _checkout(options: InitOptions, directory: Path) -> Checkout:
-    if options.source:
-        raise UsageError("`--source` cannot be read yet", hint="clone it, and run this in the clone")
-    return Checkout.open(directory, allow_dirty=True)
+@contextlib.contextmanager
+def _checkout(section: dict[str, Any], directory: Path) -> Iterator[Checkout]:
+    """The commit to look at; one from a server is kept in a temporary folder only."""
+    try:
+        settings = Source.model_validate(section)
+    except ValidationError as error:
+        raise UsageError(f"`--source`: {error.errors()[0]['msg']}") from None
+    secret.take(named.secret for named in (settings.token, settings.ssh_key) if named)
+    with (
+        tempfile.TemporaryDirectory() as work,
+        open_source(settings, directory, Path(work), allow_dirty=True) as checkout,
+    ):
+        yield checkout
 
 
 def _steps(options: InitOptions, path: Path, secrets: tuple[str, ...]) -> list[str]:
