@@ -30,6 +30,17 @@ _OTHER_VARIABLES = frozenset({"SECURE_BUILD_SECRETS"})
 _INTERRUPTED, _TERMINATED, _BUG = 130, 143, 70
 _TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no")
 
+INIT_FLAGS = (
+    ("--registry", "HOST/NAMESPACE", "where images go that have no name yet"),
+    ("--push", "USER=SECRET_NAME", "login to publish with, by the name of the secret"),
+    ("--runtime", "USER=SECRET_NAME", "pull-only login for the guest, by the name of the secret"),
+    ("--compose", "FILE", "the compose file to take, where there are several"),
+    ("--play", "PATH", "the pods to take, a file or a folder, where there are several"),
+    ("--source", "URL", "look at this git repository, and write a config that builds it"),
+    ("--ref", "REF", "branch, tag or commit of --source"),
+    ("--token", "SECRET_NAME", "token for --source, by the name of the secret"),
+)
+
 EPILOG = """\
 Every flag has an environment variable, SECURE_BUILD_ and its name in capitals (SECURE_BUILD_JOBS=2),
 except those that weaken a check. Secrets are looked up by the names in the config, as environment
@@ -89,6 +100,20 @@ def _terminate(_number: int, _frame: object) -> NoReturn:
 
 
 # Verbs
+
+
+def _init(arguments: argparse.Namespace, report: Report) -> int:
+    from secure_build.steps import InitOptions, init
+
+    given = {
+        name: value for name, value in vars(arguments).items() if name in InitOptions.__dataclass_fields__
+    }
+    started = init(InitOptions(**given, sbs=getattr(arguments, "from")), report)
+    if arguments.output == "json":
+        _print_json(started.data)
+    else:
+        print(started.path)
+    return 0
 
 
 def _build(arguments: argparse.Namespace, report: Report) -> int:
@@ -271,6 +296,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(verb=None, verbose=False, quiet=False)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
 
+    _init_arguments(_new_verb(verbs, "init", _init, "write a starter secure-build.yaml from what is here"))
     run = _verb(verbs, "run", _run, "build, publish and write the contract")
     build = _verb(verbs, "build", _build, "build the images of the commit into the layout")
     publish = _verb(verbs, "publish", _publish, "publish the layout's images, tags last")
@@ -338,7 +364,46 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _init_arguments(verb: argparse.ArgumentParser) -> None:
+    folder = "folder of the git repository; default: the current one"
+    verb.add_argument("directory", nargs="?", metavar="DIR", type=Path, default=Path(), help=folder)
+    for flag, metavar, text in INIT_FLAGS:
+        verb.add_argument(flag, metavar=metavar, help=text)
+    verb.add_argument("--target", choices=("hpvs", "ccrt", "ccrv"), help="the runtime; default: ccrt")
+    text = "carry over this sbs-config.json of IBM's Secure Build Server instead"
+    verb.add_argument("--from", metavar="FILE", type=Path, help=text)
+
+
 def _verb(
+    verbs: Any, name: str, act: Callable[[argparse.Namespace, Report], int], text: str
+) -> argparse.ArgumentParser:
+    """A verb that works on a config in a work folder."""
+    verb = _new_verb(verbs, name, act, text)
+    common = verb.add_argument_group("work options")
+    common.add_argument(
+        "--workdir",
+        metavar="DIR",
+        type=Path,
+        default=Path(".secure-build"),
+        help="kept between runs; default: .secure-build in the current folder",
+    )
+    common.add_argument(
+        "--record",
+        metavar="FILE",
+        type=Path,
+        help="build record; default: build-record.json in the work folder",
+    )
+    common.add_argument(
+        "--jobs",
+        metavar="N",
+        type=_positive,
+        default=4,
+        help="how many things to do side by side; default: 4",
+    )
+    return verb
+
+
+def _new_verb(
     verbs: Any, name: str, act: Callable[[argparse.Namespace, Report], int], text: str
 ) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser(
@@ -358,21 +423,7 @@ def _verb(
         help="default: secure-build.yaml",
     )
     common.add_argument(
-        "--workdir",
-        metavar="DIR",
-        type=Path,
-        default=Path(".secure-build"),
-        help="kept between runs; default: .secure-build in the current folder",
-    )
-    common.add_argument(
         "--output", choices=("text", "json"), default="text", help="form of the result on standard output"
-    )
-    common.add_argument(
-        "--jobs",
-        metavar="N",
-        type=_positive,
-        default=4,
-        help="how many things to do side by side; default: 4",
     )
     common.add_argument("-v", "--verbose", action="store_true", help="show what the builders say")
     common.add_argument("-q", "--quiet", action="store_true", help="show errors and findings only")

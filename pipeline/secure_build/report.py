@@ -60,6 +60,17 @@ class Report:
         if finding.hint:
             self._line(f"hint: {finding.hint}")
 
+    def note(self, text: str, hint: str | None = None) -> None:
+        """Something that somebody should read and that no check has found."""
+        self._line(f"note: {text}")
+        if hint:
+            self._line(f"hint: {hint}")
+
+    def plain(self, text: str) -> None:
+        """Lines that are no progress: a table, or what to do next."""
+        if self._level >= NORMAL:
+            self._line(text)
+
     def error(self, error: SecureBuildError) -> None:
         for line in f"error: {error.message}".splitlines():
             self._line(line)

@@ -2,7 +2,7 @@
 
 from secure_build.config.base import SecretFile, SecretName
 from secure_build.config.build import Build
-from secure_build.config.load import Loaded, load, schema
+from secure_build.config.load import Loaded, load, parse, schema
 from secure_build.config.models import (
     BuiltImage,
     Config,
@@ -28,5 +28,6 @@ __all__ = [
     "UsedImage",
     "Workload",
     "load",
+    "parse",
     "schema",
 ]

@@ -24,6 +24,7 @@ from secure_build.steps.contract import (
 )
 from secure_build.steps.delivery import check_logins
 from secure_build.steps.handover import hand_on
+from secure_build.steps.init import InitOptions, Started, init
 from secure_build.steps.job import Job, Options, opened
 from secure_build.steps.join import join
 from secure_build.steps.lock import Locked, lock
@@ -32,14 +33,17 @@ from secure_build.steps.publish import publish
 __all__ = [
     "ContractFile",
     "Fragment",
+    "InitOptions",
     "Job",
     "Locked",
     "Options",
+    "Started",
     "build",
     "check",
     "contract_images",
     "contract_workload",
     "hand_on",
+    "init",
     "job",
     "lock",
     "publish",
