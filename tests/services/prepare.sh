@@ -157,6 +157,11 @@ prepare_skopeo() {
     ! have skopeo || have_version skopeo skopeo --version
 }
 
+prepare_openssl() {
+    have openssl || install openssl openssl
+    ! have openssl || have_version openssl openssl version
+}
+
 prepare_registry() {
     # unpacked and not installed, since the package would start a service
     if ! have docker-registry; then
@@ -253,7 +258,7 @@ main() {
     fi
     for part in "$@"; do
         if ! declare -F "prepare_$part" >/dev/null; then
-            say "unknown part: $part (parts: python buildah registry skopeo qemu busybox docker crane)"
+            say "unknown part: $part (parts: python buildah registry skopeo openssl qemu busybox docker crane)"
             exit 2
         fi
     done

@@ -37,7 +37,7 @@ def publish(work: Job) -> BuildRecord:
         layout = Layout.create(layout_directory(work.options.to))
         destinations: Mapping[Repository, Registry] = {image.reference.repository: layout for image in images}
     else:
-        destinations = _remotes(work, images)
+        destinations = remotes(work, images)
     jobs, holders = work.options.jobs, Holders()
 
     def send(image: Image) -> Image:
@@ -62,7 +62,7 @@ def publish(work: Job) -> BuildRecord:
     return result
 
 
-def _remotes(work: Job, images: Sequence[Image]) -> dict[Repository, RemoteRegistry]:
+def remotes(work: Job, images: Sequence[Image]) -> dict[Repository, RemoteRegistry]:
     """A client for each repository; those of one registry and login are one, and share its tokens."""
     made: dict[tuple[str, Credential | None], RemoteRegistry] = {}
     found: dict[Repository, RemoteRegistry] = {}

@@ -118,17 +118,18 @@ def put(
     in the source nor at the destination, and when what is read back differs.
     """
     transfer = _Transfer(source, destination, repository, tuple(mounts), holders or Holders(), advance)
-    configs = {one.config for one in manifests if one.config}
+    configs = dict.fromkeys(one.config for one in manifests if one.config)
     layers = dict.fromkeys(layer for one in manifests for layer in one.layers if layer not in configs)
     stopping.side_by_side(transfer.send, layers, jobs=jobs)
     # An image's config is put after its layers: where one of those was missing so is the config, and
     # it is not asked for.
     fresh = {one.config for one in manifests if any(transfer.outcomes.get(b) != "there" for b in one.layers)}
-    stopping.side_by_side(
-        lambda config: transfer.send(config, absent=config in fresh and config.media_type in _IMAGE_CONFIGS),
-        dict.fromkeys(one.config for one in manifests if one.config),
-        jobs=jobs,
-    )
+
+    def send_config(config: Descriptor) -> None:
+        absent = config in fresh and config.media_type in _IMAGE_CONFIGS and source.has(config)
+        transfer.send(config, absent=absent)
+
+    stopping.side_by_side(send_config, configs, jobs=jobs)
     for one in manifests:
         transfer.put_manifest(one)
     stopping.side_by_side(transfer.read_back, manifests, jobs=jobs)
