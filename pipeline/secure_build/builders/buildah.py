@@ -161,9 +161,11 @@ def arguments(recipe: Recipe, image_id: Path) -> list[str]:
     contexts: dict[str, Path | str] = {**_pinned_contexts(recipe), **recipe.contexts}
     caches = recipe.cache_from or recipe.cache_to
     return [
-        *("build", "--format=oci", "--pull-always", "--omit-history", "--identity-label=false"),
-        f"--platform={recipe.platform}",
+        *("build", "--format=oci", "--pull-always", "--identity-label=false"),
+        # Its cache knows a step by the history of the image that it made.
+        *([] if caches else ["--omit-history"]),
         f"--timestamp={recipe.epoch}",
+        f"--platform={recipe.platform}",
         f"--file={recipe.dockerfile}",
         f"--iidfile={image_id}",
         *([f"--target={recipe.target}"] if recipe.target else []),
