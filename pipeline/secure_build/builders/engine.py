@@ -182,7 +182,7 @@ def import_archive(archive: Path, layout: Layout) -> Descriptor:
             layers = [
                 _layer(tar, name, diff_id, layout) for name, diff_id in zip(names, expected, strict=True)
             ]
-    except (tarfile.TarError, ValueError, KeyError, TypeError, OSError) as error:
+    except (tarfile.TarError, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise ServiceError(f"the Docker engine saved an image that cannot be read: {error}") from None
     return layout.write(manifest.image_of(config, layers).content, manifest.OCI_MANIFEST)
 
