@@ -106,6 +106,26 @@ def test_step_that_fails(make_classic: Projects, base: str) -> None:
     assert not project.record_path.exists()
 
 
+def test_other_platform(make_classic: Projects, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """With the newer store, an engine may take a base of another platform: that is noticed."""
+    project = make_classic()
+    project.commit()
+    project.run("build")
+    project.config["images"]["web"]["build"]["platforms"] = ["linux/s390x"]
+    project.commit()
+    process = project.start("build")
+    _, stderr = process.communicate(timeout=SECONDS)
+    if process.returncode:
+        assert "containerd" in request.node.name, stderr
+        assert "asked for linux/s390x, engine" in stderr
+        return
+    project.run("publish")
+    command("crane", "validate", "--insecure", "--remote", project.image)
+    tar = tmp_path / "image.tar"
+    command("crane", "export", "--insecure", "--platform=linux/s390x", project.image, tar)
+    assert b"s390x" in command("tar", "-xOf", tar, "srv/www/machine.txt")
+
+
 def test_mount_is_explained(make_classic: Projects, base: str) -> None:
     project = make_classic()
     project.commit(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
+import signal
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ import pytest
 
 from integration.access_log import AccessLog
 from integration.conftest import PrivateRegistry, docker_config
-from integration.processes import Sampler
+from integration.processes import Sampler, running_with, wait_until
 from integration.project import SECONDS, Project, command
 from integration.test_secrets import found_in, shown_to_others
 from services import running
@@ -225,3 +227,25 @@ def test_builder_that_does_not_answer(make_project: Projects, engine: Engine, tm
     project.commit()
     outcome = project.run("build", status=3)
     assert "`far`" in outcome.stderr
+
+
+def test_ctrl_c_ends_the_step_elsewhere(make_far: Projects, base: str) -> None:
+    marker = f"4545{os.getpid()}"
+    project = make_far()
+    project.commit({"app/Dockerfile": f'FROM {base}\nRUN ["/bin/busybox", "sleep", "{marker}"]\n'})
+    process = project.start("build")
+    wait_until(lambda: running_with(marker), "the step runs")
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130, stderr
+    wait_until(lambda: not running_with(marker), "the step ends")
+
+
+def test_builder_of_an_engine_by_name(make_far: Projects) -> None:
+    """It exports a layout: an engine's own BuildKit pushes nothing without a tag."""
+    project = make_far("buildx:default")
+    project.commit()
+    project.run("build")
+    image = project.record()["images"][0]
+    assert not image["sparse"]
+    assert "engine" in image["builder"]["version"]
