@@ -22,7 +22,7 @@ from secure_build.builders.logins import docker_config
 from secure_build.errors import RefusedError, ServiceError, UsageError
 from secure_build.layout import Layout
 from secure_build.model import BuilderName, BuilderVersion, Credential, Material, Platform
-from secure_build.reference import Reference, Repository
+from secure_build.reference import Digest, Reference, Repository
 from secure_build.secret import Secret
 
 AMD64, S390X = Platform("linux", "amd64"), Platform("linux", "s390x")
@@ -485,14 +485,15 @@ def test_saved_layers_are_compressed_repeatably(tmp_path: Path, layout: Layout) 
 
 def test_layers_that_are_compressed_stay_as_they_are(tmp_path: Path, layout: Layout) -> None:
     packed = gzip.compress(b"first", mtime=7)
-    image = layout.manifest(engine.import_archive(saved(tmp_path, {"blobs/1": packed}), layout))
+    diff_ids = [str(Digest.of(b"first"))]
+    archive = saved(tmp_path, {"blobs/1": packed}, diff_ids=diff_ids)
+    image = layout.manifest(engine.import_archive(archive, layout))
     assert layout.read(image.layers[0]) == packed
 
 
 @pytest.mark.parametrize(
     "broken",
     [
-        {"diff_ids": [DIGEST]},
         {"diff_ids": []},
         {"Layers": ["missing"]},
         {"Config": "missing"},
@@ -503,6 +504,21 @@ def test_layers_that_are_compressed_stay_as_they_are(tmp_path: Path, layout: Lay
 def test_58_saved_image_that_is_broken(tmp_path: Path, layout: Layout, broken: dict[str, Any]) -> None:
     with pytest.raises(ServiceError, match="cannot be read"):
         engine.import_archive(saved(tmp_path, {"layer.tar": b"first"}, **broken), layout)
+
+
+@pytest.mark.parametrize("content", [b"first", gzip.compress(b"first")])
+def test_saved_layer_of_another_image(tmp_path: Path, layout: Layout, content: bytes) -> None:
+    archive = saved(tmp_path, {"layer.tar": content}, diff_ids=[DIGEST])
+    with pytest.raises(RefusedError, match="not the one of the image"):
+        engine.import_archive(archive, layout)
+
+
+def test_58_compressed_layer_that_is_damaged(tmp_path: Path, layout: Layout) -> None:
+    packed = gzip.compress(b"first" * 100)
+    for content in (packed[:-9], packed[:20] + b"x" + packed[21:]):
+        archive = saved(tmp_path, {"layer.tar": content}, diff_ids=[str(Digest.of(b"first" * 100))])
+        with pytest.raises(ServiceError, match="cannot be read"):
+            engine.import_archive(archive, layout)
 
 
 @pytest.mark.parametrize("cut", [0, 100, 513, 3000])

@@ -14,13 +14,14 @@ import queue
 import tarfile
 import tempfile
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from secure_build import manifest, stopping
 from secure_build.builders import Builder, Built, Recipe, Surroundings, build_failed
-from secure_build.errors import MachineError, SecureBuildError, ServiceError, UsageError
+from secure_build.errors import MachineError, RefusedError, SecureBuildError, ServiceError, UsageError
 from secure_build.layout import Layout
 from secure_build.manifest import load_object
 from secure_build.model import BuilderVersion, Descriptor
@@ -34,10 +35,13 @@ _TAIL_LINES = 20
 _CHUNK = 1 << 20
 _LARGEST_CONFIG = 8 << 20
 _CONFIG = "application/vnd.oci.image.config.v1+json"
-_LAYER = "application/vnd.oci.image.layer.v1.tar"
-# The first bytes of what a layer may be compressed with.
-_COMPRESSIONS = {b"\x1f\x8b": "+gzip", b"\x28\xb5\x2f\xfd": "+zstd"}
-_MOST_MAGIC = 4
+_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+_GZIP = b"\x1f\x8b"
+# What reading an archive that is none can raise.
+_BROKEN = (
+    *(tarfile.TarError, zlib.error, EOFError, OSError),
+    *(ValueError, KeyError, TypeError, AttributeError),
+)
 
 
 class Engine:
@@ -182,20 +186,29 @@ def import_archive(archive: Path, layout: Layout) -> Descriptor:
             layers = [
                 _layer(tar, name, diff_id, layout) for name, diff_id in zip(names, expected, strict=True)
             ]
-    except (tarfile.TarError, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (
+        tarfile.TarError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        OSError,
+        zlib.error,
+    ) as error:
         raise ServiceError(f"the Docker engine saved an image that cannot be read: {error}") from None
     return layout.write(manifest.image_of(config, layers).content, manifest.OCI_MANIFEST)
 
 
 def _read(tar: tarfile.TarFile, name: str) -> bytes:
     with _opened(tar, name) as file:
-        content: bytes = file.read(_LARGEST_CONFIG + 1)
+        content = file.read(_LARGEST_CONFIG + 1)
     if len(content) > _LARGEST_CONFIG:
         raise ServiceError(f"the Docker engine saved a `{name}` of more than {_LARGEST_CONFIG} bytes")
     return content
 
 
-def _opened(tar: tarfile.TarFile, name: str) -> Any:
+def _opened(tar: tarfile.TarFile, name: str) -> IO[bytes]:
     file = tar.extractfile(name)
     if file is None:
         raise ValueError(f"`{name}` is no file")
@@ -204,32 +217,40 @@ def _opened(tar: tarfile.TarFile, name: str) -> Any:
 
 def _layer(tar: tarfile.TarFile, name: str, expected: str, layout: Layout) -> Descriptor:
     """A layer, compressed if it is not: not everybody who pulls takes one that is not."""
-    with _opened(tar, name) as file:
-        start = file.read(_MOST_MAGIC)
-    kind = next((kind for magic, kind in _COMPRESSIONS.items() if start.startswith(magic)), None)
     with tempfile.TemporaryFile(dir=layout.directory) as packed:
-        if kind is None:
-            with gzip.GzipFile(filename="", fileobj=packed, mode="wb", mtime=0) as compressed:
-                content = _copy(tar, name, compressed)
-            if str(content) != expected:
-                raise ValueError(f"`{name}` is not the layer that the image's config names")
-        else:
-            _copy(tar, name, packed)
+        with _opened(tar, name) as file:
+            compressed = file.read(len(_GZIP)) == _GZIP
+            file.seek(0)
+            if compressed:
+                _copy(file, packed)
+                packed.seek(0)
+                with gzip.GzipFile(fileobj=packed) as content:
+                    digest = _copy(content)
+            else:
+                with gzip.GzipFile(filename="", fileobj=packed, mode="wb", mtime=0) as target:
+                    digest = _copy(file, target)
+        if str(digest) != expected:
+            raise RefusedError(
+                f"the Docker engine saved a layer that is not the one of the image: its digest is {digest}, "
+                f"the image's config names {expected}",
+                hint="an engine's classic builder can mix up platforms: build for its own only, or use "
+                "the builder `buildx` or `buildah`",
+            )
         packed.seek(0)
-        digest, size = Digest(f"sha256:{hashlib.file_digest(packed, 'sha256').hexdigest()}"), packed.tell()
-        descriptor = Descriptor(f"{_LAYER}{kind or '+gzip'}", digest, size)
+        blob = Digest(f"sha256:{hashlib.file_digest(packed, 'sha256').hexdigest()}")
+        descriptor = Descriptor(_LAYER, blob, packed.tell())
         packed.seek(0)
         layout.write_from(descriptor, lambda: iter(lambda: packed.read(_CHUNK), b""))
     return descriptor
 
 
-def _copy(tar: tarfile.TarFile, name: str, target: Any) -> Digest:
-    """Copy a file of the archive; returns the digest of what it holds."""
+def _copy(source: IO[bytes] | gzip.GzipFile, target: IO[bytes] | gzip.GzipFile | None = None) -> Digest:
+    """Copy what is left of a file; returns the digest of it."""
     hasher = hashlib.sha256()
-    with _opened(tar, name) as file:
-        while chunk := file.read(_CHUNK):
-            stopping.check()
-            hasher.update(chunk)
+    while chunk := source.read(_CHUNK):
+        stopping.check()
+        hasher.update(chunk)
+        if target is not None:
             target.write(chunk)
     return Digest(f"sha256:{hasher.hexdigest()}")
 
