@@ -205,3 +205,12 @@ def drawn(project: Project) -> bytes:
     blobs = project.workdir / "layout/blobs/sha256"
     layer = json.loads((blobs / digest).read_text())["layers"][-1]["digest"]
     return command("tar", "-xOf", blobs / layer.removeprefix("sha256:"), "srv/random")
+
+
+def test_push_secret_is_not_needed_where_nothing_is_pushed(builder: str, make_project: Projects) -> None:
+    project = make_project(builder)
+    host = project.image.partition("/")[0]
+    push = {"username": "publisher", "password": {"secret": "NOT_THERE"}}
+    project.config["registries"] = {host: {"push": push}}
+    project.commit()
+    project.run("build")

@@ -380,8 +380,13 @@ def test_push_logins_go_only_where_something_is_written(
     own_config: Path, tmp_path: Path, recipe: Recipe, changes: dict[str, Any], expected: dict[str, str | None]
 ) -> None:
     instance = buildx.Instance("far", "remote", BuilderVersion("buildx", "0"))
-    pushers = [login("a.example.com", "pusher-a"), login("b.example.com", "pusher-b")]
-    around = Surroundings(tmp_path, [login("a.example.com", "puller-a")], pushers)
+    asked: list[str] = []
+
+    def push_login(registry: str) -> Credential:
+        asked.append(registry)
+        return login(registry, f"pusher-{registry[0]}")
+
+    around = Surroundings(tmp_path, [login("a.example.com", "puller-a")], push_login)
     with buildx.Buildx(instance, around)._logins(replace(recipe, **changes)) as environment:
         auths = json.loads(Path(environment["DOCKER_CONFIG"], "config.json").read_text())["auths"]
 
@@ -389,6 +394,8 @@ def test_push_logins_go_only_where_something_is_written(
         host: base64.b64decode(entry["auth"]).decode().partition(":")[0] for host, entry in auths.items()
     }
     assert found == {host: name or "own" for host, name in expected.items()}
+    # Nobody needs a secret that nothing uses.
+    assert asked == [host for host, name in expected.items() if name and name.startswith("pusher")]
 
 
 # Several builders

@@ -121,9 +121,9 @@ class Buildah:
     def _logins(self, recipe: Recipe) -> Iterator[dict[str, str]]:
         """Where buildah finds logins; the one for writing the cache is for its repository alone."""
         around = self._surroundings
-        caches = [recipe.cache_to.repository] if recipe.cache_to else []
-        pushing = {login.registry: login for login in around.push_logins}
-        repositories = {cache: pushing[cache.registry] for cache in caches if cache.registry in pushing}
+        cache = recipe.cache_to.repository if recipe.cache_to else None
+        login = around.push_login(cache.registry) if cache else None
+        repositories = {cache: login} if cache and login else {}
         with docker_config(around.logins, around.folder, repositories=repositories) as made:
             yield {"REGISTRY_AUTH_FILE": str(made / "config.json")} if made else {}
 

@@ -13,7 +13,16 @@ from secure_build import __version__, builders, files, manifest, record, secret,
 from secure_build.builders import Builder, Recipe, Surroundings
 from secure_build.config import BuiltImage, Loaded, SecretFile, SecretName
 from secure_build.errors import RefusedError, SecureBuildError, ServiceError, UsageError
-from secure_build.model import GUEST, BuilderVersion, BuildRecord, Descriptor, Image, Material, Platform
+from secure_build.model import (
+    GUEST,
+    BuilderVersion,
+    BuildRecord,
+    Credential,
+    Descriptor,
+    Image,
+    Material,
+    Platform,
+)
 from secure_build.reference import Digest, Repository
 from secure_build.registry.auth import docker_config_credential
 from secure_build.registry.client import RemoteRegistry
@@ -62,7 +71,12 @@ def _build_missing(
     targets = {name: platforms_of(work, loaded.config.built[name], name) for name in wanted}
     every = dict.fromkeys(platform for platforms in targets.values() for platform in platforms)
     wanted_builder = options.builder or loaded.config.builder
-    with builders.open_builders(wanted_builder, every, _surroundings(work, wanted)) as by_platform:
+    surroundings = Surroundings(
+        folder=options.workdir,
+        logins=[login for host in loaded.config.registries if (login := work.login(host, "pull"))],
+        push_login=lambda registry: _push_login(work, registry),
+    )
+    with builders.open_builders(wanted_builder, every, surroundings) as by_platform:
         kept = {name for name in wanted if name in previous and _unchanged(work, previous[name], by_platform)}
         for name in sorted(kept):
             work.report.step(f"{name}: unchanged, not built ({previous[name].descriptor.digest})")
@@ -77,22 +91,8 @@ def _build_missing(
             )
 
 
-def _surroundings(work: Job, wanted: Sequence[str]) -> Surroundings:
-    """What the builders get: the logins to pull with, and those for where they may write."""
-    loaded = work.loaded
-    images = [loaded.config.built[name] for name in wanted]
-    written = {image.image.repository.registry for image in images if work.options.to is None}
-    written |= {
-        image.build.cache.to.repository.registry
-        for image in images
-        if image.build.cache and image.build.cache.to
-    }
-    pushing = (work.login(host, "push") or docker_config_credential(host) for host in sorted(written))
-    return Surroundings(
-        folder=work.options.workdir,
-        logins=[login for host in loaded.config.registries if (login := work.login(host, "pull"))],
-        push_logins=[login for login in pushing if login],
-    )
+def _push_login(work: Job, registry: str) -> Credential | None:
+    return work.login(registry, "push") or docker_config_credential(registry)
 
 
 def _is_committed(loaded: Loaded, checkout: Checkout) -> bool:
@@ -301,8 +301,7 @@ def _build_image(work: Job, by_platform: Mapping[Platform, Builder], name: str, 
 
 def _fetch(work: Job, repository: Repository, descriptor: Descriptor) -> None:
     """Take the manifest and config of what a builder pushed into the layout, checked by digest."""
-    login = work.login(repository.registry, "push") or docker_config_credential(repository.registry)
-    registry = RemoteRegistry(repository.registry, login, work.transport)
+    registry = RemoteRegistry(repository.registry, _push_login(work, repository.registry), work.transport)
     found = registry.get_manifest(repository, descriptor)
     if found.config is None:
         raise ServiceError(
