@@ -203,7 +203,7 @@ def test_a_missing_ref_folder_or_repository_is_said(origin: Path, take: Open, se
         take(directory="absent")
     with pytest.raises(UsageError, match="there is no such repository"):
         take(url=f"{server.url}/absent")
-    with pytest.raises(UsageError, match="the server does not have this commit|has no commit"):
+    with pytest.raises(UsageError, match=r"the server does not have this commit|has no commit"):
         take("0123456789" * 4)
 
 

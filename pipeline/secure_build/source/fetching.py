@@ -141,13 +141,11 @@ class Remote:
         # The server gives only what its branches and tags lead to.
         try:
             if ref is not None:
-                arguments = ("--depth=1", "--", str(self._address), f"+{ref}:refs/fetched/one")
+                arguments = ["--depth=1", "--", str(self._address), f"+{ref}:refs/fetched/one"]
             else:
                 # What is kept may be shallow, and all of the history is wanted now.
-                arguments = (
-                    *("--depth=2147483647", "--", str(self._address)),
-                    *("+refs/heads/*:refs/fetched/heads/*", "+refs/tags/*:refs/fetched/tags/*"),
-                )
+                arguments = ["--depth=2147483647", "--", str(self._address)]
+                arguments += ["+refs/heads/*:refs/fetched/heads/*", "+refs/tags/*:refs/fetched/tags/*"]
             self._ask("fetch", *_FETCH, *arguments)
         except ProcessError as error:
             raise self._explained(error) from None
