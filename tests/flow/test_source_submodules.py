@@ -200,8 +200,10 @@ def test_hardening_37_a_gitmodules_that_is_missing_a_link_or_broken(server: Http
     with pytest.raises(UsageError, match="is a symbolic link"):
         take(server, work)
     broken = git(web, "hash-object", "-w", "--stdin", content=b"[[[")
-    git(web, "update-index", "--cacheinfo", f"100644,{broken},.gitmodules")
-    git(web, "commit", "--quiet", "--message", "m")
+    top = git(web, "ls-tree", "HEAD").replace("120000", "100644")
+    (link,) = [line.split()[2] for line in top.splitlines() if line.endswith(".gitmodules")]
+    made = git(web, "mktree", content=f"{top.replace(link, broken)}\n".encode())
+    git(web, "update-ref", "refs/heads/main", git(web, "commit-tree", "-m", "m", made))
     with pytest.raises(UsageError, match="`git config` failed"):
         take(server, work)
 
