@@ -188,23 +188,30 @@ def test_hardening_37_names_and_paths_of_submodules(
         take(server, work)
 
 
-def test_hardening_37_a_gitmodules_that_is_missing_a_link_or_broken(server: HttpGit, work: Path) -> None:
+@pytest.mark.parametrize(
+    ("mode", "content", "message"),
+    [
+        ("", b"", "no address for the submodule"),
+        ("120000", b"elsewhere", "is no regular file"),
+        ("100644", b"[[[", "`git config` failed"),
+        ("100644", b"x" * (2 << 20), "the limit is"),
+        ("160000", b"", "is no regular file"),
+    ],
+    ids=["missing", "link", "broken", "large", "submodule"],
+)
+def test_hardening_37_a_gitmodules_that_is_no_plain_config(
+    server: HttpGit, work: Path, mode: str, content: bytes, message: str
+) -> None:
     part = repository(server.root, "part.git")
     web = repository(server.root, "web.git", ("part", "../part.git", part))
-    (web / ".gitmodules").rename(web / "elsewhere")
-    commit(web)
-    with pytest.raises(UsageError, match="no address for the submodule"):
-        take(server, work)
-    (web / ".gitmodules").symlink_to("elsewhere")
-    commit(web)
-    with pytest.raises(UsageError, match="is a symbolic link"):
-        take(server, work)
-    broken = git(web, "hash-object", "-w", "--stdin", content=b"[[[")
-    top = git(web, "ls-tree", "HEAD").replace("120000", "100644")
-    (link,) = [line.split()[2] for line in top.splitlines() if line.endswith(".gitmodules")]
-    made = git(web, "mktree", content=f"{top.replace(link, broken)}\n".encode())
+    entries = [line for line in git(web, "ls-tree", "HEAD").splitlines() if ".gitmodules" not in line]
+    blob = git(web, "hash-object", "-w", "--stdin", content=content)
+    if mode:
+        oid = git(part, "rev-parse", "HEAD") if mode == "160000" else blob
+        entries.append(f"{mode} {'commit' if mode == '160000' else 'blob'} {oid}\t.gitmodules")
+    made = git(web, "mktree", content="\n".join([*entries, ""]).encode())
     git(web, "update-ref", "refs/heads/main", git(web, "commit-tree", "-m", "m", made))
-    with pytest.raises(UsageError, match="`git config` failed"):
+    with pytest.raises(UsageError, match=message):
         take(server, work)
 
 

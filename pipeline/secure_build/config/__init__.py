@@ -1,5 +1,6 @@
 """secure-build.yaml: read once, strictly, into frozen models; the JSON schema comes from the same models."""
 
+from secure_build.config.base import SecretName
 from secure_build.config.load import Loaded, load, schema
 from secure_build.config.models import (
     Build,
