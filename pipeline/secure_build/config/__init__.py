@@ -10,11 +10,10 @@ from secure_build.config.models import (
     Play,
     RegistryAccess,
     SecretFile,
-    SecretName,
-    Source,
     UsedImage,
     Workload,
 )
+from secure_build.config.source import Source
 
 __all__ = [
     "Build",
