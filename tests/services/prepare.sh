@@ -176,6 +176,16 @@ prepare_registry() {
     have_version docker-registry docker-registry --version
 }
 
+prepare_sshd() {
+    have ssh || install sshd openssh-client
+    # unpacked and not installed, since the package would start a service
+    if ! have sshd; then
+        fetch sshd "$(own_suite bookworm)" native openssh-server libwrap0 || return 0
+        publish sshd/usr/sbin/sshd
+    fi
+    ! have ssh || have_version sshd ssh -V
+}
+
 prepare_crane() {
     if ! have crane; then
         fetch crane "$newer_suite" native crane || return 0
