@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
 
 from integration.access_log import AccessLog
 from integration.project import Project, command, git
@@ -12,6 +18,20 @@ from services.running import RunningRegistry
 
 Projects = Callable[..., Project]
 MoveTag = Callable[[str], str]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder that is served on loopback, and its address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield tmp_path, f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def state(project: Project) -> str:
@@ -98,3 +118,38 @@ def test_building_again_gives_the_same(builder: str, make_project: Projects, mov
     project.commit({"app/Dockerfile": CHANGING.format(base=base)})
     project.run("build")
     assert levels(1) == ["fail"]
+
+
+def test_a_file_that_is_fetched_is_held_to_the_lock(
+    builder: str, make_project: Projects, base: str, files: tuple[Path, str]
+) -> None:
+    folder, address = files
+    (folder / "data").write_text("first\n")
+    project = make_project(builder)
+    project.commit({"app/Dockerfile": f"FROM {base}\nADD {address}/data /srv/data\n"})
+    if builder == "buildah":
+        outcome = project.run("lock", status=1)
+        assert "does not say what it pulled, so it cannot be locked" in outcome.stderr
+        assert not (project.directory / "secure-build.lock").exists()
+        return
+    project.run("lock")
+    assert f'http:\n  "{address}/data":\n' in (project.directory / "secure-build.lock").read_text()
+    project.commit()
+    project.run("build", "--locked")
+    assert "web: unchanged, not built" in project.run("build", "--locked").stderr
+
+    (folder / "data").write_text("second\n")
+    project.commit({"app/page/index.html": "another commit\n"})
+    taken = project.record()["images"][0]["materials"]
+    # BuildKit still has the file with the locked digest, and takes it.
+    project.run("build", "--locked")
+    assert project.record()["images"][0]["materials"] == taken
+    command("docker", "builder", "prune", "--all", "--force", environment=project.environment)
+    project.commit({"app/page/index.html": "one more\n"})
+    digest = project.digest()
+    outcome = project.run("build", "--locked", status=1)
+    assert "hint: what an address gives has changed: look at it, and lock it anew" in outcome.stderr
+    assert project.digest() == digest
+    assert project.run("lock", "--update").stdout.startswith(f"moved http {address}/data (linux/s390x): ")
+    project.commit()
+    project.run("build", "--locked")
