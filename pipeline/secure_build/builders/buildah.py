@@ -29,6 +29,9 @@ _PROBE_SECONDS = 60.0
 _PULLED = re.compile(r"Trying to pull (\S+?)(?:\.\.\.)?$")
 _ADDED = re.compile(r"STEP \d+/\d+: ADD\s+(.*)", re.IGNORECASE)
 _STAGE = re.compile(r"(?im)^\s*FROM\s.*\sAS\s+(\S+)\s*$")
+_FROM = re.compile(r"(?im)^\s*FROM\s+(?:--platform=\S+\s+)?(\S*\$\S*)")
+_ARG = re.compile(r"(?im)^\s*ARG\s+([A-Za-z_]\w*)(?:=(\S*))?\s*$")
+_VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?::-([^}]*))?\})")
 _LOOPBACK = re.compile(r"(?<![\w.-])(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]+)?(?![\w.-])")
 
 
@@ -158,9 +161,11 @@ def arguments(recipe: Recipe, image_id: Path) -> list[str]:
     contexts: dict[str, Path | str] = {**_pinned_contexts(recipe), **recipe.contexts}
     caches = recipe.cache_from or recipe.cache_to
     return [
-        *("build", "--format=oci", "--pull-always", "--omit-history", "--identity-label=false"),
-        f"--platform={recipe.platform}",
+        *("build", "--format=oci", "--pull-always", "--identity-label=false"),
+        # Its cache knows a step by the history of the image that it made.
+        *([] if caches else ["--omit-history"]),
         f"--timestamp={recipe.epoch}",
+        f"--platform={recipe.platform}",
         f"--file={recipe.dockerfile}",
         f"--iidfile={image_id}",
         *([f"--target={recipe.target}"] if recipe.target else []),
@@ -178,16 +183,34 @@ def arguments(recipe: Recipe, image_id: Path) -> list[str]:
 def _pinned_contexts(recipe: Recipe) -> dict[str, str]:
     """What a Dockerfile calls an image, with the image to take instead.
 
-    buildah compares names as they are written, and would take such a name for a build stage of
-    that name too.
+    buildah compares names as they are written, in `FROM` before arguments are put in, and would
+    take such a name for a build stage of that name too.
     """
-    stages = {name.lower() for name in _STAGE.findall(recipe.dockerfile.read_text(errors="replace"))}
-    return {
+    text = recipe.dockerfile.read_text(errors="replace")
+    stages = {name.lower() for name in _STAGE.findall(text)}
+    contexts = {
         name: f"docker-image://{image}"
         for reference, image in image_pins(recipe.pins).items()
         for name in spellings(reference)
         if name not in stages
     }
+    for written in set(_FROM.findall(text)):
+        if (name := _expanded(written, text, recipe.arguments)) in contexts:
+            contexts[written] = contexts[name]
+    return contexts
+
+
+def _expanded(written: str, dockerfile: str, arguments: Mapping[str, str]) -> str:
+    """A `FROM` with the arguments put in that stand before the first one; other forms stay."""
+    head = re.split(r"(?im)^\s*FROM\s", dockerfile)[0]
+    values: dict[str, str] = {}
+    for name, default in _ARG.findall(head):
+        values[name] = _substituted(arguments.get(name, default.strip("\"'")), values)
+    return _substituted(written, values)
+
+
+def _substituted(text: str, values: Mapping[str, str]) -> str:
+    return _VARIABLE.sub(lambda found: values.get(found[1] or found[2], "") or found[3] or found[0], text)
 
 
 def loopback_registries(recipe: Recipe) -> set[str]:

@@ -7,10 +7,12 @@ makes with the time of the build, so no digest is repeatable. Nothing is read ab
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import json
 import queue
 import tarfile
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +37,7 @@ _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 # The first bytes of what a layer may be compressed with.
 _COMPRESSIONS = {b"\x1f\x8b": "+gzip", b"\x28\xb5\x2f\xfd": "+zstd"}
+_MOST_MAGIC = 4
 
 
 class Engine:
@@ -165,8 +168,8 @@ def import_archive(archive: Path, layout: Layout) -> Descriptor:
     """The one image in what an engine saved, in the layout; returns its manifest.
 
     Engines with either image store, old and new, write `manifest.json`, which names the image's
-    files. They are taken as they are and described by what they hold: nothing that the engine says
-    of them is needed. Raises ServiceError for an archive that is none.
+    files. These are described by what they hold: nothing else that the engine says of them is
+    needed. The config stays as it is. Raises ServiceError for an archive that is none.
     """
     try:
         with tarfile.open(archive) as tar:
@@ -175,13 +178,10 @@ def import_archive(archive: Path, layout: Layout) -> Descriptor:
                 raise ServiceError(f"the Docker engine saved {len(listed)} images where one was built")
             config_content = _read(tar, listed[0]["Config"])
             config = layout.write(config_content, _CONFIG)
-            layers = [_layer(tar, name, layout) for name in listed[0]["Layers"]]
-        expected = load_object(config_content)["rootfs"]["diff_ids"]
-        if len(expected) != len(layers) or any(
-            layer.media_type == _LAYER and str(layer.digest) != diff_id
-            for layer, diff_id in zip(layers, expected, strict=False)
-        ):
-            raise ServiceError("the Docker engine saved other layers than the image's config names")
+            names, expected = listed[0]["Layers"], load_object(config_content)["rootfs"]["diff_ids"]
+            layers = [
+                _layer(tar, name, diff_id, layout) for name, diff_id in zip(names, expected, strict=True)
+            ]
     except (tarfile.TarError, ValueError, KeyError, TypeError, OSError) as error:
         raise ServiceError(f"the Docker engine saved an image that cannot be read: {error}") from None
     return layout.write(manifest.image_of(config, layers).content, manifest.OCI_MANIFEST)
@@ -202,22 +202,36 @@ def _opened(tar: tarfile.TarFile, name: str) -> Any:
     return file
 
 
-def _layer(tar: tarfile.TarFile, name: str, layout: Layout) -> Descriptor:
-    def chunks() -> Iterator[bytes]:
-        with _opened(tar, name) as file:
-            while chunk := file.read(_CHUNK):
-                stopping.check()
-                yield chunk
-
-    start = next(chunks(), b"")
-    kind = next((kind for magic, kind in _COMPRESSIONS.items() if start.startswith(magic)), "")
-    hasher, size = hashlib.sha256(), 0
-    for chunk in chunks():
-        hasher.update(chunk)
-        size += len(chunk)
-    descriptor = Descriptor(f"{_LAYER}{kind}", Digest(f"sha256:{hasher.hexdigest()}"), size)
-    layout.write_from(descriptor, chunks)
+def _layer(tar: tarfile.TarFile, name: str, expected: str, layout: Layout) -> Descriptor:
+    """A layer, compressed if it is not: not everybody who pulls takes one that is not."""
+    with _opened(tar, name) as file:
+        start = file.read(_MOST_MAGIC)
+    kind = next((kind for magic, kind in _COMPRESSIONS.items() if start.startswith(magic)), None)
+    with tempfile.TemporaryFile(dir=layout.directory) as packed:
+        if kind is None:
+            with gzip.GzipFile(filename="", fileobj=packed, mode="wb", mtime=0) as compressed:
+                content = _copy(tar, name, compressed)
+            if str(content) != expected:
+                raise ValueError(f"`{name}` is not the layer that the image's config names")
+        else:
+            _copy(tar, name, packed)
+        packed.seek(0)
+        digest, size = Digest(f"sha256:{hashlib.file_digest(packed, 'sha256').hexdigest()}"), packed.tell()
+        descriptor = Descriptor(f"{_LAYER}{kind or '+gzip'}", digest, size)
+        packed.seek(0)
+        layout.write_from(descriptor, lambda: iter(lambda: packed.read(_CHUNK), b""))
     return descriptor
+
+
+def _copy(tar: tarfile.TarFile, name: str, target: Any) -> Digest:
+    """Copy a file of the archive; returns the digest of what it holds."""
+    hasher = hashlib.sha256()
+    with _opened(tar, name) as file:
+        while chunk := file.read(_CHUNK):
+            stopping.check()
+            hasher.update(chunk)
+            target.write(chunk)
+    return Digest(f"sha256:{hasher.hexdigest()}")
 
 
 def open_engine(surroundings: Surroundings) -> contextlib.AbstractContextManager[Builder]:

@@ -33,26 +33,43 @@ def image_pins(pins: Mapping[str, str]) -> dict[Reference, str]:
 
 
 def source_policy(pins: Mapping[str, str]) -> bytes:
-    """The pins as a BuildKit source policy (buildkit, docs/build-repro.md)."""
-    return json.dumps({"rules": [_rule(name, digest) for name, digest in sorted(pins.items())]}).encode()
+    """The pins as a BuildKit source policy (buildkit, docs/build-repro.md).
+
+    Its kind of match is the one that is used when none is named: the others are read differently,
+    or not at all, by different versions.
+    """
+    rules = [rule for name, digest in sorted(pins.items()) for rule in _rules(name, digest)]
+    return json.dumps({"rules": rules}).encode()
 
 
-def _rule(name: str, digest: str) -> dict[str, Any]:
-    updates: dict[str, Any]
+def _rules(name: str, digest: str) -> list[dict[str, Any]]:
     if digest.startswith(_COMMIT):
-        identifier = _git_identifier(name)
-        updates = {"identifier": at_commit(identifier, digest)}
-    elif "://" in name:
-        identifier, updates = name, {"attrs": {"http.checksum": digest}}
-    else:
-        identifier = f"{_IMAGE}{name}"
-        updates = {"identifier": f"{_IMAGE}{name.partition('@')[0]}@{digest}"}
-    # An exact match: addresses may hold characters that a pattern gives a meaning.
-    return {
-        "action": "CONVERT",
-        "selector": {"identifier": identifier, "matchType": "EXACT"},
-        "updates": updates,
-    }
+        repository = _git_identifier(name)
+        separator = "" if "#" in repository else "#"
+        # A subfolder follows the branch, and is not part of the reported name.
+        return [
+            _rule(_literal(repository), _verbatim(at_commit(repository, digest))),
+            _rule(
+                f"{_literal(repository)}{separator}:*", f"{_verbatim(at_commit(repository, digest))}:${{1}}"
+            ),
+        ]
+    if "://" in name:
+        return [_rule(_literal(name), _verbatim(name), {"http.checksum": digest})]
+    image = f"{_IMAGE}{name}"
+    return [_rule(image, f"{image.partition('@')[0]}@{digest}")]
+
+
+def _rule(selected: str, used: str, attributes: dict[str, str] | None = None) -> dict[str, Any]:
+    updates = {"identifier": used, **({"attrs": attributes} if attributes else {})}
+    return {"action": "CONVERT", "selector": {"identifier": selected}, "updates": updates}
+
+
+def _literal(identifier: str) -> str:
+    return identifier.replace("\\", r"\\").replace("*", r"\*")
+
+
+def _verbatim(identifier: str) -> str:
+    return identifier.replace("$", "$$")
 
 
 def _git_identifier(name: str) -> str:
@@ -67,10 +84,8 @@ def _git_identifier(name: str) -> str:
 
 
 def at_commit(name: str, digest: str) -> str:
-    """A git address with the commit in the place of its branch or tag; a subfolder stays."""
-    address, _, fragment = name.partition("#")
-    _, colon, folder = fragment.partition(":")
-    return f"{address}#{digest.removeprefix(_COMMIT)}{colon}{folder}"
+    """A git address with the commit in the place of its branch or tag."""
+    return f"{name.partition('#')[0]}#{digest.removeprefix(_COMMIT)}"
 
 
 def check_pins(pins: Mapping[str, str], materials: Iterable[Material]) -> None:
