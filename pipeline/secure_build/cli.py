@@ -7,28 +7,24 @@ Only the standard library is imported before a verb is known, so that `--help`, 
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from secure_build import __version__
 from secure_build.errors import MachineError, SecureBuildError, UsageError
+from secure_build.flags import Several, apply_environment, positive, without_twin
 
 if TYPE_CHECKING:
     from secure_build.report import Report
     from secure_build.steps import Job
 
-PREFIX = "SECURE_BUILD_"
-# Variables that are no flag's twin.
-_OTHER_VARIABLES = frozenset({"SECURE_BUILD_SECRETS"})
 _INTERRUPTED, _TERMINATED, _BUG = 130, 143, 70
-_TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no")
 
 EPILOG = """\
 Every flag has an environment variable, SECURE_BUILD_ and its name in capitals (SECURE_BUILD_JOBS=2),
@@ -251,7 +247,7 @@ def _exit_code(result: Any) -> int:
 
 def _parse(argv: Sequence[str], environment: Mapping[str, str]) -> argparse.Namespace:
     parser = _parser()
-    _apply_environment(parser, environment)
+    apply_environment(parser, environment)
     arguments = parser.parse_args(argv)
     if arguments.verb is None:
         parser.print_help(sys.stderr)
@@ -287,7 +283,7 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument(
             "--locked", action="store_true", help="refuse every base and image that the lock does not have"
         )
-        _without_twin(
+        without_twin(
             verb.add_argument(
                 "--allow-dirty",
                 action="store_true",
@@ -328,9 +324,9 @@ def _parser() -> argparse.ArgumentParser:
             "--record",
             metavar="FILE",
             dest="records",
-            action=_Several,
+            action=Several,
             help="build record of another work folder, or registry/repository@sha256:… of one that was "
-            "handed on; several are joined; default: build-record.json in the work folder",
+            "handed on; several (in the variable one a line) are joined; default: that of the work folder",
         )
 
     schema = verbs.add_parser("schema", help="print the JSON schema of secure-build.yaml, for editors")
@@ -370,83 +366,13 @@ def _verb(
     common.add_argument(
         "--jobs",
         metavar="N",
-        type=_positive,
+        type=positive,
         default=4,
         help="how many things to do side by side; default: 4",
     )
     common.add_argument("-v", "--verbose", action="store_true", help="show what the builders say")
     common.add_argument("-q", "--quiet", action="store_true", help="show errors and findings only")
     return verb
-
-
-class _Several(argparse.Action):
-    """A flag that may stand several times; together they replace what its variable says, one a line."""
-
-    def __call__(
-        self, _parser: object, namespace: argparse.Namespace, values: Any, _option: object = None
-    ) -> None:
-        given = getattr(namespace, self.dest)
-        setattr(namespace, self.dest, (*(() if given is self.default else given), values))
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 64:
-        raise argparse.ArgumentTypeError("must be a number from 1 to 64")
-    return int(text)
-
-
-def _without_twin(action: argparse.Action) -> None:
-    """Options that weaken a check are given by hand each time."""
-    action.has_twin = False  # type: ignore[attr-defined]
-
-
-def _apply_environment(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
-    """Make variables the defaults of their flags; raises UsageError for one that nobody reads."""
-    actions = [action for action in _options(parser) if getattr(action, "has_twin", True)]
-    known = {_twin(action) for action in actions} | _OTHER_VARIABLES
-    for name in sorted(name for name in environment if name.startswith(PREFIX) and environment[name]):
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            refused = {_twin(action) for action in _options(parser)} - known
-            hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(sorted(known))}"
-            if name in refused:
-                hint = "this option weakens a check, so it must be given on the command line"
-            raise UsageError(f"the environment variable `{name}` means nothing", hint=hint)
-    for action in actions:
-        value = environment.get(_twin(action))
-        if value:
-            action.default = _from_variable(action, _twin(action), value)
-
-
-def _twin(action: argparse.Action) -> str:
-    """The variable of a flag."""
-    return PREFIX + action.option_strings[-1].lstrip("-").replace("-", "_").upper()
-
-
-def _options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    for action in parser._actions:  # noqa: SLF001 - argparse offers no other way to its own table
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
-            for sub in action.choices.values():
-                yield from _options(sub)
-        elif action.option_strings and action.dest not in ("help", "version"):
-            yield action
-
-
-def _from_variable(action: argparse.Action, name: str, value: str) -> object:
-    if action.nargs == 0:
-        if value.lower() not in _TRUE + _FALSE:
-            raise UsageError(f"`{name}` must be one of {', '.join(_TRUE + _FALSE)}")
-        return value.lower() in _TRUE
-    if isinstance(action, _Several):
-        return tuple(line.strip() for line in value.splitlines() if line.strip())
-    if action.choices is not None and value not in action.choices:
-        raise UsageError(f"`{name}` must be one of {', '.join(action.choices)}")
-    if not callable(action.type):
-        return value
-    try:
-        return action.type(value)
-    except (ValueError, argparse.ArgumentTypeError) as error:
-        raise UsageError(f"`{name}`: {error}") from None
 
 
 if __name__ == "__main__":

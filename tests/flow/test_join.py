@@ -11,7 +11,7 @@ import pytest
 
 from fakes.registry import FakeRegistry, Fault
 from flow import contract_file
-from flow.conftest import Outcome, Project
+from flow.conftest import COMPOSE, Outcome, Project
 from secure_build.builders import Recipe
 from secure_build.model import BuilderVersion, Material
 from secure_build.reference import Digest, Pinned
@@ -350,6 +350,28 @@ def test_what_was_handed_on_is_checked(
     refused(project, project.run("publish", "--record", name), "is damaged", code=4)
     registry.faults.append(Fault("GET", "/manifests/", body=b"{}"))
     refused(project, project.run("publish", "--record", name), "with content whose digest is", code=4)
+
+
+def test_private_parts_need_a_login_only_where_they_are_handed_on(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeRegistry(auth="token", users={"pusher": "push-canary-7"}) as private:
+        project.host = private.host
+        project.write("docker-compose.yml", COMPOSE.format(host=private.host))
+        build = {"context": "app", "platforms": BOTH}
+        access = {"push": {"username": "pusher", "password": {"secret": "PUSH"}}}
+        project.configure(
+            images={"web": {"image": f"{project.host}/acme/web:1.0", "build": build}},
+            registries={private.host: access},
+        )
+        folders = [job(project, tmp_path, platform) for platform in BOTH]
+        assert private.requests == []
+        monkeypatch.setenv("PUSH", "push-canary-7")
+        names = [hand_on(project, folder) for folder in folders]
+        outcome = project.run("publish", *(word for name in names for word in ("--record", name)))
+        assert outcome.code == 0, outcome.err
+        assert private.tags.keys() == {("acme/web", "1.0")}
+        assert "push-canary-7" not in outcome.err + json.dumps(project.record)
 
 
 def test_by_digest_goes_to_registries_only(project: Project, parts: dict[str, Path]) -> None:

@@ -15,8 +15,6 @@ from secure_build.errors import RefusedError, SecureBuildError, ServiceError, Us
 from secure_build.layout import Layout
 from secure_build.model import BuilderVersion, BuildRecord, Descriptor, Image, Material, Platform
 from secure_build.reference import Repository
-from secure_build.registry.auth import docker_config_credential
-from secure_build.registry.client import RemoteRegistry
 from secure_build.source import Checkout
 from secure_build.steps.job import LARGEST_FILE, Job
 from secure_build.steps.pins import locked_digest, not_locked
@@ -99,7 +97,7 @@ def _surroundings(work: Job, wanted: Iterable[str]) -> Surroundings:
         for image in images
         if image.build.cache and image.build.cache.to
     }
-    pushing = (work.login(host, "push") or docker_config_credential(host) for host in sorted(written))
+    pushing = map(work.push_login, sorted(written))
     return Surroundings(
         folder=work.options.workdir,
         logins=[login for host in loaded.config.registries if (login := work.login(host, "pull"))],
@@ -271,8 +269,7 @@ def joined(members: Sequence[Descriptor], layout: Layout) -> Descriptor:
 
 def _fetch(work: Job, repository: Repository, descriptor: Descriptor) -> None:
     """Take the manifest and config of what a builder pushed into the layout, checked by digest."""
-    login = work.login(repository.registry, "push") or docker_config_credential(repository.registry)
-    registry = RemoteRegistry(repository.registry, login, work.transport)
+    registry = work.own_reader(repository.registry)
     found = registry.get_manifest(repository, descriptor)
     if found.config is None:
         raise ServiceError(

@@ -132,6 +132,19 @@ class Job:
         login = self.login(registry, "pull") or docker_config_credential(registry)
         return RemoteRegistry(registry, login, self.transport)
 
+    def own_reader(self, registry: str) -> RemoteRegistry:
+        """A registry to read one's own images from before they are published; as `reader`, and with
+        the login for pushing where there is none for pulling."""
+        login = self.login(registry, "pull") or self.push_login(registry)
+        return RemoteRegistry(registry, login, self.transport)
+
+    def push_login(self, registry: str) -> Credential | None:
+        """The login for pushing, if this machine has it: a job that only builds need not."""
+        named = self.loaded.config.access(registry).push
+        if named is not None and not secret.is_known(named.password.secret):
+            return None
+        return self.login(registry, "push") or docker_config_credential(registry)
+
 
 def layout_directory(destination: str) -> Path:
     """The folder in `oci:DIR`; raises UsageError for another destination."""
