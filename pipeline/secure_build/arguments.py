@@ -124,7 +124,7 @@ def parser() -> argparse.ArgumentParser:
             dest="records",
             action=_Several,
             help="build record of another work folder, or registry/repository@sha256:… of one that was "
-            "handed on; several are joined; default: build-record.json in the work folder",
+            "handed on; several (in the variable one a line) are joined; default: that of the work folder",
         )
 
     schema = verbs.add_parser("schema", help="print the JSON schema of secure-build.yaml, for editors")

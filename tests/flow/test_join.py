@@ -11,7 +11,8 @@ import pytest
 
 from fakes.registry import FakeRegistry, Fault
 from flow import contract_file
-from flow.conftest import Outcome, Project
+from flow.conftest import COMPOSE, Outcome, Project
+from secure_build.builders import Recipe
 from secure_build.model import BuilderVersion, Material
 from secure_build.reference import Digest, Pinned
 
@@ -351,6 +352,28 @@ def test_what_was_handed_on_is_checked(
     refused(project, project.run("publish", "--record", name), "with content whose digest is", code=4)
 
 
+def test_private_parts_need_a_login_only_where_they_are_handed_on(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeRegistry(auth="token", users={"pusher": "push-canary-7"}) as private:
+        project.host = private.host
+        project.write("docker-compose.yml", COMPOSE.format(host=private.host))
+        build = {"context": "app", "platforms": BOTH}
+        access = {"push": {"username": "pusher", "password": {"secret": "PUSH"}}}
+        project.configure(
+            images={"web": {"image": f"{project.host}/acme/web:1.0", "build": build}},
+            registries={private.host: access},
+        )
+        folders = [job(project, tmp_path, platform) for platform in BOTH]
+        assert private.requests == []
+        monkeypatch.setenv("PUSH", "push-canary-7")
+        names = [hand_on(project, folder) for folder in folders]
+        outcome = project.run("publish", *(word for name in names for word in ("--record", name)))
+        assert outcome.code == 0, outcome.err
+        assert private.tags.keys() == {("acme/web", "1.0")}
+        assert "push-canary-7" not in outcome.err + json.dumps(project.record)
+
+
 def test_by_digest_goes_to_registries_only(project: Project, parts: dict[str, Path]) -> None:
     outcome = project.run("publish", "--by-digest", "--to", "oci:out", "--workdir", str(parts["linux/amd64"]))
     assert outcome.code == 2
@@ -381,22 +404,31 @@ def test_check_builds_again_and_compares(project: Project) -> None:
     assert {path: path.read_bytes() for path in project.workdir.rglob("*") if path.is_file()} == kept
 
 
-def test_check_uses_the_inputs_as_they_were(project: Project) -> None:
-    project.builder.pull = lambda recipe: (
-        Material("http", "https://example.com/a", recipe.pins.get("https://example.com/a", A)),
-    )
+def test_an_input_that_moved_makes_an_image_not_checkable_unless_it_is_locked(project: Project) -> None:
+    name, now = "https://example.com/a", [A]
+    project.builder.pull = lambda recipe: (Material("http", name, recipe.pins.get(name, now[0])),)
     assert project.run("build").code == 0
-    project.builder.pull = lambda recipe: (
-        Material("http", "https://example.com/a", recipe.pins.get("https://example.com/a", B)),
-    )
+    now[0] = B
+    outcome = project.run("build", "--check")
+    assert outcome.code == 5
+    assert f"it was built from another `{name}` than there is now" in outcome.err
+    assert project.run("lock").code == 0
+    project.commit()
+    assert project.run("build", "--locked").code == 0
+    now[0] = A
     assert project.run("build", "--check").code == 0
-    assert project.builder.recipes[-1].pins == {"https://example.com/a": A}
+    assert project.builder.recipes[-1].pins == {name: B}
 
 
 def test_check_finds_an_image_that_is_not_reproducible(project: Project) -> None:
     assert project.run("build").code == 0
     digest = project.record["images"][0]["descriptor"]["digest"]
-    project.builder.materials = (Material("http", "https://example.com/time", B),)
+
+    def differ(recipe: Recipe) -> tuple[Material, ...]:
+        (recipe.context / "time").write_text("now")
+        return ()
+
+    project.builder.pull = differ
     outcome = project.run("build", "--check", "--output", "json")
     assert outcome.code == 1
     (finding,) = json.loads(outcome.out)["findings"]

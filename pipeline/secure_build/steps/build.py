@@ -238,7 +238,7 @@ def joined(members: Sequence[Descriptor], layout: Layout) -> Descriptor:
 
 def _fetch(work: Job, repository: Repository, descriptor: Descriptor) -> None:
     """Take the manifest and config of what a builder pushed into the layout, checked by digest."""
-    registry = work.writer(repository)
+    registry = work.own_reader(repository)
     found = registry.get_manifest(repository, descriptor)
     if found.config is None:
         raise ServiceError(

@@ -1,4 +1,4 @@
-"""build --check: whether building again, from the same inputs, gives the recorded digest."""
+"""build --check: whether building again gives the recorded digest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from secure_build import materials, stopping
-from secure_build.builders import Recipe
+from secure_build.builders import Built, Recipe
 from secure_build.errors import UsageError
 from secure_build.layout import Layout
 from secure_build.model import BuildRecord, Finding, Image, Platform
@@ -62,10 +62,10 @@ def _not_checkable(image: Image, by_platform: Builders) -> Finding | None:
 
 
 def _compare(work: Job, by_platform: Builders, image: Image, recipe: Recipe, layout: Layout) -> Finding:
-    # All of it comes here, whatever the builder pushed before.
-    made = make(
-        work, by_platform, image.name, replace(recipe, push=None), pins=_recorded(image), layout=layout
-    )
+    # As `build` does it, so that an input that has moved since is seen; but all of it comes here,
+    # whatever the builder pushed before.
+    pins = {platform: work.lock.pins(platform) for platform in image.platforms}
+    made = make(work, by_platform, image.name, replace(recipe, push=None), pins=pins, layout=layout)
     again = joined([built.descriptor for built in made.values()], layout).digest
     recorded = image.descriptor.digest
     if again == recorded:
@@ -74,6 +74,14 @@ def _compare(work: Job, by_platform: Builders, image: Image, recipe: Recipe, lay
             level="pass",
             what=f"{image.name}: {recorded}",
             why="building it again gave the same digest",
+        )
+    if moved := _moved(image, made):
+        return Finding(
+            check="reproducible",
+            level="unknown",
+            what=f"{image.name}: not checkable",
+            why=f"it was built from another `{moved}` than there is now",
+            hint="lock it: `secure-build lock`",
         )
     return Finding(
         check="reproducible",
@@ -84,10 +92,12 @@ def _compare(work: Job, by_platform: Builders, image: Image, recipe: Recipe, lay
     )
 
 
-def _recorded(image: Image) -> dict[Platform, Mapping[str, str]]:
-    """The inputs as they were, so that a tag that has moved since makes no difference."""
-    taken = materials.per_platform(image.materials or (), image.platforms)
-    return {
-        platform: {material.name: material.digest for material in inputs if not material.is_fixed}
-        for platform, inputs in taken.items()
-    }
+def _moved(image: Image, made: Mapping[Platform, Built]) -> str | None:
+    """The name of an input that is another than recorded; None when all are the same or nobody knows."""
+    recorded = materials.per_platform(image.materials or (), image.platforms)
+    for platform, built in made.items():
+        before = {material.name: material.digest for material in recorded[platform]}
+        for material in built.materials or ():
+            if before.get(material.name, material.digest) != material.digest:
+                return material.name
+    return None

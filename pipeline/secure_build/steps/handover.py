@@ -56,7 +56,7 @@ def is_remote(name: str) -> bool:
 def fetch(work: Job, name: str) -> BuildRecord:
     """The record that was handed on; raises UsageError when there is something else."""
     pinned = Pinned.parse(name)
-    registry = work.reader(pinned.repository)
+    registry = work.own_reader(pinned.repository)
     artifact = registry.resolve(Reference(pinned.repository, digest=pinned.digest))
     kind = manifest.load_object(artifact.content).get("artifactType")
     if kind != ARTIFACT_TYPE or [layer.media_type for layer in artifact.layers] != [MEDIA_TYPE]:

@@ -182,6 +182,14 @@ class Job:
             (registry, login, push), RemoteRegistry(registry, login, self.transport, push=push)
         )
 
+    def own_reader(self, repository: Repository) -> RemoteRegistry:
+        """A registry to read one's own images from before they are published: as `reader`, and with
+        the login for pushing, if it is here, where there is none for pulling."""
+        access = self.loaded.config.access(repository.registry)
+        if access.pull or not access.push or not secret.is_known(access.push.password.secret):
+            return self.reader(repository)
+        return self._client(repository.registry, self.login(repository.registry, "push"), push=False)
+
 
 def layout_directory(destination: str) -> Path:
     """The folder in `oci:DIR`; raises UsageError for another destination."""

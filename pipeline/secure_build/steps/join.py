@@ -152,7 +152,7 @@ class _Bytes:
         self._repository: Repository = image.reference.repository
         host = self._repository.registry
         there = image.sparse or image.published == host
-        self._registry: RemoteRegistry | None = work.reader(self._repository) if there else None
+        self._registry: RemoteRegistry | None = work.own_reader(self._repository) if there else None
 
     def members(self) -> dict[Platform, Descriptor]:
         """The manifest of each platform; each says what it is in its own config."""
