@@ -86,11 +86,12 @@ def check_together(files: Sequence[PlayFile]) -> None:
         for document in file.descriptors:
             kind, name = document.data["kind"], document.data["metadata"]["name"]
             where = place_of(document, ("metadata", "name"))
-            first = known.setdefault((kind, name), where)
-            if first != where:
+            if (kind, name) in known:
                 raise UsageError(
-                    f"{where}: there is another {kind} `{name}` ({first})", hint="give it another name"
+                    f"{where}: there is another {kind} `{name}` ({known[kind, name]})",
+                    hint="give it another name, or name the file once",
                 )
+            known[kind, name] = where
 
 
 def containers(document: Document) -> Iterator[tuple[str, Path, dict[str, Any]]]:
