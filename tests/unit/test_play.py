@@ -185,7 +185,7 @@ def test_readers_of_yaml_1_1_see_in_objects_what_they_see_in_the_file(values: li
             ".NaN",
         )
         lines.append(f"  k{number}: {value if known else text.scalar(value)}\n")
-    content = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a}}\ndata:\n  x: y\n{''.join(lines)}"
+    content = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a}}\nmore:\n  x: y\n{''.join(lines)}"
     dumped = text.dump({"resources": parse(content).objects({})})
     assert yaml.safe_load(dumped)["resources"] == [yaml.safe_load(content)]
 

@@ -70,8 +70,18 @@ def _ports(document: Document, path: Path, what: str, container: dict[str, Any])
                 (*path, "ports", index),
                 f"a port of {what} has no `{missing[0]}`",
                 "nothing is bound without both `hostPort` and `containerPort`",
-                basis="documented",
+                basis="schema" if missing[0] == "containerPort" else "documented",
             )
+        for key, value in mapping(port).items():
+            if key.endswith("Port") and not isinstance(value, int):
+                yield _finding(
+                    document,
+                    (*path, "ports", index, key),
+                    f"`{key}` of {what} is text",
+                    "the contract's schema wants a number, also in templates",
+                    hint="write the number without quotes",
+                    basis="schema",
+                )
 
 
 def _variables(
