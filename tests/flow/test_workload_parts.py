@@ -13,7 +13,7 @@ import yaml
 import ibm_schema
 from fakes.registry import FakeRegistry
 from flow import contract_file
-from flow.conftest import COMPOSE, Project
+from flow.conftest import COMPOSE, Project, git
 
 POD = """\
 # kept, with its order
@@ -169,6 +169,15 @@ def test_files_that_cannot_be_objects_or_descriptors(project: Project) -> None:
         assert said in outcome.err
 
 
+def test_a_yaml_file_that_is_no_descriptor_belongs_into_a_folder(project: Project) -> None:
+    project.write("deploy/values.yaml", "a: b\n")
+    pods(project, workload={"play": "deploy"})
+    outcome = project.run("run")
+    assert outcome.code == 2
+    assert "deploy/values.yaml:1: this is no descriptor" in outcome.err
+    assert "other YAML files go into a folder" in outcome.err
+
+
 def test_hardening_41_a_link_out_of_the_commit_cannot_go_into_an_archive(project: Project) -> None:
     pods(project, workload={"play": "deploy"})
     (project.folder / "deploy" / "link").symlink_to("/etc/passwd")
@@ -176,6 +185,16 @@ def test_hardening_41_a_link_out_of_the_commit_cannot_go_into_an_archive(project
     outcome = project.run("run")
     assert outcome.code == 2
     assert "`deploy/link` is a symbolic link to `/etc/passwd`, outside the repository" in outcome.err
+
+
+def test_hardening_41_a_submodule_cannot_go_into_an_archive(project: Project) -> None:
+    pods(project, workload={"play": "deploy"})
+    git(project.folder, "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},deploy/module")
+    git(project.folder, "commit", "--quiet", "-m", "module")
+    (project.folder / "deploy" / "module").mkdir()
+    outcome = project.run("run", "--allow-dirty")
+    assert outcome.code == 2
+    assert "`deploy/module` is no regular file, so it cannot go into the archive" in outcome.err
 
 
 def test_hardening_41_a_link_inside_the_commit_becomes_the_file(project: Project) -> None:

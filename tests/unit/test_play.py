@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fakes import pins
@@ -120,6 +120,11 @@ def written(data: list[Any], seed: int) -> str:
     return "---\n" + "---\n".join(pieces)
 
 
+def assume_written(content: str, data: list[Any]) -> None:
+    """PyYAML writes tags for some quoted scalars, which we refuse, and breaks some lines wrongly."""
+    assume("!!" not in content and list(yaml.safe_load_all(content)) == data)
+
+
 def share(value: Any, known: dict[str, Any]) -> Any:
     """Equal mappings and lists become one object, which PyYAML writes with an anchor."""
     if isinstance(value, dict):
@@ -135,10 +140,7 @@ def share(value: Any, known: dict[str, Any]) -> Any:
 @given(documents, st.integers(0, 2**32))
 def test_hardening_20_every_style_of_pods_is_pinned(data: list[Any], seed: int) -> None:
     content = written(data, seed)
-    # PyYAML writes tags for some quoted scalars; those are refused, and not what is tested here.
-    if "!!" in content:
-        return
-    assert list(yaml.safe_load_all(content)) == data, "the writer of this test is wrong"
+    assume_written(content, data)
     pinned, refusal = pinned_or_refused(content)
     if refusal:
         assert "cannot be pinned without changing something else" in refusal
@@ -152,8 +154,8 @@ def test_hardening_20_every_style_of_pods_is_pinned(data: list[Any], seed: int) 
 @given(documents, st.integers(0, 2**32))
 def test_objects_are_what_the_file_says(data: list[Any], seed: int) -> None:
     content = written(data, seed)
-    if "!!" in content or "&" in content:
-        return
+    assume_written(content, data)
+    assume("&" not in content)
     file = parse(content)
     assert yaml.safe_load(text.dump({"r": file.objects(pins.texts(file.places))})) == {"r": expected(data)}
 

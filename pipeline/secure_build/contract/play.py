@@ -130,7 +130,7 @@ def _checked_kind(document: Document) -> str:
     if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
         raise UsageError(
             f"{place_of(document, ())}: this is no descriptor: it has no `kind`",
-            hint="a descriptor is a Pod or a ConfigMap",
+            hint="a descriptor is a Pod or a ConfigMap; in an archive, other YAML files go into a folder",
         )
     kind = str(data["kind"])
     where = place_of(document, ("kind",))
