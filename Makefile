@@ -18,7 +18,7 @@ demo: setup
 	$(python) examples/demo.py
 
 test: setup lint
-	$(services) buildah registry skopeo qemu busybox docker compose kubectl crane
+	$(services) buildah registry skopeo qemu busybox docker compose crane socat kubectl
 	PATH="$$($(services) --path):$$PATH" .venv/bin/pytest
 
 lint: setup
@@ -36,6 +36,8 @@ schema: setup
 	mv .schema.new pipeline/secure_build/data/secure-build.schema.json
 	$(python) docs/reference.py > .reference.new
 	mv .reference.new docs/config.md
+	$(python) docs/migration.py > .migration.new
+	mv .migration.new docs/migrate-from-secure-build-server.md
 
 # No index and no address is written: the locks hold names, versions and hashes only.
 lock: setup

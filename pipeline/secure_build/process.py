@@ -226,6 +226,11 @@ class _Child:
             self.kill_meanwhile()
 
 
+def passed_on(name: str) -> str | None:
+    """The value of a variable that child processes see; None for all others."""
+    return os.environ.get(name) if name in _PASSED_ON else None
+
+
 def forget_variables(prefix: str) -> None:
     """Take variables out of the environment of this process and of all that libraries start."""
     for name in [name for name in os.environ if name.startswith(prefix)]:

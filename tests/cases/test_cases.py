@@ -10,11 +10,14 @@ which registries get a new login.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
+from fakes.tree import MemoryTree
 from secure_build import config
 from secure_build.contract import compose_advice, play, play_advice, text, workload
 from secure_build.contract.compose import ComposeFile
@@ -24,6 +27,7 @@ from secure_build.errors import UsageError
 from secure_build.model import Credential, Finding
 from secure_build.reference import Digest, Pinned, Reference
 from secure_build.secret import Secret
+from secure_build.starter import Draft, Folder, LoginWish, RegistryWish, Wishes, convert, survey
 
 HERE = Path(__file__).parent
 MARK = "# output\n"
@@ -81,12 +85,43 @@ def merged(path: Path, content: str) -> str:
     return workload.merge(content.encode(), path.name, credentials)
 
 
+def surveyed(_path: Path, content: str) -> str:
+    wished = json.loads(content.partition("# wishes:")[2].partition("\n")[0] or "{}")
+    parts = re.split(r"(?m)^=== (.+)\n", content)
+    folder = PurePosixPath(wished.pop("folder", "."))
+    for name, parse in (("registry", RegistryWish), ("push", LoginWish), ("runtime", LoginWish)):
+        if name in wished:
+            wished[name] = parse.parse(wished[name])
+    files = dict(zip(parts[1::2], parts[2::2], strict=True))
+    return described(survey(Folder(MemoryTree(files), folder), Wishes(**wished)))
+
+
+def converted(path: Path, content: str) -> str:
+    draft, rows = convert(content.partition("\n")[2].encode(), path.name)
+    account = "".join(
+        f"{row.name}: {row.key.outcome if row.key else 'unknown'}{row.said and ': ' + row.said}\n"
+        for row in rows
+    )
+    return described(draft) + account
+
+
+def described(draft: Draft) -> str:
+    notes = "".join(
+        f"note: {note.where + ': ' if note.where else ''}{note.text}\n"
+        + (f"hint: {note.hint}\n" if note.hint else "")
+        for note in draft.notes
+    )
+    return draft.text() + notes
+
+
 KINDS: dict[str, Callable[[Path, str], str]] = {
     "compose": pinned,
     "config": loaded,
     "merge": merged,
     "play": played,
     "objects": objects,
+    "init": surveyed,
+    "sbs": converted,
 }
 CASES = [path for kind in KINDS for path in sorted((HERE / kind).iterdir())]
 

@@ -144,14 +144,14 @@ def test_a_detached_head_has_no_branch(root: Path) -> None:
         assert checkout.source.ref is None
 
 
-def test_38_an_annotated_tag_leads_to_its_commit(root: Path) -> None:
+def test_hardening_38_an_annotated_tag_leads_to_its_commit(root: Path) -> None:
     git(root, "tag", "--annotate", "--message", "m", "v1")
     git(root, "checkout", "--quiet", "v1")
     with opened(root) as checkout:
         assert checkout.source.commit == git(root, "rev-parse", "v1^{commit}")
 
 
-def test_39_a_branch_named_like_a_commit_or_an_option_is_no_trouble(root: Path) -> None:
+def test_hardening_39_a_branch_named_like_a_commit_or_an_option_is_no_trouble(root: Path) -> None:
     first = git(root, "rev-parse", "HEAD")
     git(root, "update-ref", f"refs/heads/{first}", first)
     write(root / "second")
@@ -222,7 +222,7 @@ def test_a_bare_repository_is_refused(root: Path, tmp_path: Path) -> None:
     assert "is in a bare git repository" in refusal(tmp_path / "bare")
 
 
-def test_39_a_sha_256_repository_is_refused_with_the_reason(tmp_path: Path) -> None:
+def test_hardening_39_a_sha_256_repository_is_refused_with_the_reason(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet", "--object-format=sha256")
     git(tmp_path, "commit", "--quiet", "--allow-empty", "--message", "m")
     assert "has objectformat `sha256`, which GitPython cannot read" in refusal(tmp_path)
@@ -250,7 +250,7 @@ def test_a_damaged_repository_is_no_bug(root: Path, damage: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["GIT_DIR", "GIT_CEILING_DIRECTORIES", "GIT_PREFIX", "GIT_NAMESPACE"])
-def test_37_variables_do_not_lead_to_another_repository(
+def test_hardening_37_variables_do_not_lead_to_another_repository(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """The command line deletes all of them; these are harmless even when it is not the caller."""
@@ -322,7 +322,7 @@ def intend_to_add(root: Path) -> None:
         become_link, intend_to_add,
     ],
 )  # fmt: skip
-def test_38_what_differs_from_the_commit_is_refused_or_said(root: Path, change: object) -> None:
+def test_hardening_38_what_differs_from_the_commit_is_refused_or_said(root: Path, change: object) -> None:
     assert callable(change)
     change(root)
     message = refusal(root, RefusedError)
@@ -332,19 +332,19 @@ def test_38_what_differs_from_the_commit_is_refused_or_said(root: Path, change: 
         assert checkout.read(PurePosixPath("Dockerfile"), at_most=LARGEST) == b"FROM scratch\n"
 
 
-def test_38_the_message_names_some_of_many_files(root: Path) -> None:
+def test_hardening_38_the_message_names_some_of_many_files(root: Path) -> None:
     for number in range(8):
         write(root / f"file{number}")
     assert refusal(root, RefusedError).endswith("`file0`, `file1`, `file2`, `file3`, `file4` and 3 more")
 
 
-def test_38_a_setting_cannot_hide_untracked_files(root: Path) -> None:
+def test_hardening_38_a_setting_cannot_hide_untracked_files(root: Path) -> None:
     git(root, "config", "status.showUntrackedFiles", "no")
     add_file(root)
     assert "`new/`" in refusal(root, RefusedError)
 
 
-def test_38_ignored_files_and_touched_files_are_no_difference(root: Path) -> None:
+def test_hardening_38_ignored_files_and_touched_files_are_no_difference(root: Path) -> None:
     write(root / "ignored", "secret")
     os.utime(root / "Dockerfile")
     with opened(root) as checkout:
@@ -353,14 +353,21 @@ def test_38_ignored_files_and_touched_files_are_no_difference(root: Path) -> Non
 
 
 @pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
-def test_38_what_git_was_told_not_to_look_at_is_never_built(root: Path, tmp_path: Path, flag: str) -> None:
+def test_hardening_38_what_git_was_told_not_to_look_at_hides_nothing(
+    root: Path, tmp_path: Path, flag: str
+) -> None:
     git(root, "update-index", flag, "Dockerfile")
-    change_file(root)
+    index = (root / ".git" / "index").read_bytes()
     assert read(root, "Dockerfile") == b"FROM scratch\n"
+    change_file(root)
+    assert git(root, "status", "--porcelain") == ""
+    assert "`Dockerfile`" in refusal(root, RefusedError)
+    assert (root / ".git" / "index").read_bytes() == index
+    assert read(root, "Dockerfile", allow_dirty=True) == b"FROM scratch\n"
     assert exported(root, tmp_path / "out")["Dockerfile"][2] == "FROM scratch\n"
 
 
-def test_38_a_submodule_at_another_commit_is_a_difference(root: Path, tmp_path: Path) -> None:
+def test_hardening_38_a_submodule_at_another_commit_is_a_difference(root: Path, tmp_path: Path) -> None:
     add_submodule(root, tmp_path)
     git(root, "config", "submodule.part.ignore", "all")
     with opened(root) as checkout:
@@ -379,7 +386,7 @@ def add_submodule(root: Path, tmp_path: Path) -> None:
     commit(root)
 
 
-def test_37_programs_that_the_repository_names_are_not_run(root: Path, tmp_path: Path) -> None:
+def test_hardening_37_programs_that_the_repository_names_are_not_run(root: Path, tmp_path: Path) -> None:
     program = write(tmp_path / "program", f"#!/bin/sh\ntouch {tmp_path}/ran\n", executable=True)
     git(root, "config", "core.fsmonitor", str(program))
     for hook in ("post-index-change", "fsmonitor-watchman", "post-checkout", "reference-transaction"):
@@ -401,7 +408,9 @@ wide working-tree-encoding=UTF-16
 """
 
 
-def test_37_the_export_is_the_raw_bytes_whatever_the_attributes_say(root: Path, tmp_path: Path) -> None:
+def test_hardening_37_the_export_is_the_raw_bytes_whatever_the_attributes_say(
+    root: Path, tmp_path: Path
+) -> None:
     contents = {
         "unix": b"a\nb\n",
         "hidden": b"h\n",
@@ -426,7 +435,7 @@ def test_37_the_export_is_the_raw_bytes_whatever_the_attributes_say(root: Path, 
     assert not (tmp_path / "ran").exists()
 
 
-def test_38_crlf_of_the_working_tree_is_not_built(root: Path, tmp_path: Path) -> None:
+def test_hardening_38_crlf_of_the_working_tree_is_not_built(root: Path, tmp_path: Path) -> None:
     git(
         tmp_path,
         "-c",
@@ -441,7 +450,7 @@ def test_38_crlf_of_the_working_tree_is_not_built(root: Path, tmp_path: Path) ->
     assert read(tmp_path / "crlf", "Dockerfile") == b"FROM scratch\n"
 
 
-def test_38_replaced_objects_are_ignored(root: Path) -> None:
+def test_hardening_38_replaced_objects_are_ignored(root: Path) -> None:
     blob = git(root, "rev-parse", "HEAD:Dockerfile")
     first = git(root, "rev-parse", "HEAD")
     other = git(root, "hash-object", "-w", "--stdin", content=b"FROM evil\n")
@@ -498,14 +507,14 @@ def test_two_clones_under_different_settings_give_equal_exports(root: Path, tmp_
     assert len(results[0]) == 8
 
 
-def test_37_a_name_that_is_no_utf_8_is_exported_as_it_is(root: Path, tmp_path: Path) -> None:
+def test_hardening_37_a_name_that_is_no_utf_8_is_exported_as_it_is(root: Path, tmp_path: Path) -> None:
     name = os.fsdecode(b"latin-\xe9")
     write(root / "app" / name)
     commit(root)
     assert name in exported(root, tmp_path / "out", "app")
 
 
-def test_a_submodule_in_the_context_is_refused(root: Path, tmp_path: Path) -> None:
+def test_a_submodule_in_the_context_is_refused_and_the_option_named(root: Path, tmp_path: Path) -> None:
     add_submodule(root, tmp_path)
     with opened(root) as checkout:
         with pytest.raises(UsageError, match="`part` is a git submodule"):
@@ -522,7 +531,9 @@ def tree(root: Path, *entries: tuple[str, str, str, str]) -> str:
 
 
 @pytest.mark.parametrize("name", ["..", ".", "../evil", "/etc/evil", ""])
-def test_37_a_commit_with_an_impossible_path_is_refused(root: Path, tmp_path: Path, name: str) -> None:
+def test_hardening_37_a_commit_with_an_impossible_path_is_refused(
+    root: Path, tmp_path: Path, name: str
+) -> None:
     blob = git(root, "rev-parse", "HEAD:Dockerfile")
     top = tree(root, ("100644", "blob", blob, name))
     git(root, "update-ref", "refs/heads/main", git(root, "commit-tree", "-m", "m", top))
@@ -558,7 +569,7 @@ def test_links_inside_the_repository_are_followed(root: Path) -> None:
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../outside", "app/../../outside", ".."])
 @pytest.mark.parametrize("path", ["Dockerfile", "linked/Dockerfile"])
-def test_37_a_link_that_leaves_the_repository_is_refused(
+def test_hardening_37_a_link_that_leaves_the_repository_is_refused(
     root: Path, tmp_path: Path, target: str, path: str
 ) -> None:
     write(tmp_path / "outside", "FROM evil\n")
@@ -620,7 +631,9 @@ def test_paths_are_relative_to_the_folder_of_the_config(root: Path, relative: st
         ("/etc", "is an absolute path"),
     ],
 )
-def test_37_a_context_outside_the_repository_is_refused(root: Path, relative: str, why: str) -> None:
+def test_hardening_37_a_context_outside_the_repository_is_refused(
+    root: Path, relative: str, why: str
+) -> None:
     with (
         opened(root / "deploy") as checkout,
         pytest.raises(UsageError, match=f"the context `{relative}` {why}"),

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prepares the programs, other than Python packages, that the demo, the tests and CI run.
 #
-#   prepare.sh PART...   python buildah registry skopeo qemu busybox docker compose kubectl crane
+#   prepare.sh PART...   python buildah registry skopeo qemu busybox docker compose crane socat kubectl
 #   prepare.sh --path    prints the folder to put in front of PATH
 #
 # What the machine has is used. What it lacks is installed where that changes little, and else
@@ -157,6 +157,11 @@ prepare_skopeo() {
     ! have skopeo || have_version skopeo skopeo --version
 }
 
+prepare_socat() {
+    have socat || install socat socat
+    ! have socat || have_version socat socat -V
+}
+
 prepare_registry() {
     # unpacked and not installed, since the package would start a service
     if ! have docker-registry; then
@@ -273,7 +278,7 @@ main() {
     fi
     for part in "$@"; do
         if ! declare -F "prepare_$part" >/dev/null; then
-            say "unknown part: $part (parts: python buildah registry skopeo qemu busybox docker compose kubectl crane)"
+            say "unknown part: $part (parts: python buildah registry skopeo qemu busybox docker compose crane socat kubectl)"
             exit 2
         fi
     done

@@ -45,6 +45,11 @@ def load(path: Path) -> Loaded:
         ) from None
     except OSError as error:
         raise UsageError(f"cannot read the config `{path}`: {error.strerror}") from None
+    return parse(content, path)
+
+
+def parse(content: bytes, path: Path) -> Loaded:
+    """A config from its bytes; `path` is for messages and for what is relative to it."""
     document = strict_yaml.load(content, str(path))
     try:
         config = Config.model_validate(document.data)

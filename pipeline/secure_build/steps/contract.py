@@ -20,7 +20,6 @@ from secure_build.errors import UsageError
 from secure_build.model import BuildRecord, Finding, Section
 from secure_build.reference import Digest, Pinned
 from secure_build.report import size
-from secure_build.source import Checkout
 from secure_build.steps.delivery import runtime_logins
 from secure_build.steps.descriptors import read_workload
 from secure_build.steps.job import Job
@@ -43,14 +42,9 @@ class ContractFile:
 def contract_workload(work: Job, *, draft: bool) -> tuple[BuildRecord, ContractFile]:
     """The plain `workload` section, in a file for its owner only."""
     current = work.current_record()
-    with Checkout.open(work.loaded.directory, allow_dirty=True) as checkout:
-        if checkout.source.commit != current.source.commit:
-            raise UsageError(
-                f"the images were built from commit {current.source.commit}, "
-                f"and commit {checkout.source.commit} is checked out",
-                hint="run `secure-build build` again",
-            )
-        described = read_workload(work, checkout)
+    checkout = work.checkout(commit=current.source.commit, allow_dirty=True)
+    work.require_commit(current, checkout)
+    described = read_workload(work, checkout)
     pins = pin_places(work, current, described.places)
     packed = described.pack(pins.texts)
     logins, delivery = runtime_logins(work, current, pins.pulled)
@@ -115,8 +109,7 @@ def contract_images(work: Job) -> tuple[BuildRecord, Fragment]:
 
 def check_workload(work: Job, *, selected: Collection[str]) -> None:
     """Find before anything is built what would refuse the contract afterwards."""
-    with Checkout.open(work.loaded.directory, allow_dirty=work.options.allow_dirty) as checkout:
-        described = read_workload(work, checkout)
+    described = read_workload(work, work.checkout())
     last = work.last_record()
     there = {*selected, *(image.name for image in (last.images if last else ()))}
     check_places(work, described.places, there=there)

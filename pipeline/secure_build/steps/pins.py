@@ -14,9 +14,8 @@ from secure_build.contract.places import Place
 from secure_build.errors import RefusedError, UsageError
 from secure_build.manifest import Manifest
 from secure_build.model import GUEST, BuildRecord, Finding, Platform, UsedImage
-from secure_build.reference import Pinned, Reference
+from secure_build.reference import Digest, Pinned, Reference
 from secure_build.registry.client import RemoteRegistry
-from secure_build.steps.build import platforms_of
 from secure_build.steps.job import Job
 
 
@@ -79,7 +78,7 @@ def check_places(work: Job, places: Sequence[Place], *, there: Collection[str]) 
                 f"{place.where}: image `{name}` has not been built, and is not to be built now",
                 hint=f"name it as well, or run `secure-build build {name}` first",
             )
-        platforms = platforms_of(work, work.loaded.config.built[name], name)
+        platforms = work.platforms_of(name)
         require_guest(platforms, f"{place.where}: {name} ({work.loaded.config.built[name].image})")
     resolve_all(work, foreign)
 
@@ -179,11 +178,14 @@ def resolve_all(work: Job, references: Sequence[Reference]) -> dict[Reference, U
     missing = [reference for reference in dict.fromkeys(references) if reference not in work.resolved]
 
     def resolve(reference: Reference) -> UsedImage:
-        registry = work.reader(reference.repository.registry)
-        found = registry.resolve(reference.tagged())
+        registry = work.reader(reference.repository)
+        locked = locked_digest(work, reference)
+        wanted = Reference(reference.repository, digest=locked) if locked else reference.tagged()
+        found = registry.resolve(wanted)
         platforms = _remote_platforms(registry, reference, found)
         require_guest(platforms, f"`{reference}`")
-        work.report.step(f"{reference}: resolved to {found.descriptor.digest}")
+        how = "locked at" if locked else "resolved to"
+        work.report.step(f"{reference}: {how} {found.descriptor.digest}")
         return UsedImage(reference, found.descriptor.digest, platforms)
 
     found = stopping.side_by_side(resolve, missing, jobs=work.options.jobs)
@@ -191,15 +193,45 @@ def resolve_all(work: Job, references: Sequence[Reference]) -> dict[Reference, U
     return {reference: work.resolved[reference] for reference in references}
 
 
+def locked_digest(work: Job, reference: Reference) -> Digest | None:
+    """What the lock says of an image that the workload uses, None when it says nothing.
+
+    Raises RefusedError when it says nothing although nothing else is to be used.
+    """
+    if reference.digest is not None:
+        return None
+    locked = work.lock.digest("used", str(reference.tagged()), GUEST)
+    if locked is None and work.options.locked:
+        raise not_locked(work, f"`{reference}`")
+    return Digest.parse(locked) if locked else None
+
+
+def not_locked(work: Job, what: str) -> RefusedError:
+    return RefusedError(
+        f"{what} is not in `{work.lock_path}`", hint="run `secure-build lock` and commit what it writes"
+    )
+
+
 def _remote_platforms(
     registry: RemoteRegistry, reference: Reference, found: Manifest
 ) -> tuple[Platform, ...]:
-    """The platforms an image claims; for the guest's, its own config must say so too."""
+    """The platforms an image claims; for the guest's, its own config must say so too.
+
+    Raises RefusedError when two members claim to be the guest's: which of them runs is anybody's guess.
+    """
     claimed = tuple(member.platform for member in found.members if member.platform)
-    guest = next((member for member in found.members if member.platform == GUEST), None)
-    if found.members and guest is None:
+    guests = {member.digest: member for member in found.members if member.platform == GUEST}
+    if len(guests) > 1:
+        raise RefusedError(
+            f"`{reference}` lists {GUEST} {len(guests)} times: {', '.join(map(str, guests))}",
+            hint="pin the one that is meant by its own digest",
+        )
+    guest = next(iter(guests.values()), None)
+    if found.config is None and guest is None:
         return claimed
     image = registry.get_manifest(reference.repository, guest) if guest else found
+    if image.config is None:
+        raise RefusedError(f"`{reference}` lists another index for {GUEST}, and no image")
     own = manifest.platform_of_config(registry.config(reference.repository, image))
     if guest is None:
         return (own,)

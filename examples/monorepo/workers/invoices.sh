@@ -1,0 +1,2 @@
+. /srv/lib/every.sh
+every 30 invoices

@@ -1,0 +1,237 @@
+"""`secure-build init` on real git repositories, up to images built from what it wrote."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flow.conftest import Project, git
+from secure_build import config
+
+ROOT = Path(__file__).resolve().parents[2]
+MONOREPO = ROOT / "examples" / "monorepo"
+LOGINS = ("--push", "shop-ci=SHOP_PUSH", "--runtime", "shop-guest=SHOP_PULL")
+SECRETS = {"SHOP_PUSH": "canary-push-password", "SHOP_PULL": "canary-pull-password"}
+
+
+@pytest.fixture
+def bare(project: Project) -> Project:
+    """The project without its config, committed."""
+    git(project.folder, "rm", "--quiet", "secure-build.yaml")
+    project.commit()
+    return project
+
+
+@pytest.fixture
+def monorepo(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """The example in a repository of its own, with this test's registry in it."""
+    project.folder = tmp_path / "shop"
+    shutil.copytree(MONOREPO, project.folder)
+    for path in project.folder.rglob("*.yaml"):
+        path.write_text(path.read_text().replace("registry.example.com", project.host))
+    git(project.folder, "init", "--quiet", "--initial-branch=main")
+    project.commit()
+    monkeypatch.chdir(project.folder)
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    return project
+
+
+# The main way
+
+
+def test_from_a_repository_without_a_config_to_a_contract(bare: Project) -> None:
+    outcome = bare.run("init")
+    assert (outcome.code, outcome.out) == (0, "secure-build.yaml\n")
+    assert "`git add secure-build.yaml && git commit -m 'Add secure-build.yaml'`" in outcome.err
+    # What it tells to do is what has to be done.
+    assert bare.run("run").code == 1
+    bare.commit()
+    assert bare.run("run").code == 0
+    assert (bare.workdir / "workload.yaml").exists()
+
+
+def test_the_config_is_never_overwritten(bare: Project) -> None:
+    (bare.folder / "secure-build.yaml").symlink_to("nowhere")
+    outcome = bare.run("init")
+    assert outcome.code == 2
+    assert "`secure-build.yaml` is there already, and is never overwritten" in outcome.err
+    assert "hint: name another file with `--config FILE`" in outcome.err
+    outcome = bare.run("init", "--config", "other.yaml")
+    assert (outcome.code, outcome.out) == (0, "other.yaml\n")
+    assert "`secure-build run --config other.yaml`" in outcome.err
+    assert config.load(bare.folder / "other.yaml")
+
+
+def test_only_the_commit_counts_and_that_is_said(bare: Project) -> None:
+    bare.write("docker-compose.yml", "services: {}\n")
+    bare.write("untracked/Dockerfile", "FROM scratch\n")
+    outcome = bare.run("init")
+    assert outcome.code == 0
+    assert "note: the working tree differs from the commit" in outcome.err
+    assert "untracked" not in outcome.err
+    assert list(config.load(bare.folder / "secure-build.yaml").config.images) == ["web"]
+
+
+def test_for_a_folder_below(bare: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare.write("two words/compose.yml", "services: {web: {image: 'us.icr.io/a/web:1', build: ../app}}\n")
+    bare.commit()
+    outcome = bare.run("init", "two words")
+    assert (outcome.code, outcome.out) == (0, "two words/secure-build.yaml\n")
+    assert "`git -C 'two words' add secure-build.yaml" in outcome.err
+    assert "`secure-build run --config 'two words/secure-build.yaml'`" in outcome.err
+    written = config.load(bare.folder / "two words" / "secure-build.yaml").config
+    assert written.built["web"].build.context == "../app"
+
+
+def test_as_json(bare: Project) -> None:
+    outcome = bare.run("init", "--output", "json", *LOGINS)
+    result = json.loads(outcome.out)
+    assert result["path"] == "secure-build.yaml"
+    assert result["images"] == ["web"]
+    assert result["secrets"] == ["SHOP_PULL", "SHOP_PUSH"]
+    assert result["notes"] == []
+    assert result["next"][0].startswith("set the secrets SHOP_PULL, SHOP_PUSH")
+
+
+def test_init_needs_no_work_folder(bare: Project) -> None:
+    assert bare.run("init").code == 0
+    assert not bare.workdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--ref", "main"], "`--ref` goes with `--source`"),
+        (["--from", "x.json", "--registry", "us.icr.io/a"], "`--from` and `--registry` do not go together"),
+        (["--from", "x.json"], "cannot read `x.json`: No such file or directory"),
+        (["--compose", "absent.yml"], "the commit has no file `absent.yml`"),
+        (["--play", "app"], "the commit has no pod there"),
+        (["--push", "canary"], "a login is `USER=SECRET_NAME`"),
+        (["--registry", "acme"], "`acme` names no registry"),
+        (["elsewhere"], "`elsewhere` is not in a git repository"),
+    ],
+)
+def test_what_is_wrong_writes_nothing(bare: Project, arguments: list[str], message: str) -> None:
+    before = sorted(bare.folder.rglob("*"))
+    outcome = bare.run("init", *arguments)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert "canary" not in outcome.err
+    assert [path for path in sorted(bare.folder.rglob("*")) if ".git" not in path.parts] == [
+        path for path in before if ".git" not in path.parts
+    ]
+
+
+def test_hardening_37_links_out_of_the_repository(bare: Project, tmp_path: Path) -> None:
+    (tmp_path / "secret.yml").write_text("services: {web: {image: 'us.icr.io/a/canary:1'}}\n")
+    (bare.folder / "docker-compose.yml").unlink()
+    (bare.folder / "docker-compose.yml").symlink_to(tmp_path / "secret.yml")
+    bare.commit()
+    outcome = bare.run("init")
+    assert outcome.code == 2
+    assert "is a symbolic link to" in outcome.err
+    assert "outside the repository" in outcome.err
+    assert not (bare.folder / "secure-build.yaml").exists()
+
+
+# From the Secure Build Server
+
+
+def test_from_a_secure_build_server(bare: Project) -> None:
+    values = {
+        "DOCKER_REPO": "acme/web",
+        "DOCKER_PUSH_SERVER": bare.host,
+        "DOCKER_USER": "publisher",
+        "DOCKER_PASSWORD": "canary-push",
+        "DOCKER_BUILD_PATH": "app",
+        "DOCKERFILE_PATH": "app/Dockerfile",
+        "ENV_WHITELIST": ["A"],
+        "SECRET": "canary-secret",
+        "ODD": "canary-odd",
+    }
+    bare.write("sbs-config.json", json.dumps(values))
+    outcome = bare.run("init", "--from", "sbs-config.json")
+    assert (outcome.code, outcome.out) == (0, "secure-build.yaml\n")
+    said = outcome.err + (bare.folder / "secure-build.yaml").read_text()
+    assert "canary" not in said
+    rows = {line.split()[0]: line.split()[1] for line in outcome.err.splitlines() if line[:3].isupper()}
+    assert rows == {
+        "DOCKER_REPO": "carried",
+        "DOCKER_PUSH_SERVER": "carried",
+        "DOCKER_USER": "carried",
+        "DOCKER_PASSWORD": "replaced",
+        "DOCKER_BUILD_PATH": "carried",
+        "DOCKERFILE_PATH": "carried",
+        "ENV_WHITELIST": "dropped",
+        "SECRET": "dropped",
+        "ODD": "unknown",
+    }
+    (bare.folder / "sbs-config.json").unlink()
+    bare.commit()
+    assert bare.run("build").code == 0
+    assert bare.record["images"][0]["reference"] == f"{bare.host}/acme/web:0.1.0"
+
+
+def test_from_a_secure_build_server_as_json(bare: Project) -> None:
+    bare.write("sbs-config.json", '{"DOCKER_REPO": "acme/web", "DOCKER_PASSWORD": "canary", "UUID": "x"}')
+    outcome = bare.run("init", "--from", "sbs-config.json", "--target", "ccrt", "--output", "json")
+    result = json.loads(outcome.out)
+    assert {row["key"]: row["outcome"] for row in result["keys"]} == {
+        "DOCKER_REPO": "carried",
+        "DOCKER_PASSWORD": "replaced",
+        "UUID": "dropped",
+    }
+    assert "canary" not in outcome.out + outcome.err
+    assert config.load(bare.folder / "secure-build.yaml").config.target == "ccrt"
+
+
+# The example
+
+
+def test_the_monorepo_needs_init_and_two_names_of_secrets(monorepo: Project) -> None:
+    outcome = monorepo.run("init", *LOGINS)
+    assert outcome.code == 0
+    expected = (ROOT / "tests" / "flow" / "monorepo.yaml").read_text()
+    written = (
+        (monorepo.folder / "secure-build.yaml").read_text().replace(monorepo.host, "registry.example.com")
+    )
+    # The host on the loopback begins with a digit, and so its names stand in quotes.
+    assert written.replace('"', "") == expected.replace('"', "")
+    loaded = config.load(monorepo.folder / "secure-build.yaml").config
+    assert len(loaded.built) == 10
+    assert not loaded.used
+    assert loaded.secret_names == {"SHOP_PUSH", "SHOP_PULL"}
+    # Every image of the pods is one that is built.
+    named = {
+        container["image"]
+        for path in sorted((monorepo.folder / "deploy").glob("*.yaml"))
+        for container in yaml.safe_load(path.read_text()).get("spec", {}).get("containers", [])
+    }
+    assert named == {str(image.image) for image in loaded.built.values()}
+    monorepo.commit()
+    assert monorepo.run("build").code == 0
+    images = {image["name"]: image["descriptor"]["digest"] for image in monorepo.record["images"]}
+    assert len(images) == 10
+    builds = {name: image.build for name, image in loaded.built.items()}
+    assert (builds["payment"].target, builds["payment-audit"].target) == ("service", "audit")
+    assert builds["gateway"].args == {"TITLE": "Shop"}
+    assert {builds[name].context for name in ("mailer", "invoices", "stock")} == {"workers"}
+
+
+def test_the_monorepo_is_as_its_readme_says() -> None:
+    readme = (MONOREPO / "README.md").read_text()
+    assert f"secure-build init {' '.join(LOGINS)}" in readme
+    assert not (MONOREPO / "secure-build.yaml").exists()
+
+
+def test_the_page_on_migrating_is_current(capsys: pytest.CaptureFixture[str]) -> None:
+    import runpy
+
+    runpy.run_path(str(ROOT / "docs" / "migration.py"), run_name="__main__")
+    page = (ROOT / "docs" / "migrate-from-secure-build-server.md").read_text()
+    assert page == capsys.readouterr().out, "run `make schema`"

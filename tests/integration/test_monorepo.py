@@ -1,0 +1,66 @@
+"""examples/monorepo from a clone to published images: `init`, and the names of two secrets."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from integration.conftest import PrivateRegistry
+from integration.project import Project, command, git
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "monorepo"
+LOGINS = ("--push", "publisher=PUBLISHER_PASSWORD", "--runtime", "guest=GUEST_PASSWORD")
+
+
+@pytest.fixture
+def clone(
+    builder: str,
+    short_path: Path,
+    variables: Callable[..., dict[str, str]],
+    private_registry: PrivateRegistry,
+    base: str,
+) -> Project:
+    """A clone of the example, with a base that is here and images that go to the private registry."""
+    upstream = short_path / "upstream"
+    shutil.copytree(EXAMPLE, upstream)
+    for path in upstream.rglob("*.yaml"):
+        path.write_text(path.read_text().replace("registry.example.com", private_registry.host))
+    for path in [*upstream.rglob("*Dockerfile*"), *upstream.rglob("Containerfile")]:
+        path.write_text(re.sub(r"(?m)^ARG BASE=.*$", f"ARG BASE={base}", path.read_text()))
+    git(upstream, "init", "--quiet")
+    git(upstream, "add", "--all")
+    git(upstream, "commit", "--quiet", "-m", "a shop of ten images")
+    git(short_path, "clone", "--quiet", str(upstream), "clone")
+    environment = variables(builder) | private_registry.secrets | {"SECURE_BUILD_BUILDER": builder}
+    return Project(short_path / "clone", environment)
+
+
+def test_from_a_clone_to_ten_published_images(clone: Project, private_registry: PrivateRegistry) -> None:
+    clone.run("init", *LOGINS)
+    git(clone.directory, "add", "secure-build.yaml")
+    git(clone.directory, "commit", "--quiet", "-m", "Add secure-build.yaml")
+    clone.run("build")
+    clone.run("publish")
+    built = {image["reference"]: image["descriptor"]["digest"] for image in clone.record()["images"]}
+    # The guest, with its own login and a tool that is not ours, finds every image of every pod.
+    named = {
+        container["image"]
+        for path in sorted((clone.directory / "deploy").glob("*.yaml"))
+        for container in yaml.safe_load(path.read_text()).get("spec", {}).get("containers", [])
+    }
+    assert named == set(built)
+    credentials = f"--creds=guest:{private_registry.passwords['guest']}"
+    for image in sorted(named):
+        found = json.loads(
+            command(
+                *("skopeo", "inspect", "--tls-verify=false", "--override-arch=s390x", credentials),
+                f"docker://{image}",
+            )
+        )
+        assert (found["Digest"], found["Architecture"]) == (built[image], "s390x")
