@@ -88,8 +88,7 @@ def load_all(content: bytes, name: str, *, most: int | None = None) -> list[Docu
         raise UsageError(f"{place}: this is not YAML: {problem}") from None
     except yaml.reader.ReaderError as error:
         raise _odd_character(name, text, error.position) from None
-    for root in roots:
-        _check_nodes(root, name)
+    _check_nodes(roots, name)
     return [Document(name, text, root, _plain(root, {})) for root in roots]
 
 
@@ -206,10 +205,10 @@ def _check_shape(text: str, name: str, most: int | None) -> None:
 _UNTEXT = re.compile(r"[\0\ud800-\udfff]")
 
 
-def _check_nodes(root: Node, name: str) -> None:
+def _check_nodes(roots: list[Node], name: str) -> None:
     """Keys are text and stand once, `<<` merges mappings, aliases do not multiply without bound."""
     count = 0
-    waiting = [(root, 0)]
+    waiting = [(root, 0) for root in roots]
     while waiting:
         node, depth = waiting.pop()
         count += 1

@@ -20,8 +20,11 @@ def section(path: Path) -> dict[str, Any]:
 
 
 def archive(path: Path) -> dict[str, bytes]:
-    """The regular files in the compose archive of a contract file, by name."""
-    packed = io.BytesIO(base64.b64decode(section(path)["compose"]["archive"], validate=True))
+    """The regular files in the archive of a contract file, by name."""
+    content = section(path)
+    packed = io.BytesIO(
+        base64.b64decode((content.get("compose") or content["play"])["archive"], validate=True)
+    )
     with tarfile.open(fileobj=packed, mode="r:gz") as tar:
         return {
             member.name: file.read()

@@ -623,7 +623,7 @@ def test_hardening_37_a_commit_with_an_impossible_path_is_refused(
         exported(root, tmp_path / "out" / "deeper")
 
 
-def test_40_a_file_is_never_written_through_a_link(root: Path, tmp_path: Path) -> None:
+def test_hardening_40_a_file_is_never_written_through_a_link(root: Path, tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     target = git(root, "hash-object", "-w", "--stdin", content=str(tmp_path / "outside").encode())
     blob = git(root, "rev-parse", "HEAD:Dockerfile")

@@ -21,6 +21,7 @@ from secure_build.contract.compose import ComposeFile
 from secure_build.contract.play import PlayFile
 from services import running
 from services.needed import need
+from unit.test_interpolation import DEFAULTS, NO_VARIABLES
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 COMPOSE = sorted((CORPUS / "compose").iterdir())
@@ -79,6 +80,26 @@ def same_repository(before: str | None, after: str) -> bool:
         return True
     name = re.sub(r"(:[^/:@]+)?(@.*)?$", "", before)
     return after.partition("@")[0].endswith(name)
+
+
+def test_docker_compose_fills_in_defaults_as_we_do(tmp_path: Path) -> None:
+    need("docker-compose")
+    known = [(written, value) for written, value in DEFAULTS if value is not None]
+    path = tmp_path / "compose.yml"
+    variables = {f"V{number}": written for number, (written, _) in enumerate(known)}
+    path.write_text(json.dumps({"services": {"a": {"image": "b", "environment": variables}}}))
+    read = compose_config(path, variables={})["services"]["a"]["environment"]
+    # What it prints has each `$` doubled again.
+    assert read == {f"V{number}": value.replace("$", "$$") for number, (_, value) in enumerate(known)}
+
+
+@pytest.mark.parametrize("written", NO_VARIABLES)
+def test_docker_compose_refuses_what_we_refuse(written: str, tmp_path: Path) -> None:
+    need("docker-compose")
+    path = tmp_path / "compose.yml"
+    path.write_text(json.dumps({"services": {"a": {"image": "b", "environment": {"A": written}}}}))
+    with pytest.raises(subprocess.CalledProcessError):
+        compose_config(path, variables={})
 
 
 def kubectl(content: bytes) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ def entries(built: archive.Archive) -> list[tarfile.TarInfo]:
         return tar.getmembers()
 
 
-def test_41_what_goes_in_comes_out() -> None:
+def test_hardening_41_what_goes_in_comes_out() -> None:
     built = archive.build(FILES)
     with tarfile.open(
         fileobj=io.BytesIO(base64.b64decode(built.base64(), validate=True)), mode="r:gz"
@@ -43,7 +43,7 @@ def test_41_what_goes_in_comes_out() -> None:
     assert "\n" not in built.base64()
 
 
-def test_41_entries_are_folders_and_files_sorted_with_fixed_fields() -> None:
+def test_hardening_41_entries_are_folders_and_files_sorted_with_fixed_fields() -> None:
     found = [(entry.name, entry.type, entry.mode) for entry in entries(archive.build(FILES))]
     assert found == [
         ("conf", tarfile.DIRTYPE, 0o755),
@@ -81,12 +81,12 @@ def test_the_gzip_header_has_no_name_and_no_time() -> None:
     "name",
     ["../docker-compose.yml", "a/../../b", "/etc/passwd", ".", "n" * 101, f"a/{'n' * 101}", "p/" * 130 + "n"],
 )
-def test_40_a_name_that_cannot_stand_in_the_archive_is_refused(name: str) -> None:
+def test_hardening_40_a_name_that_cannot_stand_in_the_archive_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="cannot go into the archive"):
         archive.build({PurePosixPath(name): Member(b"")})
 
 
-def test_40_a_name_is_not_a_file_and_a_folder() -> None:
+def test_hardening_40_a_name_is_not_a_file_and_a_folder() -> None:
     with pytest.raises(UsageError, match="`a` cannot go into the archive: it is a file and a folder"):
         archive.build({PurePosixPath("a"): Member(b""), PurePosixPath("a/b"): Member(b"")})
 

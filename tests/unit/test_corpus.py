@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+import ibm_schema
 from fakes import pins
 from secure_build.contract import compose_advice, play_advice, text
 from secure_build.contract.compose import ComposeFile
@@ -71,6 +72,15 @@ def test_pods_as_objects_mean_what_the_file_means(path: Path) -> None:
     of_file = [data for data in yaml.safe_load_all(file.pinned(texts)) if data is not None]
     assert yaml.safe_load(dumped) == {"resources": of_file}
     assert "&" not in re.sub(r'"[^"]*"', "", dumped)
+
+
+@pytest.mark.parametrize("path", PLAY, ids=lambda path: path.stem)
+@pytest.mark.parametrize("target", ["ccrt", "ccrv"])
+def test_pods_as_objects_are_what_the_published_schema_wants(path: Path, target: str) -> None:
+    file = PlayFile.parse(path.read_bytes(), path.name, templates=True)
+    dumped = text.dump({"resources": file.objects(pins.texts(file.places))})
+    section = {"type": "workload", "play": yaml.safe_load(dumped)}
+    assert ibm_schema.problems(target, section) == []
 
 
 def without_extensions(data: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def refusal(content: bytes | str) -> str:
     return caught.value.message
 
 
-def test_42_words_and_numbers_mean_what_they_do_in_yaml_1_2() -> None:
+def test_hardening_42_words_and_numbers_mean_what_they_do_in_yaml_1_2() -> None:
     text = """
     country: NO
     switch: on
@@ -103,11 +103,11 @@ def test_42_words_and_numbers_mean_what_they_do_in_yaml_1_2() -> None:
         ("a: &a {<<: *a}\n", "x.yaml:1: its aliases make this document too large"),
     ],
 )
-def test_42_what_surprises_is_refused_with_its_line(text: str, message: str) -> None:
+def test_hardening_42_what_surprises_is_refused_with_its_line(text: str, message: str) -> None:
     assert refusal(text) == message
 
 
-def test_42_bytes_that_are_no_text_are_refused() -> None:
+def test_hardening_42_bytes_that_are_no_text_are_refused() -> None:
     assert refusal(b"a: \xff\n") == "x.yaml is not UTF-8 text (byte 3)"
     assert refusal("a: 1\n".encode("utf-16")) == "x.yaml is not UTF-8 text (byte 0)"
 
@@ -133,11 +133,38 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("text", BOMBS.values(), ids=list(BOMBS))
-def test_42_a_small_file_cannot_become_a_large_one(text: str) -> None:
+def test_hardening_42_a_small_file_cannot_become_a_large_one(text: str) -> None:
     start = time.monotonic()
     message = refusal(text)
     assert time.monotonic() - start < 10
     assert "too large" in message or "more than" in message or "the limit is" in message
+
+
+def test_hardening_42_many_documents_cannot_become_a_large_one() -> None:
+    text = "".join(f"--- [&a [{'x, ' * 50}], {'*a, ' * 50}]\n" for _ in range(1000))
+    with pytest.raises(UsageError, match=r"its aliases make this document too large|more than 64 levels"):
+        strict_yaml.load_all(text.encode(), "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\n---\nb: 1\nb: 2\n", "x.yaml:4: the key `b` stands twice"),
+        ("a: 1\n---\n!x b\n", "x.yaml:3: tags (`!`) are not allowed"),
+        ("a: &a 1\n---\nb: *a\n", "x.yaml:3: this is not YAML: found undefined alias"),
+    ],
+)
+def test_hardening_42_each_of_several_documents_is_read_strictly(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        strict_yaml.load_all(text.encode(), "x.yaml")
+    assert caught.value.message == message
+
+
+def test_several_documents_share_text_and_lines() -> None:
+    documents = strict_yaml.load_all(b"# c\na: 1\n---\n---\nb: 2\n", "x.yaml")
+    assert [document.data for document in documents] == [{"a": 1}, None, {"b": 2}]
+    assert documents[2].line(("b",)) == 5
+    assert strict_yaml.load_all(b"# nothing\n", "x.yaml") == []
 
 
 def test_what_is_just_below_the_limits_is_read() -> None:
@@ -197,7 +224,7 @@ def test_a_line_is_that_of_the_value_or_of_what_is_nearest_above(path: strict_ya
         st.text(), st.text("&*<>{}[]:-?!|'\"#%@,~ \n\tab1"), st.binary().map(lambda b: b.decode("latin-1"))
     )
 )
-def test_58_any_text_is_a_document_or_a_usage_error(text: str) -> None:
+def test_hardening_58_any_text_is_a_document_or_a_usage_error(text: str) -> None:
     message = "x.yaml"
     try:
         strict_yaml.load(text.encode(errors="surrogatepass"), "x.yaml")

@@ -17,6 +17,7 @@ from typing import Any
 
 from secure_build import strict_yaml
 from secure_build.contract import interpolation, pinning
+from secure_build.contract.advice import listed, mapping
 from secure_build.contract.places import Place, name_at, place_of
 from secure_build.errors import UsageError
 from secure_build.model import GUEST
@@ -113,16 +114,6 @@ def sources(document: Document) -> Iterator[tuple[str, Path]]:
                 yield path, ("services", name, "volumes", index)
 
 
-def mapping(value: Any) -> dict[str, Any]:
-    """The value where it is a mapping, else an empty one: compose will refuse other shapes."""
-    return value if isinstance(value, dict) else {}
-
-
-def listed(value: Any) -> list[Any]:
-    """The value where it is a list, else an empty one."""
-    return value if isinstance(value, list) else []
-
-
 def _service(document: Document, name: str) -> Iterator[Place]:
     path: Path = ("services", name)
     what = f"service `{name}`"
@@ -192,7 +183,9 @@ def _check_keys(document: Document, path: Path, known: frozenset[str], what: str
 
 def _check_pull(document: Document, path: Path, body: dict[str, Any], what: str) -> None:
     """Refuse what would keep the guest from pulling the image that is pinned."""
-    policy, platform = (_default(body.get(key)) for key in ("pull_policy", "platform"))
+    policy, platform = (
+        _default(document, (*path, key), body.get(key)) for key in ("pull_policy", "platform")
+    )
     if policy in ("build", "never"):
         raise UsageError(
             f"{place_of(document, (*path, 'pull_policy'))}: {what} would not be pulled, "
@@ -207,8 +200,13 @@ def _check_pull(document: Document, path: Path, body: dict[str, Any], what: str)
         )
 
 
-def _default(value: Any) -> Any:
-    return interpolation.with_defaults(value) if isinstance(value, str) else value
+def _default(document: Document, path: Path, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return interpolation.with_defaults(value)
+    except UsageError as error:
+        raise UsageError(f"{place_of(document, path)}: {error.message}", hint=error.hint) from None
 
 
 def _bound(volume: Any) -> str | None:

@@ -6,15 +6,17 @@ starts (`docker compose up` on one file, in a fresh machine, with the contract's
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 from secure_build.contract import interpolation
-from secure_build.contract.compose import ComposeFile, listed, mapping, sources
-from secure_build.contract.places import place_of
-from secure_build.model import Basis, Finding
+from secure_build.contract.advice import listed, mapping, warning
+from secure_build.contract.compose import ComposeFile, sources
+from secure_build.model import Finding
 from secure_build.strict_yaml import Document, Path
 
+_finding = functools.partial(warning, "compose")
 _SWARM_ONLY = ("endpoint_mode", "mode", "placement", "rollback_config", "update_config")
 
 
@@ -25,7 +27,8 @@ def findings(file: ComposeFile) -> list[Finding]:
     found += [
         _finding(document, place.path, place.what, "only newer versions of docker compose know images here")
         for place in file.places
-        if place.alias is None
+        # Deeper than in the service itself.
+        if len(place.path) > 2
     ]
     found += _several(document)
     for name in document.data["services"]:
@@ -35,13 +38,6 @@ def findings(file: ComposeFile) -> list[Finding]:
     found += _variable_paths(document)
     found += _variables(document)
     return found
-
-
-def _finding(
-    document: Document, path: Path, what: str, why: str, *, hint: str | None = None, basis: Basis = "inferred"
-) -> Finding:
-    where = place_of(document, path)
-    return Finding(check="compose", level="warn", what=what, why=why, basis=basis, hint=hint, where=where)
 
 
 def _several(document: Document) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ objects inside the contract, so there the parsed documents go.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from secure_build import strict_yaml
 from secure_build.contract import pinning, text
+from secure_build.contract.advice import listed, mapping
 from secure_build.contract.places import Grammar, Place, name_at, place_of
 from secure_build.errors import UsageError
 from secure_build.strict_yaml import Document, Path
@@ -86,11 +88,12 @@ def check_together(files: Sequence[PlayFile]) -> None:
         for document in file.descriptors:
             kind, name = document.data["kind"], document.data["metadata"]["name"]
             where = place_of(document, ("metadata", "name"))
-            first = known.setdefault((kind, name), where)
-            if first != where:
+            if (kind, name) in known:
                 raise UsageError(
-                    f"{where}: there is another {kind} `{name}` ({first})", hint="give it another name"
+                    f"{where}: there is another {kind} `{name}` ({known[kind, name]})",
+                    hint="give it another name, or name the file once",
                 )
+            known[kind, name] = where
 
 
 def containers(document: Document) -> Iterator[tuple[str, Path, dict[str, Any]]]:
@@ -102,6 +105,7 @@ def containers(document: Document) -> Iterator[tuple[str, Path, dict[str, Any]]]
 
 def _places(document: Document, number: int, *, templates: bool) -> Iterator[Place]:
     if _checked_kind(document) != "Pod":
+        _check_text(document, ("data",), document.data.get("data"), "a ConfigMap")
         return
     grammar: Grammar = "template" if templates else "plain"
     pod = document.data["metadata"]["name"]
@@ -126,7 +130,7 @@ def _checked_kind(document: Document) -> str:
     if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
         raise UsageError(
             f"{place_of(document, ())}: this is no descriptor: it has no `kind`",
-            hint="a descriptor is a Pod or a ConfigMap",
+            hint="a descriptor is a Pod or a ConfigMap; in an archive, other YAML files go into a folder",
         )
     kind = str(data["kind"])
     where = place_of(document, ("kind",))
@@ -180,6 +184,19 @@ def _check_pod(document: Document, pod: str) -> None:
                     f"{what} would not be pulled, and the guest has no images",
                     "leave `imagePullPolicy` out",
                 )
+            for number, variable in enumerate(listed(container.get("env"))):
+                value = {"value": mapping(variable).get("value")}
+                _check_text(document, (*path, "env", number), value, f"`env` of {what}")
+
+
+def _check_text(document: Document, path: Path, values: Any, what: str) -> None:
+    """Refuse numbers and the like where Kubernetes and IBM's schema want text."""
+    for key, value in mapping(values).items():
+        if value is not None and not isinstance(value, str):
+            raise UsageError(
+                f"{place_of(document, (*path, key))}: `{key}` in {what} must be text",
+                hint=f'put it in quotes: `"{json.dumps(value)}"`' if isinstance(value, int | float) else None,
+            )
 
 
 def _written(node: Node) -> Any:

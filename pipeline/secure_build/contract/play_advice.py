@@ -6,6 +6,7 @@ Pods, ConfigMaps and the contract's variables.
 
 from __future__ import annotations
 
+import functools
 import posixpath
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -15,13 +16,14 @@ from typing import Any
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from secure_build import strict_yaml
-from secure_build.contract.places import place_of
+from secure_build.contract.advice import listed, mapping, warning
 from secure_build.contract.play import GENERATED_CONFIG_MAP, PlayFile, containers
-from secure_build.model import Basis, Finding
+from secure_build.model import Finding
 from secure_build.strict_yaml import Document, Path
 
 # Plain scalars that YAML 1.1 takes for something else than YAML 1.2 does.
 _YAML_1_1 = re.compile(r"(?i:y|n|yes|no|on|off)|0[0-7_]+|[0-9][0-9_]*(?::[0-5]?[0-9])+|[0-9]+_[0-9_]*")
+_finding = functools.partial(warning, "play")
 _MODES = ("defaultMode", "mode")
 
 
@@ -33,18 +35,12 @@ def findings(files: Sequence[PlayFile], archived: Collection[PurePosixPath]) -> 
     for file in files:
         found += [finding for place in file.places for finding in place.findings()]
         for document in file.descriptors:
-            found += _scalars(document, document.root, templates=file.templates)
+            found += _scalars(document, document.root, (), templates=file.templates)
             if document.data["kind"] == "Pod":
                 found += _pod(document, maps | {GENERATED_CONFIG_MAP})
                 found += _paths(document, {folder for path in archived for folder in (path, *path.parents)})
-    return found
-
-
-def _finding(
-    document: Document, path: Path, what: str, why: str, *, hint: str | None = None, basis: Basis = "inferred"
-) -> Finding:
-    where = place_of(document, path)
-    return Finding(check="play", level="warn", what=what, why=why, basis=basis, hint=hint, where=where)
+    # What an anchor shares is one thing to say.
+    return list(dict.fromkeys(found))
 
 
 def _pod(document: Document, maps: Collection[str]) -> Iterator[Finding]:
@@ -54,7 +50,7 @@ def _pod(document: Document, maps: Collection[str]) -> Iterator[Finding]:
         yield from _ports(document, path, f"{what} of pod `{pod}`", container)
         yield from _variables(document, path, f"{what} of pod `{pod}`", container, maps)
     for index, volume in enumerate(spec.get("volumes") or []):
-        yield from _volume(document, ("spec", "volumes", index), pod, _mapping(volume), maps)
+        yield from _volume(document, ("spec", "volumes", index), pod, mapping(volume), maps)
     if "imagePullSecrets" in spec:
         yield _finding(
             document,
@@ -66,27 +62,37 @@ def _pod(document: Document, maps: Collection[str]) -> Iterator[Finding]:
 
 
 def _ports(document: Document, path: Path, what: str, container: dict[str, Any]) -> Iterator[Finding]:
-    for index, port in enumerate(_list(container.get("ports"))):
-        missing = [key for key in ("hostPort", "containerPort") if key not in _mapping(port)]
+    for index, port in enumerate(listed(container.get("ports"))):
+        missing = [key for key in ("hostPort", "containerPort") if key not in mapping(port)]
         if missing:
             yield _finding(
                 document,
                 (*path, "ports", index),
                 f"a port of {what} has no `{missing[0]}`",
                 "nothing is bound without both `hostPort` and `containerPort`",
-                basis="documented",
+                basis="schema" if missing[0] == "containerPort" else "documented",
             )
+        for key, value in mapping(port).items():
+            if key.endswith("Port") and not isinstance(value, int):
+                yield _finding(
+                    document,
+                    (*path, "ports", index, key),
+                    f"`{key}` of {what} is text",
+                    "the contract's schema wants a number, also in templates",
+                    hint="write the number without quotes",
+                    basis="schema",
+                )
 
 
 def _variables(
     document: Document, path: Path, what: str, container: dict[str, Any], maps: Collection[str]
 ) -> Iterator[Finding]:
     sources = [
-        ((*path, "envFrom", index), _mapping(source), "configMapRef", "secretRef")
-        for index, source in enumerate(_list(container.get("envFrom")))
+        ((*path, "envFrom", index), mapping(source), "configMapRef", "secretRef")
+        for index, source in enumerate(listed(container.get("envFrom")))
     ] + [
-        ((*path, "env", index), _mapping(_mapping(entry).get("valueFrom")), "configMapKeyRef", "secretKeyRef")
-        for index, entry in enumerate(_list(container.get("env")))
+        ((*path, "env", index), mapping(mapping(entry).get("valueFrom")), "configMapKeyRef", "secretKeyRef")
+        for index, entry in enumerate(listed(container.get("env")))
     ]
     for place, source, of_map, of_secret in sources:
         if of_secret in source:
@@ -98,7 +104,7 @@ def _variables(
                 hint=f"put the value under `env` of the contract, and use `configMapRef` "
                 f"with `{GENERATED_CONFIG_MAP}`",
             )
-        name = _mapping(source.get(of_map)).get("name")
+        name = mapping(source.get(of_map)).get("name")
         if name is not None and name not in maps and "{{" not in str(name):
             yield _no_map(document, place, what, name)
 
@@ -121,7 +127,7 @@ def _volume(
         yield _finding(
             document, path, f"{what} is an image", "only newer versions of podman can mount one from a pod"
         )
-    name = _mapping(volume.get("configMap")).get("name")
+    name = mapping(volume.get("configMap")).get("name")
     if name is not None and name not in maps and "{{" not in str(name):
         yield _no_map(document, path, what, name)
 
@@ -129,7 +135,7 @@ def _volume(
 def _paths(document: Document, archived: Collection[PurePosixPath]) -> Iterator[Finding]:
     """Relative paths, which start where the archive is unpacked."""
     for index, volume in enumerate(document.data["spec"].get("volumes") or []):
-        path = str(_mapping(_mapping(volume).get("hostPath")).get("path", "/"))
+        path = str(mapping(mapping(volume).get("hostPath")).get("path", "/"))
         if path.startswith("/") or "{{" in path:
             continue
         if PurePosixPath(posixpath.normpath(path)) not in archived:
@@ -153,38 +159,31 @@ def _no_map(document: Document, path: Path, what: str, name: str) -> Finding:
     )
 
 
-def _scalars(document: Document, node: Node, *, templates: bool, key: str = "") -> Iterator[Finding]:
+def _scalars(document: Document, node: Node, path: Path, *, templates: bool) -> Iterator[Finding]:
     """Values that are not what their author may think: templates in vain, words of YAML 1.1."""
     if isinstance(node, MappingNode):
-        for name, value in strict_yaml.pairs(node):
-            yield from _scalars(document, value, templates=templates, key=name.value)
-    elif not isinstance(node, ScalarNode):
-        for item in node.value:
-            yield from _scalars(document, item, templates=templates, key=key)
-    elif "{{" in node.value and not templates:
-        yield Finding(
-            check="play",
-            level="warn",
-            what=f"`{key}` has template text",
-            why="only descriptors under `templates` are expanded; here it stays as it is",
+        for key, value in strict_yaml.items(node):
+            yield from _scalars(document, value, (*path, key.value), templates=templates)
+        return
+    if not isinstance(node, ScalarNode):
+        for index, item in enumerate(node.value):
+            yield from _scalars(document, item, (*path, index), templates=templates)
+        return
+    name = next((part for part in reversed(path) if isinstance(part, str)), "")
+    if "{{" in node.value and not templates:
+        yield _finding(
+            document,
+            path,
+            f"`{name}` has template text",
+            "only descriptors under `templates` are expanded; here it stays as it is",
             hint="name this file under `workload: play: templates:`, if it is meant",
-            where=document.where(node),
+            basis="documented",
         )
-    elif node.style is None and _YAML_1_1.fullmatch(node.value) and key not in _MODES:
-        yield Finding(
-            check="play",
-            level="warn",
-            what=f"`{key}: {node.value}`",
-            why="YAML 1.1 and 1.2 read it differently",
-            basis="inferred",
+    elif node.style is None and _YAML_1_1.fullmatch(node.value) and name not in _MODES:
+        yield _finding(
+            document,
+            path,
+            f"`{name}: {node.value}`",
+            "YAML 1.1 and 1.2 read it differently",
             hint="put it in quotes if it is text; write `true`, `false` or a decimal number otherwise",
-            where=document.where(node),
         )
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []

@@ -196,13 +196,15 @@ def _refuse_others(folder: PurePosixPath, entries: list[PurePosixPath]) -> None:
 def _archive(checkout: Checkout, path: str) -> tuple[dict[PurePosixPath, PlayFile], Members]:
     """The descriptors right in a folder, and all its other files."""
     folder = checkout.locate(path, what="the folder of pods")
+    if not checkout.is_directory(folder):
+        raise UsageError(f"the commit has no folder `{folder}`", hint="add and commit it")
     archived: dict[PurePosixPath, PlayFile] = {}
     members: Members = {}
     for entry in checkout.files(folder):
         name = entry.path.relative_to(folder)
         if len(name.parts) == 1 and name.suffix in play.ENDINGS:
             archived[name] = _parse(checkout, entry.path, templates=False)
-        elif name.parts:
+        else:
             content = _content(checkout, entry.path, at_most=LARGEST_FILE)
             members[name] = Member(content, entry.executable)
     if not archived:
