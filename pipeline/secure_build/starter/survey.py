@@ -29,6 +29,7 @@ _DOCKERFILE = re.compile(
     r"(?:Dockerfile|Containerfile)(?:\.(?P<after>[\w-]+))?|(?P<before>[\w-]+)\.(?:Dockerfile|Containerfile)"
 )
 _LONGEST_NAME = 63
+_MOST_NAMED = 5
 
 HEAD = """\
 Written by `secure-build init` from what is in the repository; it is yours to change.
@@ -55,6 +56,7 @@ class _Survey:
         self._images: dict[str, dict[str, Any]] = {}
         self._comments: dict[KeyPath, str] = dict(wishes.comments)
         self._notes: list[Note] = []
+        self._named = False
 
     def draft(self) -> Draft:
         descriptors = self._pods()
@@ -71,7 +73,7 @@ class _Survey:
                 "no image was found that could be built or used" + _said(self._notes),
                 hint="commit a Dockerfile, a compose file or pods, or write the config by hand",
             )
-        self._name_other_dockerfiles()
+        self._name_what_is_not_used()
         workload = self._workload(descriptors, compose_file, len(services))
         registries, comments, missing = logins.registries(self._images, self._wishes)
         self._notes += missing
@@ -119,10 +121,12 @@ class _Survey:
                     f"pods in several folders: {_listed(home or '.' for home in homes)}",
                     hint="name what is the workload: `--play PATH`, or `--compose FILE`",
                 )
-            if not homes:
-                for file in found:
-                    kinds = ", ".join(sorted(file.kinds - set(pods.KINDS))) or "ConfigMap alone"
-                    self._note(f"not used: {shown(kinds)} is no workload for the runtime", file.path)
+            others = [
+                file.path
+                for file in found
+                if not homes or (posixpath.dirname(file.path) in homes and not file.playable)
+            ]
+            self._not_used(others, "the runtime takes Pods, with ConfigMaps, and no other kinds")
             return [file for file in playable if posixpath.dirname(file.path) in homes]
         path = posixpath.normpath(wished)
         inside = self._folder.has_folder(path)
@@ -225,6 +229,7 @@ class _Survey:
                 f"`--registry us.icr.io/acme` for `us.icr.io/acme/{name}:{DEFAULT_TAG}`",
             )
         image = self._wishes.registry.name(name)
+        self._named = True
         self._comments[("images", name, "image")] = "Named after `--registry`; choose the tag."
         # The contract finds a service's image by its reference, or by the service's own name.
         if local or name != service.name:
@@ -245,15 +250,21 @@ class _Survey:
 
     # What is said
 
-    def _name_other_dockerfiles(self) -> None:
-        """Say which Dockerfiles nothing builds."""
+    def _name_what_is_not_used(self) -> None:
+        """Say which Dockerfiles nothing builds, and what of the command line had no effect."""
         used = set()
         for image in self._images.values():
             if build := image.get("build"):
                 used.add(self._folder.join(build["context"], build.get("dockerfile", "Dockerfile")))
-        for path in self._dockerfiles():
-            if path not in used:
-                self._note("not used: nothing in the workload is built from it", path)
+        others = [path for path in self._dockerfiles() if path not in used]
+        self._not_used(others, "nothing in the workload is built from it")
+        if self._wishes.registry and not self._named:
+            self._note("`--registry` was not needed: every image has a name", None)
+
+    def _not_used(self, paths: Sequence[str], why: str) -> None:
+        more = f" and {len(paths) - _MOST_NAMED} more" if len(paths) > _MOST_NAMED else ""
+        if paths:
+            self._note(f"not used: {_listed(paths[:_MOST_NAMED])}{more}: {why}", None)
 
     def _workload(
         self, descriptors: Sequence[Descriptors], compose_file: str | None, services: int

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import ValidationError
-
 from secure_build import files, process, secret, starter
 from secure_build.address import Address
 from secure_build.config import Source
@@ -156,10 +154,7 @@ def _survey(options: InitOptions, path: Path) -> Draft:
 @contextlib.contextmanager
 def _checkout(section: dict[str, Any], directory: Path) -> Iterator[Checkout]:
     """The commit to look at; one from a server is kept in a temporary folder only."""
-    try:
-        settings = Source.model_validate(section)
-    except ValidationError as error:
-        raise UsageError(f"`--source`: {error.errors()[0]['msg']}") from None
+    settings = Source.model_validate(section)
     secret.take(named.secret for named in (settings.token, settings.ssh_key) if named)
     with (
         tempfile.TemporaryDirectory() as work,
