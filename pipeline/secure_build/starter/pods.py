@@ -142,7 +142,7 @@ def _host_paths(data: Any) -> Iterator[Any]:
             yield host["path"]
 
 
-def workload(folder: Folder, chosen: Sequence[Descriptors]) -> Any:
+def workload(folder: Folder, chosen: Sequence[Descriptors], notes: list[Note]) -> Any:
     """`play:` of the config for these files: a file, a folder, or the parts."""
     paths = [file.path for file in chosen]
     (home,) = {posixpath.dirname(path) for path in paths}
@@ -151,6 +151,14 @@ def workload(folder: Folder, chosen: Sequence[Descriptors]) -> Any:
     mounts = any(relative_mounts(folder, path) for path in paths)
     if home and not templates and set(beside) == set(paths) and (len(paths) > 1 or mounts):
         return home
+    if mounts:
+        notes.append(
+            Note(
+                "a pod mounts files beside it, and only a folder of its own takes them into the contract",
+                paths[0],
+                "move the pods and those files into a folder without other YAML files or templates",
+            )
+        )
     if len(paths) == 1 and not templates:
         return paths[0]
     resources = [path for path in paths if path not in templates]

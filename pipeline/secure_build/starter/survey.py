@@ -270,7 +270,7 @@ class _Survey:
         self, descriptors: Sequence[Descriptors], compose_file: str | None, services: int
     ) -> dict[str, Any]:
         if descriptors:
-            play = pods.workload(self._folder, descriptors)
+            play = pods.workload(self._folder, descriptors, self._notes)
             if compose_file:
                 self._note(
                     "the pods are the workload; the compose file says how images are built",
