@@ -18,7 +18,7 @@ demo: setup
 	$(python) examples/demo.py
 
 test: setup lint
-	$(services) buildah registry skopeo qemu busybox docker crane
+	$(services) buildah registry skopeo qemu busybox docker crane sshd
 	PATH="$$($(services) --path):$$PATH" .venv/bin/pytest
 
 lint: setup

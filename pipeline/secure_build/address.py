@@ -79,8 +79,8 @@ class Address:
                 "the path of the address has a character that is not taken as it is",
                 hint="use letters, digits and `._~/%+@:,=-`, and `%24` and the like for others",
             )
-        if self.path.startswith("-") or {".", ".."} & set(self.path.split("/")):
-            raise UsageError("the path of the address has `.` or `..` in it, or looks like an option")
+        if self.path.startswith(("-", ":")) or {".", ".."} & set(self.path.split("/")):
+            raise UsageError("the path of the address has `.` or `..` in it, or is an option")
 
     def resolve(self, relative: str) -> Address:
         """The address that `./…` or `../…` in `.gitmodules` means (gitmodules(5)); raises UsageError."""
@@ -91,6 +91,8 @@ class Address:
                     raise UsageError("the relative address leaves its server")
                 path = path.rpartition("/")[0]
             rest = rest.partition("/")[2]
+        if not rest:
+            raise UsageError("the relative address names no repository")
         separator = "/" if path or self.path.startswith("/") else ""
         return replace(self, path=f"{path}{separator}{rest}".rstrip("/"))
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prepares the programs, other than Python packages, that the demo, the tests and CI run.
 #
-#   prepare.sh PART...   python buildah registry skopeo qemu busybox docker crane
+#   prepare.sh PART...   python buildah registry skopeo qemu busybox docker crane sshd
 #   prepare.sh --path    prints the folder to put in front of PATH
 #
 # What the machine has is used. What it lacks is installed where that changes little, and else
@@ -166,6 +166,16 @@ prepare_registry() {
     have_version docker-registry docker-registry --version
 }
 
+prepare_sshd() {
+    have ssh || install sshd openssh-client
+    # unpacked and not installed, since the package would start a service
+    if ! have sshd; then
+        fetch sshd "$(own_suite bookworm)" native openssh-server libwrap0 || return 0
+        publish sshd/usr/sbin/sshd
+    fi
+    ! have ssh || have_version sshd ssh -V
+}
+
 prepare_crane() {
     if ! have crane; then
         fetch crane "$newer_suite" native crane || return 0
@@ -253,7 +263,7 @@ main() {
     fi
     for part in "$@"; do
         if ! declare -F "prepare_$part" >/dev/null; then
-            say "unknown part: $part (parts: python buildah registry skopeo qemu busybox docker crane)"
+            say "unknown part: $part (parts: python buildah registry skopeo qemu busybox docker crane sshd)"
             exit 2
         fi
     done

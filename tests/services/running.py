@@ -35,6 +35,7 @@ _PARTS = {
     "containerd": "docker",
     "runc": "docker",
     "newuidmap": "buildah",
+    "ssh": "sshd",
     "busybox-amd64": "busybox",
     "busybox-s390x": "busybox",
 }
@@ -124,7 +125,7 @@ def registry(
     # variables of this prefix would change the settings
     variables = {k: v for k, v in environment().items() if not k.startswith("REGISTRY_")}
     log = directory / "access.log"
-    with _process(
+    with process(
         [program, "serve", str(config)],
         ready=r"listening on (127\.0\.0\.1:\d+)",
         log=directory / "registry.log",
@@ -161,7 +162,7 @@ def engine(directory: Path) -> Iterator[Engine]:
             _data_removed(directory / "data"),
             _bridge(name),
             _control_groups_removed(name),
-            _process(
+            process(
                 command,
                 ready="API listen on",
                 log=directory / "engine.log",
@@ -241,7 +242,7 @@ def _engine_environment(directory: Path, host: str, plugin: str) -> dict[str, st
 
 
 @contextmanager
-def _process(
+def process(
     argv: Sequence[str],
     *,
     ready: str,
@@ -252,7 +253,7 @@ def _process(
 ) -> Iterator[re.Match[str]]:
     """Run a service until the block ends; give the match of `ready` in its log."""
     with log.open("wb") as errors, (output or log).open("ab") as lines:
-        process = subprocess.Popen(
+        child = subprocess.Popen(
             argv,
             env=dict(variables),
             stdin=subprocess.DEVNULL,
@@ -263,14 +264,14 @@ def _process(
     try:
         deadline = time.monotonic() + seconds
         while (match := re.search(ready, log.read_text(errors="replace"))) is None:
-            if process.poll() is not None or time.monotonic() > deadline:
-                how = "took too long" if process.returncode is None else "ended"
+            if child.poll() is not None or time.monotonic() > deadline:
+                how = "took too long" if child.returncode is None else "ended"
                 tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
                 raise ServiceFailed(f"`{argv[0]}` {how} before it was ready:\n{tail}")
             time.sleep(0.02)
         yield match
     finally:
-        _stop(process)
+        _stop(child)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

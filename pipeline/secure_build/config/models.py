@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PlainSerializer,
     StringConstraints,
     Tag,
     WithJsonSchema,
@@ -110,6 +111,11 @@ def _address(value: object) -> object:
         raise PydanticCustomError("address", "{why}", {"why": f"{error.message}{hint}"}) from None
 
 
+GitAddress = Annotated[
+    Address, BeforeValidator(_address), PlainSerializer(str), WithJsonSchema({"type": "string"})
+]
+
+
 def _inside(directory: str) -> str:
     if directory.startswith("/") or ".." in directory.split("/") or not directory:
         raise PydanticCustomError("directory", "must be a folder of the repository, such as `app`")
@@ -119,7 +125,7 @@ def _inside(directory: str) -> str:
 class Source(Strict):
     """Where the source is. Without `url` it is the repository that holds this file."""
 
-    url: Annotated[Address, BeforeValidator(_address), WithJsonSchema({"type": "string"})] | None = Field(
+    url: GitAddress | None = Field(
         default=None,
         description="Address of a git repository: `https://…`, `ssh://…` or `user@host:path`.",
     )

@@ -101,23 +101,30 @@ class Remote:
 
     def take(self, commit: str, ref: str | None) -> Path:
         """The bare repository with this commit; nothing is fetched when it is there already."""
+        if not self._is_sound():
+            shutil.rmtree(self.folder, ignore_errors=True)
         if not self._has(commit):
-            # What a fetch that was killed left behind: locks, or objects without those they need.
+            # What a fetch that was killed left behind.
             for lock in self.folder.rglob("*.lock"):
                 lock.unlink(missing_ok=True)
             self._fetch(commit, ref)
             if not self._has(commit):
-                shutil.rmtree(self.folder, ignore_errors=True)
-                raise ServiceError(f"`{self._address}` did not give all of commit {commit}", hint="run again")
+                raise UsageError(f"`{ref or commit}` of `{self._address}` is no commit")
         return self.folder
 
+    def _is_sound(self) -> bool:
+        """Whether what is kept is complete: all that a ref leads to is here."""
+        return self._succeeds("rev-list", "--quiet", "--objects", "--glob=refs/kept/*")
+
     def _has(self, commit: str) -> bool:
-        """Whether all of the commit is here. A ref holds it, so that `git gc` keeps it."""
-        if not (self.folder / "HEAD").exists():
+        # A ref holds each commit that was taken, so that `git gc` keeps it.
+        return self._succeeds("rev-parse", "--verify", "--quiet", f"refs/kept/{commit}^{{commit}}")
+
+    def _succeeds(self, *arguments: str) -> bool:
+        if not self.folder.exists():
             return False
         try:
-            self._local("rev-parse", "--verify", "--quiet", f"refs/kept/{commit}^{{commit}}")
-            self._local("rev-list", "--quiet", "--objects", commit)
+            self._local(*arguments)
         except ProcessError:
             return False
         return True
@@ -136,24 +143,21 @@ class Remote:
             if ref is not None:
                 arguments = ("--depth=1", "--", str(self._address), f"+{ref}:refs/fetched/one")
             else:
+                # What is kept may be shallow, and all of the history is wanted now.
                 arguments = (
-                    *("--", str(self._address)),
+                    *("--depth=2147483647", "--", str(self._address)),
                     *("+refs/heads/*:refs/fetched/heads/*", "+refs/tags/*:refs/fetched/tags/*"),
                 )
             self._ask("fetch", *_FETCH, *arguments)
         except ProcessError as error:
             raise self._explained(error) from None
-        try:
-            self._local("update-ref", f"refs/kept/{commit}", f"{commit}^{{commit}}")
-        except ProcessError:
+        if not self._succeeds("update-ref", f"refs/kept/{commit}", f"{commit}^{{commit}}"):
             raise UsageError(
                 f"`{self._address}` has no commit {commit} on a branch or tag",
                 hint="the branch or tag may have moved meanwhile: run again" if ref else None,
-            ) from None
+            )
 
     def _create(self) -> None:
-        if self.folder.exists() and not (self.folder / "HEAD").exists():
-            shutil.rmtree(self.folder)
         self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         arguments = ("init", "--quiet", "--bare", "--template=", "--object-format=sha1")
         self._run((*arguments, str(self.folder.absolute())), self._environment(self.folder.parent))
