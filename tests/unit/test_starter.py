@@ -157,6 +157,13 @@ def test_the_target_without_compose_is_told_before_anything_is_written() -> None
         look(files, target="ccrv")
 
 
+def test_what_the_contract_would_refuse_is_said_at_once() -> None:
+    files = {"compose.yaml": compose({"web": {"image": "us.icr.io/acme/web:1", "extends": "x"}})}
+    (note,) = look(files).notes
+    assert note.text.startswith("`secure-build run` will refuse this: compose.yaml:4: `extends`")
+    assert note.hint
+
+
 # The command line's words
 
 

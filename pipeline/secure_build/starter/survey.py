@@ -33,7 +33,7 @@ _MOST_NAMED = 5
 
 HEAD = """\
 Written by `secure-build init` from what is in the repository; it is yours to change.
-Every key is in docs/config.md; `secure-build schema` prints the schema for editors."""
+Every key is explained in secure-build's docs/config.md; `secure-build schema` is for editors."""
 _TARGET = "The runtime: `ccrt`, `hpvs`, or `ccrv` (which takes pods only)."
 _NO_WORKLOAD = """\
 What the guest runs, for the contract; without it images are built and published only:
@@ -222,7 +222,9 @@ class _Survey:
         """The name of an image that is built and has none that could be published."""
         title, name = f"`{shown(service.name)}`", self._free(name)
         if self._wishes.registry is None:
-            why = f"`{service.image}` names no registry of yours" if local else "nothing names its image"
+            why = (
+                f"`{service.image}` names no registry of yours" if local else "no name of its image is known"
+            )
             raise UsageError(
                 f"{service.where}: {title} is built, and {why}",
                 hint="say where such images go: `--registry HOST/NAMESPACE`, for example "

@@ -1,0 +1,101 @@
+"""Variables in compose files (Compose specification, Interpolation), as far as images need them.
+
+The guest fills them in from the contract's variables, which are not known here: only a variable's
+own default is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from secure_build.errors import UsageError
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OPERATOR = re.compile(r":?[-?+]")
+_DEEPEST = 16
+
+
+def with_defaults(text: str) -> str | None:
+    """The text with every variable unset, so that defaults count; None when one has no default.
+
+    Raises UsageError for what compose would refuse.
+    """
+    value, _ = _read(text, 0, closing=False, depth=0)
+    return value
+
+
+def required(data: Any) -> list[str]:
+    """The names of the variables in a document's values that have no default, sorted."""
+    return sorted({name for text in _texts(data) for name in _without_default(text)})
+
+
+def _read(text: str, position: int, *, closing: bool, depth: int) -> tuple[str | None, int]:
+    """What stands from a position on, to its end or to the brace that closes it."""
+    if depth > _DEEPEST:
+        raise UsageError(f"`{text[:80]}`: variables in variables, too deep")
+    pieces: list[str | None] = []
+    while position < len(text):
+        if closing and text[position] == "}":
+            return _joined(pieces), position + 1
+        if text[position] != "$":
+            pieces.append(text[position])
+            position += 1
+        elif text.startswith("$$", position):
+            pieces.append("$")
+            position += 2
+        elif name := _NAME.match(text, position + 1):
+            pieces.append(None)
+            position = name.end()
+        else:
+            value, position = _braced(text, position, depth)
+            pieces.append(value)
+    if closing:
+        raise _invalid(text)
+    return _joined(pieces), position
+
+
+def _braced(text: str, position: int, depth: int) -> tuple[str | None, int]:
+    name = _NAME.match(text, position + 2) if text.startswith("${", position) else None
+    if name is None:
+        raise _invalid(text)
+    if text.startswith("}", name.end()):
+        return None, name.end() + 1
+    operator = _OPERATOR.match(text, name.end())
+    if operator is None:
+        raise _invalid(text)
+    argument, end = _read(text, operator.end(), closing=True, depth=depth + 1)
+    kind = operator[0][-1]
+    return (argument if kind == "-" else None if kind == "?" else ""), end
+
+
+def _joined(pieces: list[str | None]) -> str | None:
+    known = [piece for piece in pieces if piece is not None]
+    return "".join(known) if len(known) == len(pieces) else None
+
+
+def _invalid(text: str) -> UsageError:
+    return UsageError(
+        f"`{text[:200]}` has a `$` that begins no variable", hint="for the character itself write `$$`"
+    )
+
+
+def _texts(data: Any) -> Iterator[str]:
+    if isinstance(data, dict):
+        for value in data.values():
+            yield from _texts(value)
+    elif isinstance(data, list):
+        for value in data:
+            yield from _texts(value)
+    elif isinstance(data, str) and "$" in data:
+        yield data
+
+
+_WITHOUT_DEFAULT = re.compile(r"\$\$|\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?:\}|:?\?))")
+
+
+def _without_default(text: str) -> Iterator[str]:
+    for found in _WITHOUT_DEFAULT.finditer(text):
+        if name := found[1] or found[2]:
+            yield name
