@@ -117,15 +117,55 @@ def _init(arguments: argparse.Namespace, report: Report) -> int:
 
 
 def _build(arguments: argparse.Namespace, report: Report) -> int:
-    from secure_build.steps import build
+    from secure_build.steps import build, check
 
-    return _with_job(arguments, report, lambda job: _show_record(arguments, build(job), job))
+    act = check if arguments.check else build
+    return _with_job(arguments, report, lambda job: _show_record(arguments, act(job), job))
+
+
+def _lock(arguments: argparse.Namespace, report: Report) -> int:
+    from secure_build.steps import lock
+
+    def act(job: Job) -> int:
+        locked = lock(job, update=arguments.update)
+        if arguments.output == "json":
+            _print_json(
+                {
+                    "path": str(locked.path),
+                    "changes": [
+                        {
+                            "kind": change.input.kind,
+                            "name": change.input.name,
+                            "platform": str(change.input.platform),
+                            "before": change.before,
+                            "after": change.after,
+                        }
+                        for change in locked.changes
+                    ],
+                }
+            )
+        else:
+            for change in locked.changes:
+                print(change)
+        return 0
+
+    return _with_job(arguments, report, act)
 
 
 def _publish(arguments: argparse.Namespace, report: Report) -> int:
-    from secure_build.steps import publish
+    from secure_build.steps import hand_on, publish, summary
 
-    return _with_job(arguments, report, lambda job: _show_record(arguments, publish(job), job))
+    def act(job: Job) -> int:
+        if not job.options.by_digest:
+            return _show_record(arguments, publish(job), job)
+        result, pinned = hand_on(job)
+        if arguments.output == "json":
+            _print_json({**summary(result), "record": str(pinned)})
+        else:
+            print(pinned)
+        return _exit_code(result)
+
+    return _with_job(arguments, report, act)
 
 
 def _run(arguments: argparse.Namespace, report: Report) -> int:
@@ -181,7 +221,8 @@ def _with_job(arguments: argparse.Namespace, report: Report, act: Callable[[Job]
     from secure_build.steps import Options, job
 
     given = {name: value for name, value in vars(arguments).items() if name in Options.__dataclass_fields__}
-    given["images"] = tuple(given.get("images") or ())
+    for name in ("images", "records"):
+        given[name] = tuple(given.get(name) or ())
     from secure_build.model import BuilderName, Platform
 
     for name, parse in (("platform", Platform.parse), ("builder", BuilderName.parse)):
@@ -259,14 +300,19 @@ def _parser() -> argparse.ArgumentParser:
     run = _verb(verbs, "run", _run, "build, publish and write the contract")
     build = _verb(verbs, "build", _build, "build the images of the commit into the layout")
     publish = _verb(verbs, "publish", _publish, "publish the layout's images, tags last")
-    for verb in (run, build):
+    lock = _verb(verbs, "lock", _lock, "write the digests of bases and third-party images beside the config")
+    for verb in (run, build, lock):
         verb.add_argument(
             "--builder",
             metavar="NAME",
             help="buildx, buildx:NAME for one of `docker buildx ls`, buildah or engine; "
             "default: the first that works here",
         )
+    for verb in (run, build):
         verb.add_argument("--platform", metavar="P", help="build this platform only, for example linux/s390x")
+        verb.add_argument(
+            "--locked", action="store_true", help="refuse every base and image that the lock does not have"
+        )
         _without_twin(
             verb.add_argument(
                 "--allow-dirty",
@@ -278,6 +324,17 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument(
             "--to", metavar="oci:DIR", help="publish to an image layout instead of the registries"
         )
+    build.add_argument(
+        "--check",
+        action="store_true",
+        help="build again from scratch and compare with the record; changes nothing",
+    )
+    publish.add_argument(
+        "--by-digest",
+        action="store_true",
+        help="set no tag; put the record beside the images and print where, for `--record`",
+    )
+    lock.add_argument("--update", action="store_true", help="resolve everything anew")
     for verb in (run, build, publish):
         verb.add_argument("images", nargs="*", metavar="IMAGE", help="images of the config to work on")
 
@@ -292,6 +349,15 @@ def _parser() -> argparse.ArgumentParser:
     images.add_argument(
         "--into", metavar="FILE", type=Path, help="merge them into this plain workload section"
     )
+    for verb in (run, publish, *parts.choices.values()):
+        verb.add_argument(
+            "--record",
+            metavar="FILE",
+            dest="records",
+            action=_Several,
+            help="build record of another work folder, or registry/repository@sha256:… of one that was "
+            "handed on; several are joined; default: build-record.json in the work folder",
+        )
 
     schema = verbs.add_parser("schema", help="print the JSON schema of secure-build.yaml, for editors")
     schema.set_defaults(verb=_schema)
@@ -364,6 +430,16 @@ def _new_verb(
     return verb
 
 
+class _Several(argparse.Action):
+    """A flag that may stand several times; together they replace what its variable says, one a line."""
+
+    def __call__(
+        self, _parser: object, namespace: argparse.Namespace, values: Any, _option: object = None
+    ) -> None:
+        given = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, (*(() if given is self.default else given), values))
+
+
 def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 64:
         raise argparse.ArgumentTypeError("must be a number from 1 to 64")
@@ -378,19 +454,24 @@ def _without_twin(action: argparse.Action) -> None:
 def _apply_environment(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
     """Make variables the defaults of their flags; raises UsageError for one that nobody reads."""
     actions = [action for action in _options(parser) if getattr(action, "has_twin", True)]
-    known = {PREFIX + action.dest.upper() for action in actions} | _OTHER_VARIABLES
+    known = {_twin(action) for action in actions} | _OTHER_VARIABLES
     for name in sorted(name for name in environment if name.startswith(PREFIX) and environment[name]):
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            refused = {PREFIX + action.dest.upper() for action in _options(parser)} - known
+            refused = {_twin(action) for action in _options(parser)} - known
             hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(sorted(known))}"
             if name in refused:
                 hint = "this option weakens a check, so it must be given on the command line"
             raise UsageError(f"the environment variable `{name}` means nothing", hint=hint)
     for action in actions:
-        value = environment.get(PREFIX + action.dest.upper())
+        value = environment.get(_twin(action))
         if value:
-            action.default = _from_variable(action, PREFIX + action.dest.upper(), value)
+            action.default = _from_variable(action, _twin(action), value)
+
+
+def _twin(action: argparse.Action) -> str:
+    """The variable of a flag."""
+    return PREFIX + action.option_strings[-1].lstrip("-").replace("-", "_").upper()
 
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
@@ -407,6 +488,8 @@ def _from_variable(action: argparse.Action, name: str, value: str) -> object:
         if value.lower() not in _TRUE + _FALSE:
             raise UsageError(f"`{name}` must be one of {', '.join(_TRUE + _FALSE)}")
         return value.lower() in _TRUE
+    if isinstance(action, _Several):
+        return tuple(line.strip() for line in value.splitlines() if line.strip())
     if action.choices is not None and value not in action.choices:
         raise UsageError(f"`{name}` must be one of {', '.join(action.choices)}")
     if not callable(action.type):

@@ -73,6 +73,11 @@ class Layout:
         content = self.manifest(descriptor)
         return all(map(self.has, content.blobs)) and all(map(self.holds_image, content.members))
 
+    def size(self, descriptor: Descriptor) -> int:
+        """The bytes of an image's configs and layers."""
+        content = self.manifest(descriptor)
+        return sum(blob.size for blob in content.blobs) + sum(map(self.size, content.members))
+
     def chunks(self, descriptor: Descriptor) -> Iterator[bytes]:
         """The blob's bytes; raises DamagedError at the end when they are not what was asked for."""
         return verified(self._read(descriptor.digest), descriptor, f"`{self.directory}`")
@@ -148,9 +153,14 @@ class Layout:
         return self.has(descriptor)
 
     def put_blob(
-        self, _repository: Repository, descriptor: Descriptor, chunks: Callable[[], Iterator[bytes]]
-    ) -> None:
-        self.write_from(descriptor, chunks)
+        self,
+        _repository: Repository,
+        descriptor: Descriptor,
+        chunks: Callable[[], Iterator[bytes]],
+        *,
+        mount_from: Repository | None = None,  # noqa: ARG002  # all blobs are in one place already
+    ) -> bool:
+        return self.write_from(descriptor, chunks)
 
     def tagged(self, reference: Reference) -> Digest | None:
         """The digest listed under the reference, when all of the image is here."""

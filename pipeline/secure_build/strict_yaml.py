@@ -58,6 +58,17 @@ class Document:
 
 def load(content: bytes, name: str) -> Document:
     """The one document in `content`; raises UsageError with `name` and line."""
+    documents = load_all(content, name, most=1)
+    if not documents:
+        raise UsageError(f"{name} is empty")
+    return documents[0]
+
+
+def load_all(content: bytes, name: str, *, most: int | None = None) -> list[Document]:
+    """All documents in `content`, none for an empty file; raises UsageError with `name` and line.
+
+    Each has the whole text, so that the places of its nodes are places in the file.
+    """
     if len(content) > LARGEST:
         raise UsageError(f"{name} has {len(content)} bytes; the limit is {LARGEST}")
     try:
@@ -67,8 +78,8 @@ def load(content: bytes, name: str) -> Document:
     if odd := _ODD.search(text):
         raise _odd_character(name, text, odd.start())
     try:
-        _check_shape(text, name)
-        root = yaml.compose(text, Loader=_Loader)
+        _check_shape(text, name, most)
+        roots = list(yaml.compose_all(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{name}:{mark.line + 1}" if mark else name
@@ -77,10 +88,9 @@ def load(content: bytes, name: str) -> Document:
         raise UsageError(f"{place}: this is not YAML: {problem}") from None
     except yaml.reader.ReaderError as error:
         raise _odd_character(name, text, error.position) from None
-    if root is None:
-        raise UsageError(f"{name} is empty")
-    _check_nodes(root, name)
-    return Document(name, text, root, _plain(root, {}))
+    for root in roots:
+        _check_nodes(root, name)
+    return [Document(name, text, root, _plain(root, {})) for root in roots]
 
 
 def _odd_character(name: str, text: str, position: int) -> UsageError:
@@ -94,6 +104,15 @@ def _odd_character(name: str, text: str, position: int) -> UsageError:
 def pairs(node: MappingNode) -> Iterator[tuple[ScalarNode, Node]]:
     """Keys and values of a mapping as they are written, merge keys included."""
     return cast(Iterator[tuple[ScalarNode, Node]], iter(node.value))
+
+
+def items(node: MappingNode) -> list[tuple[ScalarNode, Node]]:
+    """Keys and values that count: its own, and those it merges where it has no own ones."""
+    found: dict[str, tuple[ScalarNode, Node]] = {}
+    for merged in reversed(_merged(node)):
+        found |= {key.value: (key, value) for key, value in items(merged)}
+    found |= {key.value: (key, value) for key, value in pairs(node) if key.tag != _MERGE}
+    return list(found.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +140,24 @@ def find_all(node: Node, name: str) -> Iterator[Found]:
         yield from find_all(merged, name)
 
 
+def at(root: Node, path: Path) -> Node:
+    """The node at a path of keys and positions; raises KeyError when there is none."""
+    node = root
+    for part in path:
+        if isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+        elif isinstance(part, str) and (found := find(node, part)):
+            node = found.value
+        else:
+            raise KeyError(path)
+    return node
+
+
+def is_text(node: Node) -> bool:
+    """Whether a scalar is read as text, and not as a number, `true` or nothing."""
+    return isinstance(node, ScalarNode) and node.tag not in _SCALARS
+
+
 def _merged(node: MappingNode) -> list[MappingNode]:
     """The mappings that stand behind `<<`; a key in an earlier one wins."""
     for key, value in pairs(node):
@@ -145,7 +182,7 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(_TAG + _tag, re.compile(rf"(?:{_pattern})\Z"), _first)
 
 
-def _check_shape(text: str, name: str) -> None:
+def _check_shape(text: str, name: str, most: int | None) -> None:
     """Bound depth and count from the flat event stream, before anything recursive runs."""
     depth = nodes = documents = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -157,7 +194,7 @@ def _check_shape(text: str, name: str) -> None:
             documents += 1
         nodes += isinstance(event, yaml.NodeEvent)
         line = event.start_mark.line + 1 if event.start_mark else 0
-        if documents > 1:
+        if most is not None and documents > most:
             raise UsageError(f"{name}:{line}: a second document begins here; one is allowed")
         if getattr(event, "tag", None) is not None:
             raise UsageError(f"{name}:{line}: tags (`!`) are not allowed", hint="put text in quotes")
@@ -214,10 +251,7 @@ def _plain(node: Node, known: dict[Node, Any]) -> Any:
         return known[node]
     result: Any
     if isinstance(node, MappingNode):
-        result = {}
-        for merged in reversed(_merged(node)):
-            result |= _plain(merged, known)
-        result |= {key.value: _plain(value, known) for key, value in pairs(node) if key.tag != _MERGE}
+        result = {key.value: _plain(value, known) for key, value in items(node)}
     elif isinstance(node, SequenceNode):
         result = [_plain(item, known) for item in node.value]
     else:

@@ -1,8 +1,10 @@
 """Golden files: an input, the line `# output`, and what comes out of it.
 
 To add a case, add a file. Its first line is a comment that names the clause it comes from; what comes
-out is text, or `error: …` and `hint: …`. In `compose/` the first image of the file gets the digest
-of ones, the next another image that of twos, and so on. In `merge/` the line `# logins: HOST…` says
+out is text, or `error: …` and `hint: …`. In `compose/` and `play/` the first image of the file gets the
+digest of ones, the next another image that of twos, and so on; findings follow as comments. In `play/`
+the line `# templates` makes the file a template; in `objects/` what comes out is what goes into the
+contract. In `merge/` the line `# logins: HOST…` says
 which registries get a new login.
 """
 
@@ -10,18 +12,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 import pytest
 
 from fakes.tree import MemoryTree
 from secure_build import config
-from secure_build.contract import text, workload
+from secure_build.contract import compose_advice, play, play_advice, text, workload
 from secure_build.contract.compose import ComposeFile
+from secure_build.contract.places import Place
+from secure_build.contract.play import PlayFile
 from secure_build.errors import UsageError
-from secure_build.model import Credential
-from secure_build.reference import Digest, Reference
+from secure_build.model import Credential, Finding
+from secure_build.reference import Digest, Pinned, Reference
 from secure_build.secret import Secret
 from secure_build.starter import Draft, Folder, LoginWish, RegistryWish, Wishes, convert, survey
 
@@ -29,16 +33,44 @@ HERE = Path(__file__).parent
 MARK = "# output\n"
 
 
+def texts(places: Iterable[Place]) -> dict[Place, str]:
+    """The first image gets the digest of ones, the next other one that of twos, and so on."""
+    named: dict[str, Pinned] = {}
+    result = {}
+    for place in places:
+        name = place.name
+        image = name.reference if name else Reference.parse(f"registry.example/{place.alias}:1")
+        number = f"{len(named) + 1:x}"
+        digest = (name.rest.digest if name and name.rest else None) or Digest(f"sha256:{number * 64}")
+        known = image or Reference.parse(f"registry.example/{name and name.written.rpartition('/')[2]}")
+        pin = named.setdefault(str(image or (name and name.written)), known.pin(digest))
+        result[place] = name.pinned(pin) if name else str(pin)
+    return result
+
+
+def with_findings(content: bytes, findings: Iterable[Finding]) -> str:
+    said = [
+        f"# {finding.level} ({finding.basis}): {finding.where}: {finding.what}: {finding.why}\n"
+        for finding in findings
+    ]
+    return content.decode() + "".join(said)
+
+
 def pinned(path: Path, content: str) -> str:
     file = ComposeFile.parse(content.encode(), path.name)
-    images = {
-        service.name: service.image or Reference.parse(f"registry.example/{service.name}:1")
-        for service in file.services
-    }
-    numbers = {image: number for number, image in enumerate(dict.fromkeys(images.values()), 1)}
-    pins = {name: image.pin(Digest(f"sha256:{numbers[image]:x}".ljust(71, f"{numbers[image]:x}")))
-            for name, image in images.items()}  # fmt: skip
-    return file.pinned(pins).decode()
+    return with_findings(file.pinned(texts(file.places)), compose_advice.findings(file))
+
+
+def played(path: Path, content: str) -> str:
+    templates = "# templates\n" in content
+    file = PlayFile.parse(content.encode(), path.name, templates=templates)
+    play.check_together([file])
+    return with_findings(file.pinned(texts(file.places)), play_advice.findings([file], ()))
+
+
+def objects(path: Path, content: str) -> str:
+    file = PlayFile.parse(content.encode(), path.name, templates=True)
+    return text.dump({"resources": file.objects(texts(file.places))})
 
 
 def loaded(path: Path, content: str) -> str:
@@ -86,6 +118,8 @@ KINDS: dict[str, Callable[[Path, str], str]] = {
     "compose": pinned,
     "config": loaded,
     "merge": merged,
+    "play": played,
+    "objects": objects,
     "init": surveyed,
     "sbs": converted,
 }

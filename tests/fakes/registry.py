@@ -1,9 +1,9 @@
 """A registry on loopback that keeps everything in memory, logs every request and fails on request.
 
-It speaks the distribution protocol as far as clients push and pull images: blobs, uploads in one
-request or several, manifests, tags, basic logins and tokens per scope. It refuses what a real
-registry refuses: content that has another digest, manifests whose blobs are absent. It deletes
-nothing and lists nothing.
+It speaks the distribution protocol as far as clients push and pull images: blobs and parts of them,
+uploads in one request or several, mounts, manifests, tags, referrers, basic logins and tokens per
+scope. It refuses what a real registry refuses: content that has another digest, manifests whose
+blobs are absent. It deletes nothing but uploads.
 
     with FakeRegistry(users={"ci": "password"}, auth="token") as registry:
         digest = registry.add_image("acme/web", "1.0")
@@ -31,7 +31,9 @@ from secure_build.manifest import OCI_MANIFEST, Manifest
 from secure_build.model import Descriptor, Platform
 from secure_build.reference import Digest
 
-_ROUTE = re.compile(r"/v2/(?P<repository>.+)/(?P<kind>blobs|manifests)/(?P<name>(?:uploads/)?[^/]*)")
+_ROUTE = re.compile(
+    r"/v2/(?P<repository>.+)/(?P<kind>blobs|manifests|referrers)/(?P<name>(?:uploads/)?[^/]*)"
+)
 Point = Literal["status", "headers", "body"]
 
 
@@ -163,6 +165,16 @@ class FakeRegistry:
         self.identity_tokens: dict[str, str] = {}
         self.read_only = False
         self.absolute_locations = False
+        # What the registry can do beyond the least: mount blobs, send parts of them, list referrers.
+        self.mounts = True
+        self.ranges = True
+        self.lists_referrers = False
+        self.referrers_per_page = 100
+        # What a manifest names is missing although a look finds it.
+        self.lost_blobs: set[Digest] = set()
+        # Whether tokens are JWTs that tell what they grant, and whether the answer tells it.
+        self.readable_tokens = False
+        self.tells_scope = False
         # Another registry that blobs are read from, by redirects; it gets a copy at that moment.
         self.blob_store: FakeRegistry | None = None
         self.blobs: dict[tuple[str, Digest], bytes] = {}
@@ -252,6 +264,8 @@ class FakeRegistry:
                 return _error(405, "UNSUPPORTED", "the registry is read-only")
             if kind == "manifests":
                 return self._manifest(request, repository, name, body)
+            if kind == "referrers":
+                return self._referrers(repository, name, query)
             if name.startswith("uploads/"):
                 return self._upload(request, repository, name.removeprefix("uploads/"), query, body)
             return self._blob(request, repository, name)
@@ -263,19 +277,54 @@ class FakeRegistry:
         if self.blob_store is not None:
             self.blob_store.blobs[repository, Digest.parse(name)] = content
             return Answer(307, {"Location": f"{self.blob_store.url}{request.path}?signature=of-the-store"})
-        return Answer(
-            200, {"Docker-Content-Digest": name, "Content-Type": "application/octet-stream"}, content
-        )
+        headers = {"Docker-Content-Digest": name, "Content-Type": "application/octet-stream"}
+        wanted = re.fullmatch(r"bytes=(\d+)-", request.headers.get("range", ""))
+        if wanted and self.ranges:
+            start = int(wanted[1])
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            return Answer(206, headers, content[start:])
+        return Answer(200, headers, content)
+
+    def _referrers(self, repository: str, name: str, query: Mapping[str, str]) -> Answer:
+        if not self.lists_referrers:
+            return Answer(404, body=b"404 page not found")
+        found = []
+        for (place, digest), (media_type, content) in sorted(self.manifests.items()):
+            document = json.loads(content)
+            if place == repository and document.get("subject", {}).get("digest") == name:
+                kind = document.get("artifactType") or document["config"]["mediaType"]
+                found.append(
+                    {
+                        "mediaType": media_type,
+                        "digest": str(digest),
+                        "size": len(content),
+                        "artifactType": kind,
+                    }
+                )
+        start = int(query.get("from", 0))
+        end = start + self.referrers_per_page
+        path = f"/v2/{repository}/referrers/{name}?from={end}"
+        more = {"Link": f'<{path}>; rel="next"'} if end < len(found) else {}
+        index = {"schemaVersion": 2, "mediaType": manifest.OCI_INDEX, "manifests": found[start:end]}
+        return Answer(200, {"Content-Type": manifest.OCI_INDEX, **more}, json.dumps(index).encode())
 
     def _upload(
         self, request: Request, repository: str, upload: str, query: Mapping[str, str], body: bytes
     ) -> Answer:
         if request.method == "POST":
             upload = secrets.token_hex(8)
+            if "mount" in query and self.mounts:
+                digest = Digest.parse(query["mount"])
+                if (query["from"], digest) in self.blobs:
+                    self.blobs[repository, digest] = self.blobs[query["from"], digest]
+                    return Answer(201, {"Location": f"/v2/{repository}/blobs/{digest}"})
             self._uploads[upload] = b""
         if upload not in self._uploads:
             return _error(404, "BLOB_UPLOAD_UNKNOWN")
         content = self._uploads[upload] = self._uploads[upload] + body
+        if request.method == "DELETE":
+            del self._uploads[upload]
+            return Answer(204)
         if request.method != "PUT":
             prefix = self.url if self.absolute_locations else ""
             location = f"{prefix}/v2/{repository}/blobs/uploads/{upload}?state=kept"
@@ -285,7 +334,12 @@ class FakeRegistry:
         if query.get("digest") != str(digest):
             return _error(400, "DIGEST_INVALID", "the content has another digest")
         self.blobs[repository, digest] = content
+        self.lost_blobs.discard(digest)
         return Answer(201, {"Docker-Content-Digest": str(digest)})
+
+    @property
+    def open_uploads(self) -> int:
+        return len(self._uploads)
 
     def _manifest(self, request: Request, repository: str, name: str, body: bytes) -> Answer:
         if request.method == "PUT":
@@ -303,12 +357,14 @@ class FakeRegistry:
             return _error(400, "DIGEST_INVALID")
         for kept, named in ((self.blobs, parsed.blobs), (self.manifests, parsed.members)):
             for descriptor in named:
-                if (repository, descriptor.digest) not in kept:
+                if (repository, descriptor.digest) not in kept or descriptor.digest in self.lost_blobs:
                     return _error(400, "MANIFEST_BLOB_UNKNOWN", str(descriptor.digest))
         self._add_manifest(repository, parsed)
         if ":" not in name:
             self.tags[repository, name] = digest
-        return Answer(201, {"Docker-Content-Digest": str(digest)})
+        subject = json.loads(body).get("subject")
+        told = {"OCI-Subject": subject["digest"]} if subject and self.lists_referrers else {}
+        return Answer(201, {"Docker-Content-Digest": str(digest), **told})
 
     def _add_manifest(self, repository: str, content: Manifest) -> Digest:
         digest = content.descriptor.digest
@@ -329,8 +385,10 @@ class FakeRegistry:
                 return _error(401, "UNAUTHORIZED", challenge='Basic realm="fake"')
             return _error(403, "DENIED") if action == "push" and user in self.readers else None
         granted = self.tokens.get(value, "") if kind == "Bearer" else ""
-        if repository is None or self._covers(granted, repository, action):
-            return None
+        if (repository is None and granted) or (repository and self._covers(granted, repository, action)):
+            wanted = parse_qs(urlsplit(request.path).query).get("from", [])
+            if not ("mount=" in request.path and self._lacks_source(granted, wanted)):
+                return None
         problem = ',error="insufficient_scope"' if granted else ""
         realm = self.realm or f"{self.url}/token"
         scope = f"repository:{repository}:{'pull' if action == 'pull' else 'pull,push'}"
@@ -344,7 +402,8 @@ class FakeRegistry:
             offered = True
         else:
             user, offered = self._user(request), request.authorization is not None
-        scope = query.get("scope", "")
+            scopes = parse_qs(urlsplit(request.path).query).get("scope", [])
+        scope = query.get("scope", "") if request.method == "POST" else " ".join(scopes)
         granted = user is not None or (self.public and not offered)
         self.token_requests.append(TokenRequest(scope, user, granted))
         if not granted:
@@ -352,8 +411,11 @@ class FakeRegistry:
         if user is None or user in self.readers:
             scope = scope.replace("pull,push", "pull")
         token = secrets.token_urlsafe(24)
+        if self.readable_tokens:
+            token = f"{_part({'alg': 'none'})}.{_part({'access': _access(scope)})}.{token}"
         self.tokens[token] = scope
-        return Answer(200, {"Content-Type": "application/json"}, json.dumps({"token": token}).encode())
+        document = {"token": token} | ({"scope": scope} if self.tells_scope else {})
+        return Answer(200, {"Content-Type": "application/json"}, json.dumps(document).encode())
 
     def _user(self, request: Request) -> str | None:
         kind, _, value = (request.authorization or "").partition(" ")
@@ -364,9 +426,27 @@ class FakeRegistry:
 
     @staticmethod
     def _covers(granted: str, repository: str, action: str) -> bool:
-        _, _, rest = granted.partition(":")
+        entries = _access(granted)
+        return any(entry["name"] == repository and action in entry["actions"] for entry in entries)
+
+    def _lacks_source(self, granted: str, sources: Sequence[str]) -> bool:
+        """Like Docker Hub, where who mounts must show that he may pull there."""
+        return not all(self._covers(granted, source, "pull") for source in sources)
+
+
+def _access(scope: str) -> list[dict[str, Any]]:
+    """The `access` claim that says the same as these scopes."""
+    entries = []
+    for part in scope.split():
+        kind, _, rest = part.partition(":")
         name, _, actions = rest.rpartition(":")
-        return name == repository and action in actions.split(",")
+        entries.append({"type": kind, "name": name, "actions": actions.split(",")})
+    return entries
+
+
+def _part(document: Any) -> str:
+    """A part of a JWT."""
+    return base64.urlsafe_b64encode(json.dumps(document).encode()).decode().rstrip("=")
 
 
 def _error(status: int, code: str, message: str = "", *, challenge: str | None = None) -> Answer:
@@ -429,7 +509,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer.body = fault.body
         self._send(request, answer, fault.drop or fault.stall, "stall" if fault.stall else "drop")
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = _handle  # noqa: N815
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815
 
     def _send(self, request: Request, answer: Answer, point: Point | None, then: str | None) -> None:
         if point != "status":

@@ -17,9 +17,10 @@ def checked_transport(
         connect_seconds=connect_seconds, read_seconds=read_seconds, deadline_seconds=deadline_seconds
     )
     yield transport
-    pools = transport._pool.pools
-    for key in pools.keys():  # noqa: SIM118  # it cannot be iterated over
-        queue = pools[key].pool
-        assert queue is not None
-        assert queue.qsize() == queue.maxsize, f"{queue.maxsize - queue.qsize()} connections are lost"
-    transport._pool.clear()
+    for manager in transport._pools.values():
+        pools = manager.pools
+        for key in pools.keys():  # noqa: SIM118  # it cannot be iterated over
+            queue = pools[key].pool
+            assert queue is not None
+            assert queue.qsize() == queue.maxsize, f"{queue.maxsize - queue.qsize()} connections are lost"
+    transport.__exit__()

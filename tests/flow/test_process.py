@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,6 @@ import pytest
 from secure_build import process, secret, stopping
 from secure_build.errors import MachineError, ServiceError, StoppedError
 from secure_build.process import ProcessError, Program
-from secure_build.registry import auth
-from secure_build.registry.auth import docker_config_credential
 from secure_build.secret import Secret
 
 SHELL = Program("sh", "dash")
@@ -275,77 +273,3 @@ def test_many_at_once() -> None:
 
     found = stopping.side_by_side(work, range(32), jobs=16)
     assert found == [str(number).encode() * 100_000 for number in range(32)]
-
-
-# Credential helpers, which are programs of the user
-
-
-@pytest.fixture
-def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Install a shell script as Docker's credential store."""
-    (tmp_path / "config.json").write_text('{"credsStore": "test"}')
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-
-    def install(script: str) -> None:
-        path = tmp_path / "docker-credential-test"
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
-
-    return install
-
-
-def credential() -> tuple[str, str] | None:
-    found = docker_config_credential("us.icr.io")
-    return (found.username, found.password.reveal()) if found else None
-
-
-def test_a_helper_is_asked_by_standard_input(helper: Callable[[str], None]) -> None:
-    helper(
-        """read host; printf '{"ServerURL": "%s", "Username": "%s", "Secret": "word-%s"}' $host $1 $host"""
-    )
-    assert credential() == ("get", "word-us.icr.io")
-
-
-def test_a_helper_that_knows_nothing(helper: Callable[[str], None]) -> None:
-    helper("echo credentials not found in native keychain; exit 1")
-    assert credential() is None
-
-
-def test_a_helper_that_fails_is_named_without_its_output(helper: Callable[[str], None]) -> None:
-    helper("""echo '{"Username": "ann", "Secret": "canary"}'; echo canary >&2; exit 1""")
-    with pytest.raises(MachineError) as raised:
-        credential()
-    assert raised.value.message == (
-        "`docker-credential-test`, which the Docker config names for us.icr.io, failed: ended with status 1"
-    )
-    assert raised.value.hint == "try it by hand: `echo us.icr.io | docker-credential-test get`"
-
-
-@pytest.mark.parametrize(
-    "answer",
-    ["", "canary", "[]", '{"Username": "ann"}', '{"Secret": "canary"}', '{"Secret": "canary"', '"canary"'],
-)
-def test_a_helper_that_prints_rubbish_is_named_without_it(helper: Callable[[str], None], answer: str) -> None:
-    helper(f"printf '%s' '{answer}'")
-    with pytest.raises(MachineError) as raised:
-        credential()
-    assert raised.value.message == "`docker-credential-test` gave an answer for us.icr.io that is no login"
-
-
-def test_a_helper_that_hangs_is_given_up(
-    helper: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(auth, "_HELPER_SECONDS", 0.1)
-    helper("sleep 1000")
-    with pytest.raises(MachineError, match=r"failed: took longer than 0.1 seconds"):
-        credential()
-
-
-def test_a_helper_sees_the_variables_of_its_cloud_and_no_others(
-    helper: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_PROFILE", "acme")
-    monkeypatch.setenv("PUSH_KEY", "canary")
-    helper("""printf '{"Username": "%s", "Secret": "word%s"}' "$AWS_PROFILE" "$PUSH_KEY" """)
-    assert credential() == ("acme", "word")

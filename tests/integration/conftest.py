@@ -141,7 +141,7 @@ def variables(short_path: Path, request: pytest.FixtureRequest) -> Callable[...,
             "TMPDIR": str(home / "tmp"),
             "LC_ALL": "C.UTF-8",
         }
-        if builder == "buildx":
+        if builder and builder.partition(":")[0] in ("buildx", "engine"):
             engine: Engine = request.getfixturevalue("engine")
             config = home / ".docker"
             shutil.copytree(engine.environment["DOCKER_CONFIG"], config, symlinks=True)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prepares the programs, other than Python packages, that the demo, the tests and CI run.
 #
-#   prepare.sh PART...   python buildah registry skopeo qemu busybox docker crane sshd
+#   prepare.sh PART...   python buildah registry skopeo qemu busybox docker compose crane socat kubectl sshd
 #   prepare.sh --path    prints the folder to put in front of PATH
 #
 # What the machine has is used. What it lacks is installed where that changes little, and else
@@ -157,6 +157,11 @@ prepare_skopeo() {
     ! have skopeo || have_version skopeo skopeo --version
 }
 
+prepare_socat() {
+    have socat || install socat socat
+    ! have socat || have_version socat socat -V
+}
+
 prepare_registry() {
     # unpacked and not installed, since the package would start a service
     if ! have docker-registry; then
@@ -255,6 +260,26 @@ prepare_docker() {
     have_version docker-buildx "$bin/docker-buildx" version
 }
 
+# `docker compose config` only reads files: the plugin's program works without an engine and without docker.
+prepare_compose() {
+    local suite
+    if ! cached docker-compose; then
+        suite=$(own_suite "$engine_suite")
+        [[ $suite != bookworm ]] || suite=$engine_suite
+        fetch compose "$suite" native docker-compose || return 0
+        publish compose/usr/libexec/docker/cli-plugins/docker-compose
+    fi
+    have_version docker-compose "$bin/docker-compose" version
+}
+
+prepare_kubectl() {
+    if ! have kubectl; then
+        fetch kubectl "$(own_suite bookworm)" native kubernetes-client || return 0
+        publish kubectl/usr/bin/kubectl
+    fi
+    have_version kubectl kubectl version --client
+}
+
 main() {
     local part
     if [[ ${1:-} == --path ]]; then
@@ -263,7 +288,7 @@ main() {
     fi
     for part in "$@"; do
         if ! declare -F "prepare_$part" >/dev/null; then
-            say "unknown part: $part (parts: python buildah registry skopeo qemu busybox docker crane sshd)"
+            say "unknown part: $part (parts: python buildah registry skopeo qemu busybox docker compose crane socat kubectl sshd)"
             exit 2
         fi
     done

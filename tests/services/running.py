@@ -32,6 +32,7 @@ _PARTS = {
     "docker": "docker",
     "dockerd": "docker",
     "docker-buildx": "docker",
+    "docker-compose": "compose",
     "containerd": "docker",
     "runc": "docker",
     "newuidmap": "buildah",
@@ -55,6 +56,16 @@ class RunningRegistry:
 
     host: str
     log: Path
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTrust:
+    """Whose tokens a registry takes: where they are asked for, and the certificate of their signer."""
+
+    realm: str
+    service: str
+    issuer: str
+    certificate: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +106,13 @@ def registry(
     *,
     htpasswd: Mapping[str, str] | None = None,
     tls: tuple[Path, Path] | None = None,
+    tokens: TokenTrust | None = None,
     readonly: bool = False,
 ) -> Iterator[RunningRegistry]:
     """Run a registry on a free port of 127.0.0.1 that keeps its data in `directory`.
 
-    `htpasswd` maps users to passwords, `tls` is a certificate and its key. Starting again in the
-    same directory finds what was pushed before.
+    `htpasswd` maps users to passwords, `tls` is a certificate and its key, `tokens` the service
+    whose tokens it takes. Starting again in the same directory finds what was pushed before.
     """
     program = tool("docker-registry")
     directory.mkdir(parents=True, exist_ok=True)
@@ -120,6 +132,15 @@ def registry(
         users = directory / "htpasswd"
         users.write_text("".join(f"{user}:{_bcrypt(word)}\n" for user, word in htpasswd.items()))
         settings["auth"] = {"htpasswd": {"realm": "tests", "path": str(users.resolve())}}
+    if tokens is not None:
+        settings["auth"] = {
+            "token": {
+                "realm": tokens.realm,
+                "service": tokens.service,
+                "issuer": tokens.issuer,
+                "rootcertbundle": str(tokens.certificate.resolve()),
+            }
+        }
     config = directory / "registry.json"
     config.write_text(json.dumps(settings, indent=2))
     # variables of this prefix would change the settings
@@ -137,14 +158,15 @@ def registry(
 
 
 @contextmanager
-def engine(directory: Path) -> Iterator[Engine]:
+def engine(directory: Path, *, exports_layouts: bool = True) -> Iterator[Engine]:
     """Give a container engine: the one that answers here, else one of our own.
 
     Our own needs root. Its containers have a network that leads nowhere. It lives in process and
-    mount namespaces of its own, so that nothing of it can stay behind. Logs go to `directory`.
+    mount namespaces of its own, so that nothing of it can stay behind. Logs go to `directory`. One
+    that does not export layouts keeps images in the older store.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    found = _engine_here()
+    found = _engine_here() if exports_layouts else None
     if found is not None:
         host, plugin = found
         yield Engine(host, _engine_environment(directory, host, plugin), reused=True)
@@ -156,7 +178,9 @@ def engine(directory: Path) -> Iterator[Engine]:
     # paths of sockets may not be longer than 107 bytes
     with tempfile.TemporaryDirectory(prefix=f"{name}-", ignore_cleanup_errors=True) as short:
         host = f"unix://{short}/docker.sock"
-        command = _engine_command(Path(short), directory.resolve(), name, host, programs)
+        command = _engine_command(
+            Path(short), directory.resolve(), name, host, programs, exports_layouts=exports_layouts
+        )
         variables = _engine_environment(directory, host, tool("docker-buildx"))
         with (
             _data_removed(directory / "data"),
@@ -173,8 +197,33 @@ def engine(directory: Path) -> Iterator[Engine]:
             yield Engine(host, variables, reused=False)
 
 
+@contextmanager
+def remote_buildkit(engine: Engine) -> Iterator[str]:
+    """Give the address of a BuildKit for `docker buildx create --driver remote`: the engine's own.
+
+    All that reaches it comes through a socket, as from another machine.
+    """
+    with tempfile.TemporaryDirectory(prefix="sbk-", ignore_cleanup_errors=True) as short:
+        address = Path(short) / "buildkit.sock"
+        dial = f"{tool('docker')} buildx dial-stdio"
+        with _process(
+            [tool("socat"), "-d", "-d", f"UNIX-LISTEN:{address},fork", f"EXEC:{dial}"],
+            ready="listening on",
+            log=Path(short) / "socat.log",
+            variables=engine.environment,
+            seconds=20,
+        ):
+            yield f"unix://{address}"
+
+
 def _engine_command(
-    short: Path, directory: Path, name: str, host: str, programs: Mapping[str, str]
+    short: Path,
+    directory: Path,
+    name: str,
+    host: str,
+    programs: Mapping[str, str],
+    *,
+    exports_layouts: bool,
 ) -> list[str]:
     data = directory / "data"
     # containerd of our own, since dockerd would take the system's; without the plug-ins that
@@ -188,7 +237,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"
 address = "{short}/containerd.sock"
 """)
     settings = {
-        "features": {"containerd-snapshotter": True},
+        "features": {"containerd-snapshotter": exports_layouts},
         "containerd": f"{short}/containerd.sock",
         "hosts": [host],
         "data-root": str(data / "docker"),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from secure_build.contract import compose
 from secure_build.contract.compose import ComposeFile
+from secure_build.contract.places import Place
 from secure_build.errors import UsageError
 from secure_build.reference import Digest, Pinned, Reference
 
@@ -26,16 +27,19 @@ def parse(text: str) -> ComposeFile:
     return ComposeFile.parse(text.encode(), "compose.yml")
 
 
-def pins(file: ComposeFile) -> dict[str, Pinned]:
-    return {
-        service.name: (service.image or Reference.parse(f"registry.example/{service.name}")).pin(DIGEST)
-        for service in file.services
-    }
+def texts(file: ComposeFile) -> dict[Place, str]:
+    """Every image with the same digest, those that are only built under a name of their own."""
+    result = {}
+    for place in file.places:
+        image = place.name.reference if place.name else Reference.parse(f"registry.example/{place.alias}")
+        written = image.pin(DIGEST) if image else None
+        result[place] = place.name.pinned(written) if place.name else str(written)
+    return result
 
 
 def pin(text: str) -> str:
     file = parse(text)
-    return file.pinned(pins(file)).decode()
+    return file.pinned(texts(file)).decode()
 
 
 def pinned_or_refused(text: str) -> str | None:
@@ -144,7 +148,9 @@ services = st.dictionaries(st.sampled_from(["web", "image", "build", "db-1"]), b
 
 @settings(max_examples=400, deadline=None)
 @given(services, st.integers(0, 2**32))
-def test_20_every_style_of_a_file_without_sharing_is_pinned(content: dict[str, Any], seed: int) -> None:
+def test_hardening_20_every_style_of_a_file_without_sharing_is_pinned(
+    content: dict[str, Any], seed: int
+) -> None:
     writer = Writer(seed)
     text = writer.file(content)
     assert yaml.safe_load(text) == {"services": content}, "the writer of this test is wrong"
@@ -203,7 +209,9 @@ def shared(content: dict[str, Any], seed: int) -> str:
 
 @settings(max_examples=400, deadline=None)
 @given(services, st.integers(0, 2**32))
-def test_20_what_is_shared_by_anchors_is_pinned_or_refused(content: dict[str, Any], seed: int) -> None:
+def test_hardening_20_what_is_shared_by_anchors_is_pinned_or_refused(
+    content: dict[str, Any], seed: int
+) -> None:
     text = shared(content, seed)
     assert yaml.safe_load(text)
     pinned = pinned_or_refused(text)
@@ -214,10 +222,10 @@ def test_20_what_is_shared_by_anchors_is_pinned_or_refused(content: dict[str, An
 
 
 @given(st.text("services: web:\n image: nginx build: . {}[]&*<#'\"-?|"))
-def test_58_any_text_is_pinned_or_a_usage_error(text: str) -> None:
+def test_hardening_58_any_text_is_pinned_or_a_usage_error(text: str) -> None:
     for whole in (text, f"services:\n  web:\n    image: nginx\n    {text}"):
         pinned = pinned_or_refused(whole)
-        assert pinned is None or ComposeFile.parse(pinned.encode(), "x").services
+        assert pinned is None or ComposeFile.parse(pinned.encode(), "x").places
 
 
 @pytest.mark.parametrize(
@@ -252,21 +260,28 @@ def test_services_that_share_an_image_need_the_same_digest() -> None:
     file = parse(text)
     other = Pinned(Reference.parse("nginx").repository, Digest("sha256:" + "b" * 64))
     with pytest.raises(UsageError, match=re.escape("compose.yml:1: this value is shared by places")):
-        file.pinned(pins(file) | {"two": other})
+        file.pinned(texts(file) | {file.places[1]: str(other)})
 
 
 def test_services_say_which_image_they_name_and_where() -> None:
     file = parse(
         "x-a: &a\n  image: nginx:1\nservices:\n  one:\n    <<: *a\n    build: .\n  two:\n    build: .\n"
     )
-    one, two = file.services
-    assert (one.name, str(one.image), one.builds, one.where) == (
-        "one",
+    one, two = file.places
+    assert one.name
+    assert (one.what, str(one.name.reference), one.builds, one.where) == (
+        "service `one`",
         "docker.io/library/nginx:1",
         True,
         "compose.yml:2",
     )
-    assert (two.name, two.image, two.builds, two.where) == ("two", None, True, "compose.yml:7")
+    assert (two.what, two.name, two.alias, two.builds, two.where) == (
+        "service `two`",
+        None,
+        "two",
+        True,
+        "compose.yml:7",
+    )
 
 
 LOCAL = """\
@@ -337,6 +352,6 @@ def test_a_file_beside_the_compose_file_keeps_its_place(relative: str, path: str
 
 
 @pytest.mark.parametrize("relative", ["..", "../x", "a/../../x", "/etc/passwd"])
-def test_41_a_file_elsewhere_cannot_go_into_the_archive(relative: str) -> None:
+def test_hardening_41_a_file_elsewhere_cannot_go_into_the_archive(relative: str) -> None:
     with pytest.raises(UsageError, match=r"compose.yml:7: .* lies outside the folder of `compose.yml`"):
         compose.archive_path(PurePosixPath("deploy/compose.yml"), relative, "compose.yml:7")

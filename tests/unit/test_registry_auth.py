@@ -1,4 +1,4 @@
-"""Logins: tokens per scope, where credentials go, Docker's config, and that no secret is ever told."""
+"""Logins: tokens per scope, where credentials go, and that no secret is ever told."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import base64
 import json
 import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fakes.registry import FakeRegistry, Fault, TokenRequest, small_image
 from fakes.transport import checked_transport
-from secure_build import process, secret, stopping
-from secure_build.errors import MachineError, SecureBuildError, ServiceError, UsageError
+from secure_build import secret, stopping
+from secure_build.errors import SecureBuildError, ServiceError
 from secure_build.model import Credential
-from secure_build.process import ProcessError, Program
 from secure_build.reference import Reference, Repository
-from secure_build.registry.auth import Challenge, check_realm, docker_config_credential, parse_challenge
 from secure_build.registry.client import AccessError, RemoteRegistry
 from secure_build.registry.http import Transport
+from secure_build.registry.tokens import Challenge, check_realm, parse_challenge
 from secure_build.secret import Secret, mask
 
 PASSWORD = "correct-horse"
@@ -113,7 +111,7 @@ def test_threads_that_start_together_ask_for_one_token(tokens: FakeRegistry, tra
     assert len(tokens.token_requests) == 1
 
 
-def test_an_expired_token_is_replaced(tokens: FakeRegistry, transport: Transport) -> None:
+def test_hardening_05_an_expired_token_is_replaced(tokens: FakeRegistry, transport: Transport) -> None:
     remote = RemoteRegistry(tokens.host, login(tokens), transport, push=True)
     publish(remote)
     tokens.expire_tokens()
@@ -121,7 +119,7 @@ def test_an_expired_token_is_replaced(tokens: FakeRegistry, transport: Transport
     assert len(tokens.token_requests) == 2
 
 
-def test_a_token_may_expire_within_an_upload(tokens: FakeRegistry, transport: Transport) -> None:
+def test_hardening_05_a_token_may_expire_within_an_upload(tokens: FakeRegistry, transport: Transport) -> None:
     remote = RemoteRegistry(tokens.host, login(tokens), transport, push=True)
     repository = Repository(tokens.host, "acme/web")
     blob, content = next(iter(IMAGE.blobs.items()))
@@ -182,13 +180,15 @@ def test_an_identity_token_is_exchanged(tokens: FakeRegistry, transport: Transpo
         b"x" * 70_000,
     ],
 )
-def test_an_answer_without_a_token_is_named(tokens: FakeRegistry, transport: Transport, body: bytes) -> None:
+def test_hardening_05_an_answer_without_a_token_is_named(
+    tokens: FakeRegistry, transport: Transport, body: bytes
+) -> None:
     tokens.faults.append(Fault("GET", "^/token", status=200, body=body))
     with pytest.raises(ServiceError, match=r"answer without a token|more than 65536 bytes"):
         publish(RemoteRegistry(tokens.host, login(tokens), transport, push=True))
 
 
-def test_a_token_service_that_fails_is_named(tokens: FakeRegistry, transport: Transport) -> None:
+def test_hardening_05_a_token_service_that_fails_is_named(tokens: FakeRegistry, transport: Transport) -> None:
     tokens.faults.append(Fault("GET", "^/token", status=500, times=2))
     remote = RemoteRegistry(tokens.host, login(tokens), transport, push=True)
     publish(remote)
@@ -261,7 +261,10 @@ def test_who_may_not_push_is_told_so(tokens: FakeRegistry, basic: FakeRegistry, 
         remote = RemoteRegistry(registry.host, login(registry, "bob"), transport, push=True)
         with pytest.raises(AccessError, match=f"cannot begin an upload .* answered {status}") as raised:
             publish(remote)
-        assert raised.value.hint == f"{registry.host} does not allow it to user `bob`"
+        assert (
+            raised.value.hint
+            == f"{registry.host} does not allow it to user `bob`, or has no such project or repository"
+        )
         assert registry.blobs == {}
         assert len(registry.asked("POST")) <= 2 * len(IMAGE.blobs)
 
@@ -272,7 +275,10 @@ def test_403_is_told_with_the_registrys_own_words(basic: FakeRegistry, transport
     reference = Reference(Repository(basic.host, "acme/web"), "1.0")
     with pytest.raises(AccessError, match="DENIED: this namespace is locked") as raised:
         RemoteRegistry(basic.host, None, transport).resolve(reference)
-    assert raised.value.hint == f"{basic.host} does not allow it to anonymous users"
+    assert (
+        raised.value.hint
+        == f"{basic.host} does not allow it to anonymous users, or has no such project or repository"
+    )
     assert len(basic.requests) == 1
 
 
@@ -281,7 +287,10 @@ def test_a_token_service_that_denies_is_told(tokens: FakeRegistry, transport: Tr
     tokens.faults.append(Fault("GET", "^/token", status=403, body=body))
     with pytest.raises(AccessError, match="not your repository") as raised:
         publish(RemoteRegistry(tokens.host, login(tokens), transport, push=True))
-    assert raised.value.hint == f"{tokens.host} does not allow it to user `ann`"
+    assert (
+        raised.value.hint
+        == f"{tokens.host} does not allow it to user `ann`, or has no such project or repository"
+    )
 
 
 # Where credentials go
@@ -295,7 +304,7 @@ def test_a_basic_login_is_sent_when_it_was_asked_for(basic: FakeRegistry, transp
 
 
 @pytest.mark.parametrize("auth", ["token", "basic"])
-def test_no_login_goes_to_a_blob_store(transport: Transport, auth: Any) -> None:
+def test_hardening_06_no_login_goes_to_a_blob_store(transport: Transport, auth: Any) -> None:
     with FakeRegistry(auth=auth, users={"ann": PASSWORD}) as registry, FakeRegistry() as store:
         registry.add("acme/web", IMAGE)
         registry.blob_store = store
@@ -306,7 +315,7 @@ def test_no_login_goes_to_a_blob_store(transport: Transport, auth: Any) -> None:
 
 
 @pytest.mark.parametrize("auth", ["token", "basic"])
-def test_no_login_goes_to_an_upload_elsewhere(transport: Transport, auth: Any) -> None:
+def test_hardening_06_no_login_goes_to_an_upload_elsewhere(transport: Transport, auth: Any) -> None:
     with FakeRegistry(auth=auth, users={"ann": PASSWORD}) as registry, FakeRegistry() as other:
         location = {"Location": f"{other.url}/v2/acme/web/blobs/uploads/here"}
         registry.faults.append(Fault("POST", "/uploads/", skip=1, headers=location))
@@ -317,7 +326,9 @@ def test_no_login_goes_to_an_upload_elsewhere(transport: Transport, auth: Any) -
         assert [(request.method, request.authorization) for request in other.requests] == [("PUT", None)]
 
 
-def test_a_foreign_host_that_asks_for_a_login_gets_none(tokens: FakeRegistry, transport: Transport) -> None:
+def test_hardening_06_a_foreign_host_that_asks_for_a_login_gets_none(
+    tokens: FakeRegistry, transport: Transport
+) -> None:
     with FakeRegistry(auth="basic", users={"ann": PASSWORD}) as store:
         tokens.add("acme/web", IMAGE)
         tokens.blob_store = store
@@ -327,7 +338,7 @@ def test_a_foreign_host_that_asks_for_a_login_gets_none(tokens: FakeRegistry, tr
         assert [request.authorization for request in store.requests] == [None]
 
 
-def test_no_login_goes_to_a_token_service_at_a_private_address(transport: Transport) -> None:
+def test_hardening_06_no_login_goes_to_a_token_service_at_a_private_address(transport: Transport) -> None:
     with FakeRegistry(auth="token", realm="http://169.254.169.254/token") as registry:
         remote = RemoteRegistry(registry.host, login(registry), transport)
         with pytest.raises(ServiceError, match=r"sends logins to `http://169\.254\.169\.254`"):
@@ -483,168 +494,3 @@ def test_a_token_is_hidden_from_the_log(tokens: FakeRegistry, transport: Transpo
     publish(RemoteRegistry(tokens.host, login(tokens), transport, push=True))
     token = next(iter(tokens.tokens))
     assert mask(f"<{token}> <{PASSWORD}>") == "<***> <***>"
-
-
-# Docker's config
-
-
-@pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
-    """Writes Docker's config."""
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-
-    def write(document: Any) -> None:
-        text = document if isinstance(document, str) else json.dumps(document)
-        (tmp_path / "config.json").write_text(text)
-
-    return write
-
-
-@pytest.fixture
-def helpers(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes | Exception]:
-    """Credential helpers by name and what they answer; `asked` has their input."""
-    answers: dict[str, bytes | Exception] = {}
-
-    def run(program: Program, arguments: list[str], *, stdin: bytes, **_: object) -> bytes:
-        assert arguments == ["get"]
-        answer = answers[program.name.removeprefix("docker-credential-") + " " + stdin.decode()]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    monkeypatch.setattr(process, "run", run)
-    return answers
-
-
-def encoded(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
-
-
-def told(credential: Credential | None) -> tuple[str, str] | None:
-    return (credential.username, credential.password.reveal()) if credential else None
-
-
-@pytest.mark.parametrize(
-    ("registry", "key"),
-    [
-        ("us.icr.io", "us.icr.io"),
-        ("us.icr.io", "https://us.icr.io"),
-        ("us.icr.io", "https://us.icr.io/v1/"),
-        ("us.icr.io", "http://us.icr.io/v2"),
-        ("localhost:5000", "localhost:5000"),
-        ("docker.io", "https://index.docker.io/v1/"),
-        ("docker.io", "docker.io"),
-        ("docker.io", "index.docker.io"),
-    ],
-)
-def test_the_login_in_auths(config: Callable[[Any], None], registry: str, key: str) -> None:
-    config({"auths": {"other.example": {"auth": "!"}, key: {"auth": encoded("ann:pass:word")}}})
-    assert told(docker_config_credential(registry)) == ("ann", "pass:word")
-
-
-@pytest.mark.parametrize("key", ["us.icr.io/acme", "us.icr.io:5000", "xus.icr.io", "us.icr.io.evil.example"])
-def test_the_login_of_another_place_is_not_taken(config: Callable[[Any], None], key: str) -> None:
-    config({"auths": {key: {"auth": encoded("ann:word")}}})
-    assert docker_config_credential("us.icr.io") is None
-
-
-def test_the_plain_name_goes_before_older_spellings(config: Callable[[Any], None]) -> None:
-    config(
-        {
-            "auths": {
-                "https://us.icr.io/v1/": {"auth": encoded("old:word")},
-                "us.icr.io": {"auth": encoded("new:word")},
-            }
-        }
-    )
-    assert told(docker_config_credential("us.icr.io")) == ("new", "word")
-
-
-@pytest.mark.parametrize(
-    ("entry", "login"),
-    [
-        ({"username": "ann", "password": "word"}, ("ann", "word")),
-        ({"identitytoken": "refresh", "auth": encoded("ann:")}, ("<token>", "refresh")),
-        ({"auth": encoded("ann:word\0\0")}, ("ann", "word")),
-        ({}, None),
-        (None, None),
-    ],
-)
-def test_forms_of_a_login(config: Callable[[Any], None], entry: Any, login: tuple[str, str] | None) -> None:
-    config({"auths": {"us.icr.io": entry}})
-    assert told(docker_config_credential("us.icr.io")) == login
-
-
-@pytest.mark.parametrize("entry", [{"auth": "!"}, {"auth": encoded("no colon")}, {"auth": 5}, "text", [1]])
-def test_a_damaged_login_is_named(config: Callable[[Any], None], entry: Any) -> None:
-    config({"auths": {"us.icr.io": entry}})
-    with pytest.raises(UsageError, match=r"the login for us\.icr\.io in `.*config\.json` is damaged"):
-        docker_config_credential("us.icr.io")
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "{", "[]", '{"auths": 5}', '{"auths": {}, "auths": {}}', '{"credHelpers": ["x"]}', "[" * 50_000],
-)
-def test_a_config_that_cannot_be_read_is_named(config: Callable[[Any], None], text: str) -> None:
-    config(text)
-    with pytest.raises(UsageError, match=r"the Docker config `.*config\.json` cannot be read"):
-        docker_config_credential("us.icr.io")
-
-
-def test_without_a_config_there_is_no_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "absent"))
-    assert docker_config_credential("us.icr.io") is None
-    monkeypatch.delenv("DOCKER_CONFIG")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert docker_config_credential("us.icr.io") is None
-    (tmp_path / ".docker").mkdir()
-    (tmp_path / ".docker" / "config.json").write_text(
-        json.dumps({"auths": {"us.icr.io": {"auth": encoded("ann:word")}}})
-    )
-    assert told(docker_config_credential("us.icr.io")) == ("ann", "word")
-
-
-def test_helpers_go_before_the_store_and_the_store_before_auths(
-    config: Callable[[Any], None], helpers: dict[str, bytes | Exception]
-) -> None:
-    config(
-        {
-            "credHelpers": {"us.icr.io": "icr"},
-            "credsStore": "desktop",
-            "auths": {"us.icr.io": {"auth": encoded("file:word")}, "quay.io": {"auth": encoded("file:word")}},
-        }
-    )
-    helpers["icr us.icr.io"] = b'{"Username": "helper", "Secret": "word"}'
-    helpers["desktop quay.io"] = b'{"ServerURL": "quay.io", "Username": "store", "Secret": "word"}'
-    helpers["desktop https://index.docker.io/v1/"] = b'{"Username": "hub", "Secret": "word"}'
-    assert told(docker_config_credential("us.icr.io")) == ("helper", "word")
-    assert told(docker_config_credential("quay.io")) == ("store", "word")
-    assert told(docker_config_credential("docker.io")) == ("hub", "word")
-
-
-def test_a_helper_may_know_no_login(
-    config: Callable[[Any], None], helpers: dict[str, bytes | Exception]
-) -> None:
-    config({"credsStore": "desktop"})
-    helpers["desktop us.icr.io"] = ProcessError(
-        "failed", status=1, output="credentials not found in native keychain", ending="ended with status 1"
-    )
-    assert docker_config_credential("us.icr.io") is None
-
-
-@pytest.mark.parametrize("name", ["../../bin/sh", "-x", "a b", "x" * 10 + "\n", "$(id)"])
-def test_a_helper_that_has_no_proper_name_is_refused(config: Callable[[Any], None], name: str) -> None:
-    config({"credsStore": name})
-    with pytest.raises(UsageError, match="is no name of a Docker credential helper"):
-        docker_config_credential("us.icr.io")
-
-
-def test_a_helper_that_is_absent_is_named(
-    config: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    config({"credHelpers": {"1.dkr.ecr.eu-west-1.amazonaws.com": "ecr-login"}})
-    with pytest.raises(MachineError, match="`docker-credential-ecr-login` is not on this machine") as raised:
-        docker_config_credential("1.dkr.ecr.eu-west-1.amazonaws.com")
-    assert raised.value.hint == "install the package `amazon-ecr-credential-helper`"

@@ -14,7 +14,7 @@ from secure_build.errors import ServiceError
 from secure_build.layout import DamagedError
 from secure_build.model import Descriptor
 from secure_build.reference import Digest, Reference, Repository
-from secure_build.registry import client
+from secure_build.registry import session
 from secure_build.registry.client import NotFoundError, RemoteRegistry
 from secure_build.registry.http import Answer, Transport
 
@@ -81,7 +81,7 @@ def test_what_is_absent_is_absent(remote: RemoteRegistry, repository: Repository
 
 
 @pytest.mark.parametrize("header", [None, "sha512:" + "0" * 128, "sha256:short", "rubbish"])
-def test_without_a_digest_header_the_digest_is_computed(
+def test_hardening_07_without_a_digest_header_the_digest_is_computed(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository, header: str | None
 ) -> None:
     digest = registry.add_image("acme/web", "1.0")
@@ -90,7 +90,7 @@ def test_without_a_digest_header_the_digest_is_computed(
     assert remote.tagged(Reference(repository, "1.0")) == digest
 
 
-def test_content_that_is_not_what_the_header_says_is_refused(
+def test_hardening_07_content_that_is_not_what_the_header_says_is_refused(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository
 ) -> None:
     digest = registry.add_image("acme/web", "1.0")
@@ -99,7 +99,7 @@ def test_content_that_is_not_what_the_header_says_is_refused(
         remote.resolve(Reference(repository, "1.0"))
 
 
-def test_content_that_was_swapped_is_refused(
+def test_hardening_07_content_that_was_swapped_is_refused(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository
 ) -> None:
     digest = registry.add_image("acme/web")
@@ -112,7 +112,7 @@ def test_content_that_was_swapped_is_refused(
             remote.resolve(Reference(repository, digest=digest))
 
 
-def test_a_manifest_with_bytes_behind_it_is_refused(
+def test_hardening_07_a_manifest_with_bytes_behind_it_is_refused(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository
 ) -> None:
     digest = registry.add_image("acme/web")
@@ -121,7 +121,7 @@ def test_a_manifest_with_bytes_behind_it_is_refused(
         remote.resolve(Reference(repository, digest=digest))
 
 
-def test_a_manifest_that_is_too_large_is_refused(
+def test_hardening_11_a_manifest_that_is_too_large_is_refused(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository
 ) -> None:
     registry.faults.append(Fault("GET", status=200, body=b" " * (manifest.LARGEST + 1)))
@@ -130,7 +130,7 @@ def test_a_manifest_that_is_too_large_is_refused(
 
 
 @pytest.mark.parametrize("media_type", ["application/json", "text/html", manifest.OCI_INDEX])
-def test_another_content_type_is_refused(
+def test_hardening_07_another_content_type_is_refused(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository, media_type: str
 ) -> None:
     registry.add_image("acme/web", "1.0")
@@ -148,7 +148,7 @@ def test_a_content_type_may_have_parameters(
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"x" * 10_000_000])
-def test_a_config_that_was_swapped_is_refused(
+def test_hardening_07_a_config_that_was_swapped_is_refused(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository, content: bytes
 ) -> None:
     image = small_image()
@@ -181,7 +181,7 @@ def test_a_blob_of_another_size_does_not_count(
     assert remote.has_blob(repository, DESCRIPTOR)
 
 
-def test_an_answer_whose_headers_break_off_does_not_count(
+def test_hardening_03_an_answer_whose_headers_break_off_does_not_count(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository
 ) -> None:
     registry.faults.append(Fault("HEAD", status=200, drop="headers"))
@@ -191,7 +191,7 @@ def test_an_answer_whose_headers_break_off_does_not_count(
 # Redirects
 
 
-def test_blobs_are_read_from_where_the_registry_says(
+def test_hardening_06_blobs_are_read_from_where_the_registry_says(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository
 ) -> None:
     image = small_image()
@@ -215,7 +215,7 @@ def test_blobs_are_read_from_where_the_registry_says(
         ("", ""),
     ],
 )
-def test_a_location_that_is_no_address_to_trust_is_refused(
+def test_hardening_06_a_location_that_is_no_address_to_trust_is_refused(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository, location: str, shown: str
 ) -> None:
     says = f"points to `{shown}.*`, which is no HTTPS address"
@@ -227,7 +227,7 @@ def test_a_location_that_is_no_address_to_trust_is_refused(
         remote.put_blob(repository, DESCRIPTOR, chunks)
 
 
-def test_redirects_have_an_end(
+def test_hardening_06_redirects_have_an_end(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository
 ) -> None:
     registry.faults.append(Fault("HEAD", status=307, headers={"Location": "/v2/again"}, times=-1))
@@ -240,7 +240,7 @@ def test_redirects_have_an_end(
 
 
 @pytest.mark.parametrize("absolute", [False, True])
-def test_what_is_pushed_can_be_pulled(
+def test_hardening_06_what_is_pushed_can_be_pulled_wherever_the_location_is(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository, absolute: bool
 ) -> None:
     registry.absolute_locations = absolute
@@ -284,7 +284,7 @@ def test_an_upload_is_never_whole_in_memory(
 
 
 @pytest.mark.parametrize("received", [0, 1, len(BLOB) // 2, len(BLOB) - 1])
-def test_an_upload_that_breaks_is_begun_anew(
+def test_hardening_03_an_upload_that_breaks_is_begun_anew(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository, pauses: list[float], received: int
 ) -> None:
     registry.faults.append(Fault("PUT", read=received, drop="status", times=2))
@@ -307,7 +307,7 @@ def test_an_upload_that_breaks_is_begun_anew(
     assert pauses == [0.5, 1.0]
 
 
-def test_an_upload_whose_answer_is_lost_is_not_sent_twice(
+def test_hardening_03_an_upload_whose_answer_is_lost_is_not_sent_twice(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository
 ) -> None:
     registry.faults.append(Fault("PUT", drop="status"))
@@ -317,7 +317,7 @@ def test_an_upload_whose_answer_is_lost_is_not_sent_twice(
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_an_upload_outlives_temporary_failures(
+def test_hardening_02_an_upload_outlives_temporary_failures(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository, method: str, status: int
 ) -> None:
     registry.faults.append(Fault(method, status=status, times=2))
@@ -326,7 +326,7 @@ def test_an_upload_outlives_temporary_failures(
     assert len(registry.asked(method)) == 3
 
 
-def test_an_upload_waits_as_long_as_the_registry_says(
+def test_hardening_01_an_upload_waits_as_long_as_the_registry_says(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository, pauses: list[float]
 ) -> None:
     registry.faults.append(Fault("PUT", status=429, headers={"Retry-After": "9"}))
@@ -334,7 +334,7 @@ def test_an_upload_waits_as_long_as_the_registry_says(
     assert pauses == [9.0]
 
 
-def test_an_upload_that_always_fails_is_named(
+def test_hardening_02_an_upload_that_always_fails_is_named(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository
 ) -> None:
     registry.faults.append(Fault("PUT", status=503, times=-1))
@@ -360,7 +360,7 @@ def test_an_upload_that_is_refused_is_not_tried_again(
         assert len(registry.asked(method)) == 1
 
 
-def test_an_early_refusal_of_a_large_upload_is_told(
+def test_hardening_09_an_early_refusal_of_a_large_upload_is_told(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository
 ) -> None:
     body = b'{"errors": [{"code": "SIZE_INVALID", "message": "quota exceeded"}]}'
@@ -389,7 +389,7 @@ def test_a_damaged_source_is_not_taken_for_a_broken_connection(
 
 @pytest.mark.parametrize("method", ["HEAD", "GET", "PUT"])
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_manifest_requests_outlive_temporary_failures(
+def test_hardening_02_manifest_requests_outlive_temporary_failures(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository, method: str, status: int
 ) -> None:
     image = small_image()
@@ -403,7 +403,7 @@ def test_manifest_requests_outlive_temporary_failures(
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET", "PUT"])
-def test_a_manifest_request_that_always_fails_is_named(
+def test_hardening_02_a_manifest_request_that_always_fails_is_named(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository, method: str
 ) -> None:
     image = small_image()
@@ -420,7 +420,7 @@ def test_a_manifest_request_that_always_fails_is_named(
     assert len(registry.asked(method)) == 4
 
 
-def test_a_manifest_that_the_registry_stores_as_another_is_noticed(
+def test_hardening_07_a_manifest_that_the_registry_stores_as_another_is_noticed(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository
 ) -> None:
     image = small_image()
@@ -438,7 +438,7 @@ def test_a_manifest_whose_blobs_are_absent_is_refused_by_name(
     assert registry.manifests == {}
 
 
-def test_a_read_only_registry_is_named(
+def test_hardening_12_a_read_only_registry_is_named(
     registry: FakeRegistry, remote: RemoteRegistry, repository: Repository
 ) -> None:
     registry.read_only = True
@@ -499,10 +499,10 @@ def test_docker_hub_has_another_address_than_name(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_plain_http_is_for_this_machine_only(registry: str, scheme: str) -> None:
-    assert RemoteRegistry(registry, None, Transport())._url == f"{scheme}://{registry}"
+    assert RemoteRegistry(registry, None, Transport())._session.url == f"{scheme}://{registry}"
 
 
 def test_a_port_that_is_the_default_makes_no_other_origin() -> None:
-    assert client._origin("https://us.icr.io/v2/") == client._origin("https://US.icr.io:443/x")
-    assert client._origin("https://us.icr.io/") != client._origin("http://us.icr.io/")
-    assert client._origin("https://us.icr.io/") != client._origin("https://us.icr.io@evil.example/")
+    assert session.origin("https://us.icr.io/v2/") == session.origin("https://US.icr.io:443/x")
+    assert session.origin("https://us.icr.io/") != session.origin("http://us.icr.io/")
+    assert session.origin("https://us.icr.io/") != session.origin("https://us.icr.io@evil.example/")

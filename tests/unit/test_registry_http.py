@@ -33,7 +33,7 @@ def status(transport: Transport, url: str, method: str = "GET") -> int:
 
 
 @pytest.mark.parametrize("temporary", [408, 429, 500, 502, 503, 504])
-def test_temporary_statuses_are_tried_again(
+def test_hardening_02_temporary_statuses_are_tried_again(
     registry: FakeRegistry, transport: Transport, pauses: list[float], temporary: int
 ) -> None:
     registry.faults.append(Fault("GET", status=temporary, times=2))
@@ -52,7 +52,9 @@ def test_other_statuses_are_answers(
     assert len(registry.requests) == 1
 
 
-def test_trying_again_has_an_end(registry: FakeRegistry, transport: Transport, pauses: list[float]) -> None:
+def test_hardening_02_trying_again_has_an_end(
+    registry: FakeRegistry, transport: Transport, pauses: list[float]
+) -> None:
     registry.faults.append(Fault("GET", status=503, times=-1))
     assert status(transport, f"{registry.url}/v2/") == 503
     assert len(registry.requests) == 4
@@ -65,13 +67,17 @@ def test_a_request_can_forgo_further_attempts(registry: FakeRegistry, transport:
         assert answer.status == 503
 
 
-def test_retry_after_in_seconds(registry: FakeRegistry, transport: Transport, pauses: list[float]) -> None:
+def test_hardening_01_retry_after_in_seconds(
+    registry: FakeRegistry, transport: Transport, pauses: list[float]
+) -> None:
     registry.faults.append(Fault("GET", status=429, headers={"Retry-After": "7"}))
     assert status(transport, f"{registry.url}/v2/") == 200
     assert pauses == [7.0]
 
 
-def test_retry_after_as_a_date(registry: FakeRegistry, transport: Transport, pauses: list[float]) -> None:
+def test_hardening_01_retry_after_as_a_date(
+    registry: FakeRegistry, transport: Transport, pauses: list[float]
+) -> None:
     date = email.utils.formatdate(time.time() + 30, usegmt=True)
     registry.faults.append(Fault("GET", status=429, headers={"Retry-After": date}))
     assert status(transport, f"{registry.url}/v2/") == 200
@@ -82,7 +88,7 @@ def test_retry_after_as_a_date(registry: FakeRegistry, transport: Transport, pau
 @pytest.mark.parametrize(
     "value", ["0", "-5", "soon", "", "Mon, 99 Foo 2026 00:00:00 GMT", "Thu, 01 Jan 1970 00:00:00 GMT", "1e3"]
 )
-def test_retry_after_that_means_nothing_is_passed_over(
+def test_hardening_01_retry_after_that_means_nothing_is_passed_over(
     registry: FakeRegistry, transport: Transport, pauses: list[float], value: str
 ) -> None:
     registry.faults.append(Fault("GET", status=429, headers={"Retry-After": value}))
@@ -91,7 +97,7 @@ def test_retry_after_that_means_nothing_is_passed_over(
 
 
 @pytest.mark.parametrize("value", ["61", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
-def test_retry_after_that_is_absurd_ends_the_trying(
+def test_hardening_01_retry_after_that_is_absurd_ends_the_trying(
     registry: FakeRegistry, transport: Transport, pauses: list[float], value: str
 ) -> None:
     registry.faults.append(Fault("GET", status=429, headers={"Retry-After": value}, times=-1))
@@ -100,7 +106,9 @@ def test_retry_after_that_is_absurd_ends_the_trying(
     assert len(registry.requests) == 1
 
 
-def test_nothing_is_tried_again_after_the_deadline(registry: FakeRegistry, pauses: list[float]) -> None:
+def test_hardening_01_nothing_is_tried_again_after_the_deadline(
+    registry: FakeRegistry, pauses: list[float]
+) -> None:
     registry.faults.append(Fault("GET", status=429, headers={"Retry-After": "30"}, times=-1))
     with checked_transport(deadline_seconds=20) as transport:
         assert status(transport, f"{registry.url}/v2/") == 429
@@ -114,7 +122,7 @@ def test_nothing_is_tried_again_after_the_deadline(registry: FakeRegistry, pause
 
 
 @pytest.mark.parametrize("point", ["status", "headers"])
-def test_a_dropped_connection_is_tried_again(
+def test_hardening_03_a_dropped_connection_is_tried_again(
     registry: FakeRegistry, transport: Transport, pauses: list[float], point: Any
 ) -> None:
     registry.faults.append(Fault("GET", drop=point, times=2))
@@ -123,7 +131,7 @@ def test_a_dropped_connection_is_tried_again(
 
 
 @pytest.mark.parametrize("point", ["status", "headers"])
-def test_a_registry_that_always_hangs_up_is_named(
+def test_hardening_03_a_registry_that_always_hangs_up_is_named(
     registry: FakeRegistry, transport: Transport, point: Any
 ) -> None:
     registry.faults.append(Fault("GET", drop=point, times=-1))
@@ -134,7 +142,7 @@ def test_a_registry_that_always_hangs_up_is_named(
 
 
 @pytest.mark.parametrize("point", ["status", "headers"])
-def test_a_registry_that_stalls_is_given_up(registry: FakeRegistry, point: Any) -> None:
+def test_hardening_04_a_registry_that_stalls_is_given_up(registry: FakeRegistry, point: Any) -> None:
     registry.faults.append(Fault("GET", stall=point, times=-1))
     with (
         checked_transport(read_seconds=0.05) as transport,
@@ -144,7 +152,7 @@ def test_a_registry_that_stalls_is_given_up(registry: FakeRegistry, point: Any) 
     assert len(registry.requests) == 4
 
 
-def test_a_body_that_stalls_is_given_up(registry: FakeRegistry) -> None:
+def test_hardening_04_a_body_that_stalls_is_given_up(registry: FakeRegistry) -> None:
     registry.faults.append(Fault("GET", stall="body", body=b"x" * 100))
     with checked_transport(read_seconds=0.05) as transport:
         answer = transport.request("GET", f"{registry.url}/v2/")
@@ -152,7 +160,7 @@ def test_a_body_that_stalls_is_given_up(registry: FakeRegistry) -> None:
             answer.body(1000)
 
 
-def test_a_body_that_breaks_off_is_noticed(registry: FakeRegistry, transport: Transport) -> None:
+def test_hardening_03_a_body_that_breaks_off_is_noticed(registry: FakeRegistry, transport: Transport) -> None:
     registry.faults.append(Fault("GET", drop="body", body=b"x" * 100))
     answer = transport.request("GET", f"{registry.url}/v2/")
     with pytest.raises(InterruptedTransferError, match=f"GET {registry.url}/v2/ broke off"):
@@ -192,10 +200,10 @@ def test_what_is_no_address_is_refused_at_once(transport: Transport, pauses: lis
 
 
 @pytest.mark.parametrize("refusal", [401, 413, 429])
-def test_an_answer_before_the_end_of_the_body_is_heard(
+def test_hardening_09_an_answer_before_the_end_of_the_body_is_heard(
     registry: FakeRegistry, transport: Transport, refusal: int
 ) -> None:
-    """Hardening 9: the answer is told, not the broken pipe of the sending side."""
+    """The answer is told, not the broken pipe of the sending side."""
     registry.faults.append(Fault("PUT", status=refusal, read=1000, times=-1))
     size = 20 << 20
     answer = transport.request(

@@ -16,6 +16,7 @@ from secure_build.reference import Pinned
 from secure_build.secret import Secret
 
 PACKED = archive.build({PurePosixPath("docker-compose.yml"): archive.Member(b"services: {}\n")})
+COMPOSE = {"compose": {"archive": PACKED.base64()}}
 PINNED = Pinned.parse("us.icr.io/acme/web@sha256:" + "0" * 64)
 passwords = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=3)
 
@@ -36,7 +37,7 @@ def refusal(content: str, *logins: Credential) -> str:
 
 @given(passwords)
 def test_a_section_holds_type_logins_and_archive(password: str) -> None:
-    section = workload.section([login(password=password), login("docker.io", "hub-token", "acme")], PACKED)
+    section = workload.section([login(password=password), login("docker.io", "hub-token", "acme")], COMPOSE)
     assert yaml.safe_load(section.plain) == {
         "type": "workload",
         "auths": {
@@ -51,7 +52,7 @@ def test_a_section_holds_type_logins_and_archive(password: str) -> None:
 
 
 def test_a_section_without_logins_has_no_auths() -> None:
-    section = workload.section([], PACKED)
+    section = workload.section([], COMPOSE)
     assert yaml.safe_load(section.plain) == {"type": "workload", "compose": {"archive": PACKED.base64()}}
     assert section.masked == section.plain
 
@@ -72,7 +73,7 @@ def test_a_fragment_has_empty_images_logins_and_the_references_as_comments() -> 
 
 
 def test_a_representation_shows_no_secret() -> None:
-    assert "new-key" not in repr(workload.section([login()], PACKED))
+    assert "new-key" not in repr(workload.section([login()], COMPOSE))
 
 
 SECTION = """\
@@ -99,13 +100,13 @@ env:
 
 
 @given(passwords)
-def test_49_only_the_login_changes(password: str) -> None:
+def test_hardening_49_only_the_login_changes(password: str) -> None:
     expected = SECTION.replace('"changed"', text.scalar(password)).replace("someone", "iamapikey")
     assert merged(SECTION, login(password=password)) == expected
 
 
 @given(passwords)
-def test_49_a_contract_keeps_everything_around_the_block(password: str) -> None:
+def test_hardening_49_a_contract_keeps_everything_around_the_block(password: str) -> None:
     head, tail = "# c\nenv: |\n  type: env\nworkload: | # here\n", "\n# x\nenvWorkloadSignature: abc  # y\n"
     contract = head + text.indented(SECTION, 3) + tail
     expected = SECTION.replace('"changed"', text.scalar(password)).replace("someone", "iamapikey")
@@ -118,7 +119,7 @@ def test_49_a_contract_keeps_everything_around_the_block(password: str) -> None:
 @pytest.mark.parametrize(
     "auths", [["compose: {}"], ["auths: {} # none", "x: {y: z}"], ["auths:", "compose: {}"]]
 )
-def test_49_logins_are_added_in_blocks_of_every_kind(
+def test_hardening_49_logins_are_added_in_blocks_of_every_kind(
     newline: str, header: str, tail: str, auths: list[str]
 ) -> None:
     login_lines = "us.icr.io:\n  username: iamapikey\n  password: new-key\n"
@@ -192,7 +193,7 @@ def test_what_cannot_be_merged_is_refused(content: str, message: str) -> None:
 
 
 @given(st.text("type: workload\nauths:|&*{}[]'\"#- abc"), st.booleans())
-def test_58_any_text_is_merged_or_a_usage_error(rest: str, inside: bool) -> None:
+def test_hardening_58_any_text_is_merged_or_a_usage_error(rest: str, inside: bool) -> None:
     content = "type: workload\n" + rest
     if inside:
         content = "workload: |\n" + text.indented(content, 2)

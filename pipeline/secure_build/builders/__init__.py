@@ -6,18 +6,19 @@ joining platforms to an index is done elsewhere, so that every builder's index i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from secure_build.errors import MachineError, RefusedError
+from secure_build.errors import MachineError, RefusedError, UsageError
 from secure_build.layout import Layout
 from secure_build.model import BuilderName, BuilderVersion, Credential, Descriptor, Material, Platform
 from secure_build.reference import Reference, Repository
 
-NAMES = ("buildx", "buildah")
+NAMES = ("buildx", "buildah", "engine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +69,24 @@ class Builder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a builder gets besides recipes: a folder it may keep things in, and logins to pull with."""
+    """What a builder gets besides recipes: a folder it may keep things in, and logins.
+
+    `logins` are to pull with; one of `push_logins` is used where a recipe makes the builder write
+    to that registry, for layers or for a cache.
+    """
 
     folder: Path
     logins: Sequence[Credential]
+    push_logins: Sequence[Credential] = ()
 
 
 def open_builder(name: BuilderName | None, surroundings: Surroundings) -> AbstractContextManager[Builder]:
     """The builder of this name, or the first that works; raises MachineError when none does."""
-    from secure_build.builders import buildah, buildx
+    from secure_build.builders import buildah, buildx, engine
 
-    modules = {"buildx": buildx.open_buildx, "buildah": buildah.open_buildah}
+    modules = {"buildx": buildx.open_buildx, "buildah": buildah.open_buildah, "engine": engine.open_engine}
+    if name is not None and name.instance is not None:
+        return buildx.open_buildx(surroundings, name.instance)
     if name is not None:
         return modules[name.kind](surroundings)
     reasons = []
@@ -93,10 +101,55 @@ def open_builder(name: BuilderName | None, surroundings: Surroundings) -> Abstra
     )
 
 
+@contextlib.contextmanager
+def open_builders(
+    wanted: BuilderName | Mapping[Platform, BuilderName] | None,
+    platforms: Iterable[Platform],
+    surroundings: Surroundings,
+) -> Iterator[Mapping[Platform, Builder]]:
+    """The builder for each of the platforms, every one opened once.
+
+    Raises UsageError when `wanted` names builders by platform and leaves one out.
+    """
+    names: dict[Platform, BuilderName | None] = {}
+    for platform in platforms:
+        if isinstance(wanted, Mapping) and platform not in wanted:
+            raise UsageError(
+                f"`builder:` names no builder for {platform}",
+                hint=f"add `{platform}: NAME` to it, or use one builder for all",
+            )
+        names[platform] = wanted[platform] if isinstance(wanted, Mapping) else wanted
+    with contextlib.ExitStack() as stack:
+        opened = {
+            name: stack.enter_context(open_builder(name, surroundings))
+            for name in dict.fromkeys(names.values())
+        }
+        yield {platform: opened[name] for platform, name in names.items()}
+
+
+def joint_version(versions: Mapping[Platform, BuilderVersion]) -> BuilderVersion:
+    """What made an image of these platforms: one builder's version, or every builder with its platform."""
+    different = set(versions.values())
+    if len(different) == 1:
+        return different.pop()
+    return BuilderVersion(
+        "+".join(sorted({version.name for version in different})),
+        "; ".join(f"{platform}: {version}" for platform, version in sorted(versions.items())),
+    )
+
+
 # What builders say of a machine or a registry, and what helps.
 _HINTS = {
     "exec format error": "this machine cannot run programs of that platform: install `qemu-user-static`",
     "cgroup": "in a container or a restricted machine, set `BUILDAH_ISOLATION=chroot`",
+    "no match for platform in manifest": "a base image does not exist for that platform: use another one, "
+    "or leave the platform out",
+    "no image found in image index": "a base image does not exist for that platform: use another one, "
+    "or leave the platform out",
+    "digest mismatch": "what an address gives has changed: look at it, and lock it anew",
+    "--mount option requires buildkit": "`RUN --mount` needs the builder `buildx` or `buildah`",
+    "secret required but no secret": "name it under the image's `build: secrets:` in the config",
+    "failed to solve: secret ": "name it under the image's `build: secrets:` in the config",
     "authentication required": "a private base needs a login: `pull:` under `registries:` in the config",
     "unauthorized": "a private base needs a login: `pull:` under `registries:` in the config",
 }

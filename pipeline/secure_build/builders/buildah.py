@@ -17,7 +17,8 @@ from pathlib import Path
 from secure_build import process
 from secure_build.builders import Builder, Built, Recipe, Surroundings, build_failed
 from secure_build.builders.logins import docker_config
-from secure_build.errors import MachineError, SecureBuildError, ServiceError
+from secure_build.builders.policy import check_pins, image_pins, spellings
+from secure_build.errors import MachineError, RefusedError, SecureBuildError, ServiceError
 from secure_build.layout import Layout
 from secure_build.model import BuilderVersion, Descriptor, Material
 from secure_build.process import ProcessError, Program
@@ -26,31 +27,35 @@ from secure_build.reference import Reference
 BUILDAH = Program("buildah", "buildah")
 _PROBE_SECONDS = 60.0
 _PULLED = re.compile(r"Trying to pull (\S+?)(?:\.\.\.)?$")
+_ADDED = re.compile(r"STEP \d+/\d+: ADD\s+(.*)", re.IGNORECASE)
+_STAGE = re.compile(r"(?im)^\s*FROM\s.*\sAS\s+(\S+)\s*$")
+_FROM = re.compile(r"(?im)^\s*FROM\s+(?:--platform=\S+\s+)?(\S*\$\S*)")
+_ARG = re.compile(r"(?im)^\s*ARG\s+([A-Za-z_]\w*)(?:=(\S*))?\s*$")
+_VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?::-([^}]*))?\})")
 _LOOPBACK = re.compile(r"(?<![\w.-])(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]+)?(?![\w.-])")
 
 
 class Buildah:
     """buildah with a private store."""
 
-    def __init__(self, version: BuilderVersion, store: Sequence[str], environment: dict[str, str]) -> None:
+    def __init__(self, version: BuilderVersion, store: Sequence[str], surroundings: Surroundings) -> None:
         self.version = version
         self._store = store
-        self._environment = environment
+        self._surroundings = surroundings
         self._lock = threading.Lock()
         self._turns: dict[str, threading.Lock] = {}
         self._exports: dict[str, Descriptor] = {}
 
     def build(self, recipe: Recipe, staging: Layout, on_line: Callable[[str], None]) -> Built:
-        pulled: set[str] = set()
+        account = _Account()
 
         def follow(line: str) -> None:
-            if match := _PULLED.match(line):
-                pulled.add(match[1])
+            account.read(line)
             on_line(line)
 
-        with tempfile.TemporaryDirectory(prefix="secure-build-") as folder:
+        with tempfile.TemporaryDirectory(prefix="secure-build-") as folder, self._logins(recipe) as logins:
             image_id = Path(folder) / "image-id"
-            environment = {}
+            environment = dict(logins)
             if plain := loopback_registries(recipe):
                 environment["CONTAINERS_REGISTRIES_CONF"] = str(_registries_conf(Path(folder), plain))
             try:
@@ -58,7 +63,19 @@ class Buildah:
             except ProcessError as error:
                 raise build_failed("buildah", error.output.strip()) from None
             descriptor = self._exported(image_id.read_text().strip(), staging)
-        return Built(descriptor, self._materials(pulled))
+        found = self._materials(account.pulled, recipe)
+        check_pins(recipe.pins, found)
+        if account.fetched and any("://" in name for name in recipe.pins):
+            raise RefusedError(
+                "buildah does not hold what `ADD` fetches to the digest that is locked",
+                hint="use the builder `buildx`, or copy the file into the source",
+            )
+        return Built(
+            descriptor,
+            # It does not say what an address gave.
+            None if account.fetched else found,
+            reproducible=not (recipe.cache_from or recipe.cache_to),
+        )
 
     def tidy(self) -> None:
         """Remove what is not worth keeping: containers of interrupted builds, and images without a name.
@@ -85,16 +102,30 @@ class Buildah:
                 self._exports[identity] = entries[0][1]
             return self._exports[identity]
 
-    def _materials(self, pulled: set[str]) -> tuple[Material, ...]:
+    def _materials(self, pulled: set[str], recipe: Recipe) -> tuple[Material, ...]:
         """The digests of what was pulled, from the store; the log only says which names count."""
         listed = json.loads(self._run("images", "--json", "--no-trunc"))
         digests = {name: image["digest"] for image in listed for name in image.get("names") or []}
-        references = (Reference.parse(name) for name in sorted(pulled))
-        return tuple(
-            Material("image", str(reference), str(reference.digest or digests[str(reference)]))
-            for reference in references
-            if reference.digest or str(reference) in digests
-        )
+        pinned: dict[str, list[str]] = {}
+        for reference, image in image_pins(recipe.pins).items():
+            pinned.setdefault(image, []).append(str(reference))
+        found = []
+        for reference in map(Reference.parse, sorted(pulled)):
+            if (digest := str(reference.digest or digests.get(str(reference), ""))) != "":
+                # What was pinned has the name of its pin; of several that are one image, each counts.
+                names = pinned.get(str(reference), [str(reference)])
+                found += [Material("image", name, digest) for name in names]
+        return tuple(sorted(found))
+
+    @contextlib.contextmanager
+    def _logins(self, recipe: Recipe) -> Iterator[dict[str, str]]:
+        """Where buildah finds logins; the one for writing the cache is for its repository alone."""
+        around = self._surroundings
+        caches = [recipe.cache_to.repository] if recipe.cache_to else []
+        pushing = {login.registry: login for login in around.push_logins}
+        repositories = {cache: pushing[cache.registry] for cache in caches if cache.registry in pushing}
+        with docker_config(around.logins, around.folder, repositories=repositories) as made:
+            yield {"REGISTRY_AUTH_FILE": str(made / "config.json")} if made else {}
 
     def _run(
         self,
@@ -105,13 +136,30 @@ class Buildah:
         return process.run(
             BUILDAH,
             [*self._store, *arguments],
-            environment={**self._environment, **(environment or {})},
+            environment=environment,
             on_line=on_line,
         )
 
 
+class _Account:
+    """What buildah's log says of external inputs. What a step prints can add to it, never take away."""
+
+    def __init__(self) -> None:
+        self.pulled: set[str] = set()
+        self.fetched = False
+
+    def read(self, line: str) -> None:
+        if match := _PULLED.match(line):
+            self.pulled.add(match[1])
+        # An argument may be an address; steps of a base's `ONBUILD` are listed like others.
+        if (match := _ADDED.match(line)) and ("://" in match[1] or "$" in match[1] or "git@" in match[1]):
+            self.fetched = True
+
+
 def arguments(recipe: Recipe, image_id: Path) -> list[str]:
     """The command line for one image and platform, with the commit's time everywhere."""
+    contexts: dict[str, Path | str] = {**_pinned_contexts(recipe), **recipe.contexts}
+    caches = recipe.cache_from or recipe.cache_to
     return [
         *("build", "--format=oci", "--pull-always", "--omit-history", "--identity-label=false"),
         f"--platform={recipe.platform}",
@@ -120,8 +168,47 @@ def arguments(recipe: Recipe, image_id: Path) -> list[str]:
         f"--iidfile={image_id}",
         *([f"--target={recipe.target}"] if recipe.target else []),
         *(f"--build-arg={name}={value}" for name, value in sorted(recipe.arguments.items())),
+        *(f"--secret=id={name},src={path}" for name, path in sorted(recipe.secrets.items())),
+        *(f"--build-context={name}={where}" for name, where in sorted(contexts.items())),
+        *(["--layers"] if caches else []),
+        # It tags each step by itself.
+        *(f"--cache-from={reference.repository}" for reference in recipe.cache_from),
+        *([f"--cache-to={recipe.cache_to.repository}"] if recipe.cache_to else []),
         str(recipe.context),
     ]
+
+
+def _pinned_contexts(recipe: Recipe) -> dict[str, str]:
+    """What a Dockerfile calls an image, with the image to take instead.
+
+    buildah compares names as they are written, in `FROM` before arguments are put in, and would
+    take such a name for a build stage of that name too.
+    """
+    text = recipe.dockerfile.read_text(errors="replace")
+    stages = {name.lower() for name in _STAGE.findall(text)}
+    contexts = {
+        name: f"docker-image://{image}"
+        for reference, image in image_pins(recipe.pins).items()
+        for name in spellings(reference)
+        if name not in stages
+    }
+    for written in set(_FROM.findall(text)):
+        if (name := _expanded(written, text, recipe.arguments)) in contexts:
+            contexts[written] = contexts[name]
+    return contexts
+
+
+def _expanded(written: str, dockerfile: str, arguments: Mapping[str, str]) -> str:
+    """A `FROM` with the arguments put in that stand before the first one; other forms stay."""
+    head = re.split(r"(?im)^\s*FROM\s", dockerfile)[0]
+    values: dict[str, str] = {}
+    for name, default in _ARG.findall(head):
+        values[name] = _substituted(arguments.get(name, default.strip("\"'")), values)
+    return _substituted(written, values)
+
+
+def _substituted(text: str, values: Mapping[str, str]) -> str:
+    return _VARIABLE.sub(lambda found: values.get(found[1] or found[2], "") or found[3] or found[0], text)
 
 
 def loopback_registries(recipe: Recipe) -> set[str]:
@@ -130,6 +217,8 @@ def loopback_registries(recipe: Recipe) -> set[str]:
     Docker's engine speaks plain HTTP to all of this machine; buildah wants each by name.
     """
     texts = [recipe.dockerfile.read_text(errors="replace"), *recipe.arguments.values()]
+    texts += [where for where in recipe.contexts.values() if isinstance(where, str)]
+    texts += map(str, (*recipe.cache_from, recipe.cache_to or ""))
     return {name for text in texts for name in _LOOPBACK.findall(text)}
 
 
@@ -140,9 +229,8 @@ def open_buildah(surroundings: Surroundings) -> contextlib.AbstractContextManage
 
     @contextlib.contextmanager
     def opened() -> Iterator[Builder]:
-        with _state() as state, docker_config(surroundings.logins, surroundings.folder) as logins:
-            environment = {"REGISTRY_AUTH_FILE": str(logins / "config.json")} if logins else {}
-            builder = Buildah(version, (root, _runroot(state)), environment)
+        with _state() as state:
+            builder = Buildah(version, (root, _runroot(state)), surroundings)
             try:
                 yield builder
             finally:

@@ -1,15 +1,14 @@
 """secure-build.yaml: read once, strictly, into frozen models; the JSON schema comes from the same models."""
 
+from secure_build.config.base import SecretFile, SecretName
+from secure_build.config.build import Build
 from secure_build.config.load import Loaded, load, parse, schema
 from secure_build.config.models import (
-    Build,
     BuiltImage,
     Config,
     Login,
     Play,
     RegistryAccess,
-    SecretFile,
-    SecretName,
     Source,
     UsedImage,
     Workload,

@@ -12,9 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     PlainSerializer,
@@ -26,50 +24,17 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from secure_build.address import Address
+from secure_build.config.base import SecretName, Strict, kebab, no_literal
+from secure_build.config.build import FILE_SECRET, NAMED_SECRET, Build
 from secure_build.errors import UsageError
-from secure_build.model import GUEST, BuilderName, Platform
+from secure_build.model import BuilderName, Platform
 from secure_build.reference import Reference, registry_name
 
 # The tags of the unions, which stand in pydantic's places of mistakes.
 BUILT, USED = "built image", "used image"
 PLAY_PATH, PLAY_PARTS = "play path", "play parts"
 ONE_BUILDER, BUILDERS = "one builder", "builders"
-NAMED_SECRET, FILE_SECRET = "named secret", "file secret"
 UNION_TAGS = frozenset({BUILT, USED, PLAY_PATH, PLAY_PARTS, ONE_BUILDER, BUILDERS, NAMED_SECRET, FILE_SECRET})
-
-
-def _kebab(name: str) -> str:
-    return name.replace("_", "-")
-
-
-class Strict(BaseModel):
-    """Frozen, no unknown keys, no conversions between types, kebab-case outside."""
-
-    model_config = ConfigDict(
-        alias_generator=_kebab, extra="forbid", frozen=True, hide_input_in_errors=True, strict=True
-    )
-
-
-class SecretName(Strict):
-    """The name of a secret, never its value."""
-
-    secret: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = Field(
-        description="Looked up as an environment variable, then as a file in `$SECURE_BUILD_SECRETS`."
-    )
-
-
-def _no_literal(value: object) -> object:
-    if isinstance(value, str | int | float):
-        raise PydanticCustomError(
-            "literal_secret", "a password must not stand in this file; name it: `{secret: NAME}`"
-        )
-    return value
-
-
-class SecretFile(Strict):
-    """A file on this machine whose content is a secret."""
-
-    file: str = Field(description="Read when it is used; it need not be part of the source.")
 
 
 class Login(Strict):
@@ -78,7 +43,7 @@ class Login(Strict):
     username: Annotated[str, StringConstraints(min_length=3)] = Field(
         description="For IBM Container Registry literally `iamapikey`."
     )
-    password: Annotated[SecretName, BeforeValidator(_no_literal)] = Field(
+    password: Annotated[SecretName, BeforeValidator(no_literal)] = Field(
         description="`{secret: NAME}`; a literal value is refused."
     )
 
@@ -140,10 +105,10 @@ class Source(Strict):
     username: Annotated[str, StringConstraints(min_length=1)] = Field(
         default="x-access-token", description="User name that goes with `token`; most hosts take any."
     )
-    token: Annotated[SecretName | None, BeforeValidator(_no_literal)] = Field(
+    token: Annotated[SecretName | None, BeforeValidator(no_literal)] = Field(
         default=None, description="For a private repository over HTTPS; sent to the server of `url` only."
     )
-    ssh_key: Annotated[SecretName | None, BeforeValidator(_no_literal)] = Field(
+    ssh_key: Annotated[SecretName | None, BeforeValidator(no_literal)] = Field(
         default=None, description="Private key, without a passphrase, for a repository over SSH."
     )
     known_hosts: str | None = Field(
@@ -170,82 +135,13 @@ class Source(Strict):
         ):
             if name in self.model_fields_set and scheme not in schemes:
                 raise PydanticCustomError(
-                    "source", "`{name}` goes with {needed}", {"name": _kebab(name), "needed": needed}
+                    "source", "`{name}` goes with {needed}", {"name": kebab(name), "needed": needed}
                 )
         if scheme == "ssh" and (self.ssh_key is None or self.known_hosts is None):
             raise PydanticCustomError("source", "an SSH address needs `ssh-key` and `known-hosts`")
         if "username" in self.model_fields_set and self.token is None:
             raise PydanticCustomError("source", "`username` goes with `token`")
         return self
-
-
-def _platforms(platforms: tuple[Platform, ...]) -> tuple[Platform, ...]:
-    if not platforms:
-        raise PydanticCustomError("platforms", "must name at least one platform")
-    if len(set(platforms)) != len(platforms):
-        raise PydanticCustomError("platforms", "a platform stands twice in it")
-    return platforms
-
-
-def _secret_kind(value: object) -> str:
-    is_file = isinstance(value, SecretFile) or (isinstance(value, dict) and "file" in value)
-    return FILE_SECRET if is_file else NAMED_SECRET
-
-
-BuildSecretId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
-BuildSecret = Annotated[
-    Annotated[SecretName, Tag(NAMED_SECRET)] | Annotated[SecretFile, Tag(FILE_SECRET)],
-    Discriminator(_secret_kind),
-    BeforeValidator(_no_literal),
-]
-
-
-class Cache(Strict):
-    """Build cache in a registry, read and written with that registry's `pull` and `push` logins."""
-
-    from_: tuple[Reference, ...] = Field(
-        default=(), alias="from", strict=False, description="Images that hold the cache of earlier builds."
-    )
-    to: Reference | None = Field(default=None, description="Where to keep the cache of this build.")
-
-
-class Build(Strict):
-    """How an image is built from the commit."""
-
-    context: str = Field(default=".", description="Folder of the commit that the build sees.")
-    dockerfile: str = Field(default="Dockerfile", description="Relative to the context.")
-    platforms: Annotated[tuple[Platform, ...], AfterValidator(_platforms)] = Field(
-        default=(GUEST,),
-        strict=False,  # YAML has lists only
-        description="One gives a plain manifest, several an index.",
-        json_schema_extra={"default": [str(GUEST)], "minItems": 1, "uniqueItems": True},
-    )
-    args: dict[str, str] = Field(
-        default={},
-        description="Build arguments; they can end up in the image, so no place for secrets.",
-    )
-    allow_token_args: tuple[str, ...] = Field(
-        default=(),
-        strict=False,
-        description="Names of build arguments that look like a token or password and are none. "
-        "Weakens a check.",
-    )
-    target: str | None = Field(default=None, description="Build stage to stop at; default the last.")
-    secrets: dict[BuildSecretId, BuildSecret] = Field(
-        default={},
-        description="For `RUN --mount=type=secret,id=…`: by id, a named secret or a file. "
-        "They reach neither layers nor logs.",
-    )
-    contexts: dict[str, str] = Field(
-        default={},
-        description="Further build contexts, by name: a folder of the commit, "
-        "or `docker-image://` and a pinned reference.",
-    )
-    cache: Cache | None = Field(
-        default=None,
-        description="Reuse steps of earlier builds. The digest then depends on the cache, so such "
-        "an image is recorded as not reproducible.",
-    )
 
 
 def _tagged(image: Reference) -> Reference:

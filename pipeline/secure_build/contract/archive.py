@@ -1,4 +1,4 @@
-"""The archive in `compose.archive`: a gzip-compressed tar that is the same for everybody.
+"""The archive in `compose.archive` and `play.archive`: a gzip-compressed tar that is the same for everybody.
 
 ustar with fixed fields, sorted names, only folders and regular files, as IBM's page "About the
 contract" asks. Equality is promised for the tar, and for the gzip with the same zlib.

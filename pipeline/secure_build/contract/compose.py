@@ -2,38 +2,57 @@
 
 The copy keeps order, comments and everything else byte for byte; only image references change and
 `build` goes, since the guest builds nothing. Rules: IBM's page "About the contract", parts on
-compose; what the runtime makes of a reference by tag is an error there (HPL06010E).
+compose; what the runtime makes of a reference by tag is an error there (HPL06010E). Every key that
+can name an image is known here, and a key that is not known is refused (Compose specification).
 """
 
 from __future__ import annotations
 
+import difflib
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from yaml.nodes import Node, ScalarNode
-
 from secure_build import strict_yaml
-from secure_build.contract import text
-from secure_build.contract.edit import Edits
+from secure_build.contract import interpolation, pinning
+from secure_build.contract.places import Place, name_at, place_of
 from secure_build.errors import UsageError
 from secure_build.model import GUEST
-from secure_build.reference import Digest, Pinned, Reference, Repository
-from secure_build.strict_yaml import Document
+from secure_build.strict_yaml import Document, Path
 
 LARGEST = strict_yaml.LARGEST
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """A service of a compose file: the image that it names, and whether it has `build`."""
-
-    name: str
-    image: Reference | None
-    builds: bool
-    where: str
+_TOP_LEVEL = frozenset("version name services networks volumes secrets configs".split())
+_SERVICE = frozenset(
+    """annotations attach blkio_config build cap_add cap_drop cgroup cgroup_parent command configs
+    container_name cpu_count cpu_percent cpu_period cpu_quota cpu_rt_period cpu_rt_runtime cpu_shares cpus
+    cpuset credential_spec depends_on deploy develop device_cgroup_rules devices dns dns_opt dns_search
+    domainname entrypoint environment expose external_links extra_hosts gpus group_add healthcheck hostname
+    image init ipc isolation labels links logging mac_address mem_limit mem_reservation mem_swappiness
+    memswap_limit network_mode networks oom_kill_disable oom_score_adj pid pids_limit platform ports
+    post_start pre_start pre_stop privileged profiles pull_policy pull_refresh_after read_only restart
+    runtime scale secrets security_opt shm_size stdin_open stop_grace_period stop_signal storage_opt sysctls
+    tmpfs tty ulimits use_api_socket user userns_mode uts volumes volumes_from working_dir""".split()
+)
+_FLATTEN = "flatten it first: `docker compose config --no-interpolate > flat.yml`"
+# What may stand in a service, in some version of compose, and cannot be taken into the guest.
+_REFUSED = {
+    "extends": ("brings in other files, and the runtime checks only this one", _FLATTEN),
+    "env_file": (
+        "is not supported: the runtime checks only this file",
+        "write its lines under `environment`",
+    ),
+    "label_file": ("is not supported: the runtime checks only this file", "write its lines under `labels`"),
+    "provider": (
+        "starts a program of the machine, which the guest does not have",
+        "run what it provides as a service of its own, or outside",
+    ),
+    "models": (
+        "names models that are pulled by tag and cannot be pinned",
+        "put the model into an image, and run it as a service",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +60,7 @@ class ComposeFile:
     """A compose file that can be pinned: parsed, and free of what cannot be decided from it alone."""
 
     document: Document
-    services: tuple[Service, ...]
+    places: tuple[Place, ...]
 
     @classmethod
     def parse(cls, content: bytes, name: str) -> ComposeFile:
@@ -53,187 +72,173 @@ class ComposeFile:
                 f"{name}:1: a compose file needs `services`, a mapping with at least one service"
             )
         if "include" in data:
-            raise _flatten(f"{name}:{document.line(('include',))}", "include")
-        services = tuple(_service(document, service) for service in data["services"])
-        return cls(document, services)
-
-    def pinned(self, pins: Mapping[str, Pinned]) -> bytes:
-        """The file with the image of every service as in `pins`, by service name."""
-        edits = Edits(self.document)
-        for service in self.services:
-            _pin(edits, _body(self.document, service.name), str(pins[service.name]))
-        changed = edits.apply().encode()
-        if not self._is_expected(changed, pins):
             raise UsageError(
-                f"{self.document.name} cannot be pinned without changing something else",
-                hint="write `image` and `build` of each service out instead of sharing them by anchor",
+                f"{place_of(document, ('include',))}: `include` brings in other files, "
+                "and the runtime checks only this one",
+                hint=_FLATTEN,
             )
-        return changed
+        if "models" in data:
+            raise _refused(document, ("models",), "models", "the file")
+        _check_keys(document, (), _TOP_LEVEL, "compose files")
+        places = [place for service in data["services"] for place in _service(document, service)]
+        return cls(document, tuple(places))
 
-    def check(self) -> None:
-        """Raise UsageError when the file cannot be pinned, whatever the digests will be."""
-        somewhere = Repository("registry.example.com", "image")
-        self.pinned(
-            {
-                service.name: Pinned(somewhere, Digest.of(str(service.image or service.name).encode()))
-                for service in self.services
-            }
-        )
+    def pinned(self, texts: Mapping[Place, str]) -> bytes:
+        """The file with these texts at its places; raises UsageError when more would change."""
+        # Anchors often stand in `x-` blocks, which compose ignores; there a changed image is no change.
+        return pinning.pinned([self.document], texts, meaning=_without_extensions)
 
     def local_files(self) -> list[tuple[str, str]]:
-        """Relative paths that the services read, each with its place in the file: (path, where)."""
-        data = self.document.data
+        """Relative paths that the services read, each with its place in the file: (path, where).
+
+        Not those with a variable, which are known in the guest only.
+        """
         found: dict[str, str] = {}
-        for kind in ("configs", "secrets"):
-            for name, entry in _mapping(data.get(kind)).items():
-                path = _mapping(entry).get("file")
-                if isinstance(path, str) and not path.startswith(("/", "~")):
-                    found.setdefault(path, self._where(kind, name, "file"))
-        for service in self.services:
-            for index, volume in enumerate(data["services"][service.name].get("volumes") or []):
-                if path := _bound(volume):
-                    found.setdefault(path, self._where("services", service.name, "volumes", index))
+        for path, place in sources(self.document):
+            if not path.startswith(("/", "~")) and "$" not in path:
+                found.setdefault(path, place_of(self.document, place))
         return sorted(found.items())
 
-    def _where(self, *place: str | int) -> str:
-        return f"{self.document.name}:{self.document.line(place)}"
 
-    def _is_expected(self, changed: bytes, pins: Mapping[str, Pinned]) -> bool:
-        try:
-            result = strict_yaml.load(changed, self.document.name).data
-        except UsageError:
-            # An anchor inside `build` was used elsewhere.
-            return False
-        expected = dict(self.document.data)
-        expected["services"] = dict(expected["services"])
-        for service in self.services:
-            body = {key: value for key, value in expected["services"][service.name].items() if key != "build"}
-            expected["services"][service.name] = body | {"image": str(pins[service.name])}
-        return bool(_without_extensions(result) == _without_extensions(expected))
+def sources(document: Document) -> Iterator[tuple[str, Path]]:
+    """Every path of the guest's file system that the services read, as it is written."""
+    data = document.data
+    for kind in ("configs", "secrets"):
+        for name, entry in mapping(data.get(kind)).items():
+            if isinstance(path := mapping(entry).get("file"), str):
+                yield path, (kind, name, "file")
+    for name, body in data["services"].items():
+        for index, volume in enumerate(body.get("volumes") or []):
+            if path := _bound(volume):
+                yield path, ("services", name, "volumes", index)
 
 
-def _service(document: Document, name: str) -> Service:
-    def where(*place: str | int) -> str:
-        return f"{document.name}:{document.line(('services', name, *place))}"
-
-    body = document.data["services"][name]
-    if not isinstance(body, dict):
-        raise UsageError(f"{where()}: service `{name}` must be a mapping with keys")
-    if "extends" in body:
-        raise _flatten(where("extends"), "extends")
-    for key, instead in (("env_file", "environment"), ("label_file", "labels")):
-        if key in body:
-            raise UsageError(
-                f"{where(key)}: `{key}` of service `{name}` is not supported",
-                hint=f"write its lines under `{instead}`",
-            )
-    if body.get("pull_policy") in ("build", "never"):
-        raise UsageError(
-            f"{where('pull_policy')}: service `{name}` would not be pulled, and the guest has no images",
-            hint="leave `pull_policy` out",
-        )
-    if body.get("platform") not in (None, str(GUEST)):
-        raise UsageError(
-            f"{where('platform')}: service `{name}` asks for {body['platform']}, and the guest is {GUEST}",
-            hint="leave `platform` out",
-        )
-    volumes = body.get("volumes") or []
-    if not isinstance(volumes, list):
-        raise UsageError(f"{where('volumes')}: `volumes` of service `{name}` must be a list")
-    for index, volume in enumerate(volumes):
-        if _mapping(volume).get("type") == "image":
-            raise UsageError(
-                f"{where('volumes', index)}: service `{name}` mounts an image, which cannot be pinned",
-                hint="copy the files into the service's own image",
-            )
-    if "image" not in body and "build" not in body:
-        raise UsageError(
-            f"{where()}: service `{name}` has neither `image` nor `build`",
-            hint="name the image that it runs: `image: registry/repository:tag`",
-        )
-    if "image" not in body:
-        return Service(name, None, True, where())
-    return Service(name, _image(document, name, where("image")), "build" in body, where("image"))
-
-
-def _image(document: Document, name: str, where: str) -> Reference:
-    image = document.data["services"][name]["image"]
-    if not isinstance(image, str):
-        raise UsageError(f"{where}: `image` of service `{name}` must be text")
-    if "$" in image:
-        raise UsageError(
-            f"{where}: `image` of service `{name}` has a variable, so what runs would not be decided here",
-            hint="write the image's name out",
-        )
-    written = strict_yaml.find(_body(document, name), "image")
-    assert written is not None
-    assert isinstance(written.value, ScalarNode)
-    if written.value.style in ("|", ">"):
-        raise UsageError(f"{where}: `image` of service `{name}` is a block", hint="write it on one line")
-    try:
-        return Reference.parse(image)
-    except UsageError as error:
-        raise UsageError(f"{where}: {error.message}", hint=error.hint) from None
-
-
-def _body(document: Document, name: str) -> Node:
-    services = strict_yaml.find(document.root, "services")
-    assert services is not None
-    service = strict_yaml.find(services.value, name)
-    assert service is not None
-    return service.value
-
-
-def _pin(edits: Edits, body: Node, pinned: str) -> None:
-    """Set the image and take out `build`, wherever merge keys let them stand."""
-    builds = list(strict_yaml.find_all(body, "build"))
-    if image := strict_yaml.find(body, "image"):
-        assert isinstance(image.value, ScalarNode)
-        quote = image.value.style or ""
-        edits.replace_value(
-            image.key, image.value, f"{quote}{pinned}{quote}" if quote else text.scalar(pinned)
-        )
-    else:
-        build = builds.pop(0)
-        edits.replace_entry(build.key, build.value, f"image: {text.scalar(pinned)}")
-    for build in builds:
-        edits.remove_entry(build.mapping, build.key, build.value)
-
-
-def _bound(volume: Any) -> str | None:
-    """The path, relative to the compose file, that a volume brings into a container."""
-    if isinstance(volume, dict):
-        path = volume.get("source") if volume.get("type") == "bind" else None
-        relative = isinstance(path, str) and not path.startswith(("/", "~"))
-    else:
-        # Without a leading dot it is the name of a volume.
-        path, colon, _ = str(volume).partition(":")
-        relative = bool(colon) and path.startswith(".")
-    return path if relative else None
-
-
-def _mapping(value: Any) -> dict[str, Any]:
+def mapping(value: Any) -> dict[str, Any]:
+    """The value where it is a mapping, else an empty one: compose will refuse other shapes."""
     return value if isinstance(value, dict) else {}
 
 
+def listed(value: Any) -> list[Any]:
+    """The value where it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def _service(document: Document, name: str) -> Iterator[Place]:
+    path: Path = ("services", name)
+    what = f"service `{name}`"
+    body = document.data["services"][name]
+    if not isinstance(body, dict):
+        raise UsageError(f"{place_of(document, path)}: {what} must be a mapping with keys")
+    for key in _REFUSED:
+        if key in body:
+            raise _refused(document, (*path, key), key, what)
+    _check_keys(document, path, _SERVICE, "a service")
+    _check_pull(document, path, body, what)
+    builds = "build" in body
+    if "image" not in body and not builds:
+        raise UsageError(
+            f"{place_of(document, path)}: {what} has neither `image` nor `build`",
+            hint="name the image that it runs: `image: registry/repository:tag`",
+        )
+    if "image" in body:
+        image = name_at(document, (*path, "image"), "compose", what)
+        yield Place(what, place_of(document, (*path, "image")), path, "image", image, name, builds)
+    else:
+        yield Place(what, place_of(document, path), path, "image", None, name, builds=True)
+    yield from _volumes(document, path, body, what)
+    for index, hook in enumerate(listed(body.get("pre_start"))):
+        if "image" in mapping(hook):
+            step, of = (*path, "pre_start", index), f"step {index + 1} of `pre_start` of {what}"
+            image = name_at(document, (*step, "image"), "compose", of)
+            yield Place(of, place_of(document, (*step, "image")), step, "image", image)
+
+
+def _volumes(document: Document, path: Path, body: dict[str, Any], what: str) -> Iterator[Place]:
+    volumes = body.get("volumes") or []
+    if not isinstance(volumes, list):
+        raise UsageError(f"{place_of(document, (*path, 'volumes'))}: `volumes` of {what} must be a list")
+    for index, volume in enumerate(volumes):
+        kind = str(mapping(volume).get("type", ""))
+        entry: Path = (*path, "volumes", index)
+        if "$" in kind:
+            raise UsageError(
+                f"{place_of(document, (*entry, 'type'))}: the type of a volume of {what} is a variable, "
+                "so it may be an image",
+                hint="write the type out",
+            )
+        if kind == "image":
+            of = f"a volume of {what}"
+            if "source" not in volume:
+                raise UsageError(f"{place_of(document, entry)}: {of} of type `image` has no `source`")
+            image = name_at(document, (*entry, "source"), "compose", of)
+            yield Place(of, place_of(document, (*entry, "source")), entry, "source", image)
+
+
+def _check_keys(document: Document, path: Path, known: frozenset[str], what: str) -> None:
+    """Refuse keys that are not known: compose would too, or one day they name an image."""
+    body = document.data
+    for part in path:
+        body = body[part]
+    for key in body:
+        if key not in known and not key.startswith("x-"):
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+            raise UsageError(
+                f"{place_of(document, (*path, key))}: `{key}` is no key of {what} that is known here",
+                hint=f"did you mean `{close[0]}`?"
+                if close
+                else "take it out; for notes of your own use `x-…`",
+            )
+
+
+def _check_pull(document: Document, path: Path, body: dict[str, Any], what: str) -> None:
+    """Refuse what would keep the guest from pulling the image that is pinned."""
+    policy, platform = (_default(body.get(key)) for key in ("pull_policy", "platform"))
+    if policy in ("build", "never"):
+        raise UsageError(
+            f"{place_of(document, (*path, 'pull_policy'))}: {what} would not be pulled, "
+            "and the guest has no images",
+            hint="leave `pull_policy` out",
+        )
+    if platform not in (None, str(GUEST)):
+        raise UsageError(
+            f"{place_of(document, (*path, 'platform'))}: {what} asks for {platform}, "
+            f"and the guest is {GUEST}",
+            hint="leave `platform` out",
+        )
+
+
+def _default(value: Any) -> Any:
+    return interpolation.with_defaults(value) if isinstance(value, str) else value
+
+
+def _bound(volume: Any) -> str | None:
+    """The path, relative to the compose file or not, that a volume brings into a container."""
+    if isinstance(volume, dict):
+        path = volume.get("source") if volume.get("type") == "bind" else None
+        return path if isinstance(path, str) else None
+    # Without a leading dot, slash or tilde it is the name of a volume.
+    text = str(volume)
+    end = text.find("}") + 1 if text.startswith("${") else 0
+    colon = text.find(":", end)
+    return text[:colon] if colon > 0 and text.startswith((".", "/", "~", "$")) else None
+
+
 def _without_extensions(data: Any) -> Any:
-    # Anchors often stand in `x-` blocks, which compose ignores; there a changed image is no change.
     return {key: value for key, value in data.items() if not key.startswith("x-")}
 
 
-def _flatten(where: str, key: str) -> UsageError:
-    return UsageError(
-        f"{where}: `{key}` brings in other files, and the runtime checks only this one",
-        hint="flatten it first: `docker compose config --no-interpolate > flat.yml`",
-    )
+def _refused(document: Document, path: Path, key: str, what: str) -> UsageError:
+    why, hint = _REFUSED[key]
+    return UsageError(f"{place_of(document, path)}: `{key}` of {what} {why}", hint=hint)
 
 
-def archive_path(compose: PurePosixPath, relative: str, where: str) -> PurePosixPath:
+def archive_path(descriptor: PurePosixPath, relative: str, where: str) -> PurePosixPath:
     """Where a file beside the compose file goes in the archive; raises UsageError outside of it."""
     path = PurePosixPath(posixpath.normpath(relative))
     if path.is_absolute() or ".." in path.parts:
         raise UsageError(
-            f"{where}: `{relative}` lies outside the folder of `{compose.name}`, and so outside the archive",
+            f"{where}: `{relative}` lies outside the folder of `{descriptor.name}`, "
+            "and so outside the archive",
             hint="move it beside the compose file, or copy it into the image",
         )
     return path

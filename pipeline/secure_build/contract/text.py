@@ -15,8 +15,17 @@ _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./+=:@-]*[A-Za-z0-9_/+=-]")
 _WORDS = frozenset("true false null yes no on off y n none nan inf infinity".split())
 
 
+class Plain(str):
+    """A value that is written without quotes, as its author did, and means what readers make of it."""
+
+    __slots__ = ()
+
+
 class _Dumper(yaml.SafeDumper):
-    """Block style, order kept, doubtful strings in double quotes."""
+    """Block style, order kept, doubtful strings in double quotes, nothing shared by anchors."""
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        return True
 
 
 def _string(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
@@ -24,7 +33,14 @@ def _string(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if plain else '"')
 
 
+def _plain(dumper: yaml.SafeDumper, value: Plain) -> yaml.ScalarNode:
+    # With the tag that the dumper itself reads in it, it adds no quotes for the reader's sake.
+    tag = dumper.resolve(yaml.ScalarNode, str(value), (True, False))  # type: ignore[no-untyped-call]
+    return dumper.represent_scalar(tag, str(value))
+
+
 _Dumper.add_representer(str, _string)
+_Dumper.add_representer(Plain, _plain)
 
 
 def dump(data: dict[str, Any]) -> str:

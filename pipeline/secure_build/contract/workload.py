@@ -14,7 +14,6 @@ from yaml.nodes import MappingNode, ScalarNode
 
 from secure_build import strict_yaml
 from secure_build.contract import text
-from secure_build.contract.archive import Archive
 from secure_build.contract.auths import contract_key
 from secure_build.contract.edit import Edits
 from secure_build.errors import UsageError
@@ -34,15 +33,14 @@ class SecretText:
     masked: str
 
 
-def section(auths: Iterable[Credential], archive: Archive) -> SecretText:
-    """The body of a `workload` section for a compose workload."""
+def section(auths: Iterable[Credential], content: Mapping[str, Any]) -> SecretText:
+    """The body of a `workload` section; `content` is `compose` or `play` with what is under it."""
 
     def body(masked: bool) -> str:
         data: dict[str, Any] = {"type": "workload"}
         if logins := entries(auths, masked=masked):
             data["auths"] = logins
-        data["compose"] = {"archive": archive.base64()}
-        return text.dump(data)
+        return text.dump(data | dict(content))
 
     auths = list(auths)
     return SecretText(body(masked=False), body(masked=True))

@@ -1,4 +1,9 @@
-"""Where blobs and manifests live: a registry over HTTP (`client.py`) or a layout (`layout.py`)."""
+"""Where blobs and manifests live: a registry over HTTP (`client.py`) or a layout (`layout.py`).
+
+`client.py` writes and `reader.py` reads, through `session.py` (logins, redirects) and `http.py`
+(time-outs, retries); `auth.py` and `network.py` know what this machine says of logins, proxies and
+certificates.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +21,17 @@ class Registry(Protocol):
     def has_blob(self, repository: Repository, descriptor: Descriptor) -> bool: ...
 
     def put_blob(
-        self, repository: Repository, descriptor: Descriptor, chunks: Callable[[], Iterator[bytes]]
-    ) -> None:
-        """Store a blob; `chunks` is called anew for each attempt."""
+        self,
+        repository: Repository,
+        descriptor: Descriptor,
+        chunks: Callable[[], Iterator[bytes]],
+        *,
+        mount_from: Repository | None = None,
+    ) -> bool:
+        """Store a blob; returns whether its bytes were sent. `chunks` is called anew for each attempt.
+
+        `mount_from` is another repository of the same place that may have it.
+        """
 
     def put_manifest(self, repository: Repository, content: Manifest) -> None:
         """Store a manifest under its digest, without a tag."""

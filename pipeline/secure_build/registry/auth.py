@@ -1,29 +1,35 @@
-"""Credentials for registries: Docker's config file and its helpers, and the answer to a challenge.
+"""Credentials that this machine has for registries: what Docker, Podman and their helpers keep.
 
-Credentials of the config file of secure-build come in by parameter and go first; this module reads
-only what belongs to the machine. Tokens are asked for per scope (distribution token
-specification) and sent to the registry's own host only; that is `client.py`'s business.
+A login that the config of secure-build names comes in by parameter and goes first. Then the first
+of these files that has one for the repository:
+
+1. the file that `REGISTRY_AUTH_FILE` names; then no other is read (containers-auth.json(5));
+2. Docker's `config.json`, in `$DOCKER_CONFIG` or `~/.docker`;
+3. Podman's `$XDG_RUNTIME_DIR/containers/auth.json`;
+4. `$XDG_CONFIG_HOME/containers/auth.json`, by default `~/.config/containers/auth.json`.
+
+Docker's goes before Podman's as in go-containerregistry; a build machine that logs in for this
+program with `docker login` is not surprised by what somebody once told Podman. In each file the
+order is Docker's: the helper for the registry, the credential store, then `auths`, where an entry
+for `host/namespace` goes before one for `host`.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from secure_build import process
-from secure_build.errors import MachineError, ServiceError, UsageError
+from secure_build.errors import MachineError, UsageError
 from secure_build.manifest import load_object
 from secure_build.model import Credential
 from secure_build.process import ProcessError, Program
-from secure_build.reference import DOCKER_HUB, registry_name
+from secure_build.reference import DOCKER_HUB, Repository, registry_name
 from secure_build.secret import Secret
 
 # The name under which Docker's own client keeps the login for Docker Hub.
@@ -43,16 +49,6 @@ _HELPER_VARIABLES = re.compile(
 )
 _NO_CREDENTIALS = "credentials not found"
 _KEY = re.compile(r"(?:https?://)?([^/]+)(?:/|/v[12]/?)?")
-_PARAMETER = re.compile(r'([A-Za-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,]*))')
-
-
-@dataclass(frozen=True, slots=True)
-class Challenge:
-    """A parsed WWW-Authenticate header: `basic`, or `bearer` with realm and service."""
-
-    scheme: str
-    realm: str = ""
-    service: str = ""
 
 
 def docker_config_directory() -> Path:
@@ -64,79 +60,59 @@ def docker_config_directory() -> Path:
 
 
 def docker_config_credential(registry: str) -> Credential | None:
-    """The machine's login for the registry, from `config.json` in `docker_config_directory`.
+    """The machine's login for a registry as a whole, see `machine_credential`."""
+    return _find(registry, None)
 
-    Looks in the helper for this registry, then the credential store, then `auths`, like Docker's
-    client. Raises UsageError for a file that cannot be read, MachineError for a broken helper.
+
+def machine_credential(repository: Repository) -> Credential | None:
+    """The machine's login for the repository, None when there is none.
+
+    Raises UsageError for a file that cannot be read, MachineError for a broken helper.
     """
-    path = docker_config_directory() / "config.json"
+    return _find(repository.registry, repository.path)
+
+
+def _find(registry: str, path: str | None) -> Credential | None:
+    return next(filter(None, (_login_in(file, registry, path) for file in _files())), None)
+
+
+def _files() -> list[Path]:
+    """The files to look into, in order."""
+    if named := os.environ.get("REGISTRY_AUTH_FILE"):
+        return [Path(named)]
+    files = [docker_config_directory() / "config.json"]
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        files.append(Path(runtime) / "containers" / "auth.json")
     try:
-        document = load_object(path.read_bytes())
+        home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+        files.append(Path(home) / "containers" / "auth.json")
+    except RuntimeError:
+        pass  # This account has no home.
+    return files
+
+
+def _login_in(file: Path, registry: str, path: str | None) -> Credential | None:
+    try:
+        document = load_object(file.read_bytes())
         auths, helpers = _section(document, "auths"), _section(document, "credHelpers")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"the Docker config `{path}` cannot be read: {_reason(error)}") from None
+        raise UsageError(f"the logins in `{file}` cannot be read: {_reason(error)}") from None
     helper = _entry(helpers, registry) or document.get("credsStore")
-    if helper:
-        return _from_helper(str(helper), registry)
+    if helper and (found := _from_helper(str(helper), registry, file)):
+        return found
+    for key in _namespaces(registry, path):
+        if entry := auths.get(key):
+            return _from_auths(entry, registry, file)
     entry = _entry(auths, registry)
-    return _from_auths(entry, registry, path) if entry else None
+    return _from_auths(entry, registry, file) if entry else None
 
 
-def parse_challenge(header: str) -> Challenge:
-    """The challenge of a 401 answer; raises ServiceError for one that nobody can answer."""
-    scheme, _, rest = header.strip().partition(" ")
-    if scheme.lower() == "basic":
-        return Challenge("basic")
-    if scheme.lower() == "bearer":
-        # A second challenge may follow in the same header; the first one's parameters stand.
-        found = reversed(_PARAMETER.findall(rest))
-        values = {name.lower(): quoted or plain for name, quoted, plain in found}
-        if values.get("realm"):
-            return Challenge("bearer", values["realm"], values.get("service", ""))
-    raise ServiceError(f"the registry asks for a login that is neither basic nor bearer: `{header[:100]}`")
-
-
-def check_realm(realm: str, registry_url: str) -> None:
-    """Refuse a token service to which credentials must not go.
-
-    A hostile registry could name a machine inside the network, or plain HTTP. Allowed are HTTPS at
-    a public name, and the registry's own host in the way we already speak to it. Raises
-    ServiceError.
-    """
-    own = urlsplit(registry_url)
-    try:
-        target = urlsplit(realm)
-        address = f"{target.scheme}://{target.netloc.rpartition('@')[2]}"
-    except ValueError:
-        raise ServiceError(f"the registry {own.netloc} sends logins to an address that is none") from None
-    if target.scheme == "https" and (target.hostname == own.hostname or not _is_private(target.hostname)):
-        return
-    if target.scheme == "http" and own.scheme == "http" and is_loopback(target.hostname):
-        return
-    raise ServiceError(
-        f"the registry {own.netloc} sends logins to `{address}`, which is not HTTPS at a public host"
-    )
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether the host is this machine by its spelling: `localhost`, 127.0.0.0/8 or ::1."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address((host or "").strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_private(host: str | None) -> bool:
-    if not host or host == "localhost":
-        return True
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return False
+def _namespaces(registry: str, path: str | None) -> list[str]:
+    """The keys that name the repository or a part of its path, the most specific first."""
+    parts = path.split("/") if path else []
+    return ["/".join((registry, *parts[:length])) for length in range(len(parts), 0, -1)]
 
 
 def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -160,7 +136,7 @@ def _registry_of(key: str) -> str | None:
         return None
 
 
-def _from_auths(entry: Any, registry: str, path: Path) -> Credential | None:
+def _from_auths(entry: Any, registry: str, file: Path) -> Credential | None:
     try:
         if token := entry.get("identitytoken"):
             return Credential(registry, IDENTITY_USER, Secret(str(token)))
@@ -173,13 +149,13 @@ def _from_auths(entry: Any, registry: str, path: Path) -> Credential | None:
             return Credential(registry, str(entry["username"]), Secret(str(entry["password"])))
     except (AttributeError, TypeError, ValueError, binascii.Error):
         raise UsageError(
-            f"the login for {registry} in `{path}` is damaged",
+            f"the login for {registry} in `{file}` is damaged",
             hint=f"log in again: `docker login {registry}`",
         ) from None
     return None
 
 
-def _from_helper(name: str, registry: str) -> Credential | None:
+def _from_helper(name: str, registry: str, file: Path) -> Credential | None:
     if not _HELPER_NAME.fullmatch(name):
         raise UsageError(f"`{name[:80]}` is no name of a Docker credential helper")
     helper = Program(f"docker-credential-{name}", _HELPER_PACKAGES.get(name, f"docker-credential-{name}"))
@@ -193,7 +169,7 @@ def _from_helper(name: str, registry: str) -> Credential | None:
         if _NO_CREDENTIALS in error.output.lower():
             return None
         raise MachineError(
-            f"`{helper.name}`, which the Docker config names for {registry}, failed: {error.ending}",
+            f"`{helper.name}`, which `{file}` names for {registry}, failed: {error.ending}",
             hint=f"try it by hand: `echo {key} | {helper.name} get`",
         ) from None
     try:

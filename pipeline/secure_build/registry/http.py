@@ -24,6 +24,7 @@ from urllib3.exceptions import (
     HTTPError,
     LocationValueError,
     NewConnectionError,
+    ProxyError,
     SSLError,
 )
 from urllib3.response import BaseHTTPResponse
@@ -31,6 +32,8 @@ from urllib3.response import BaseHTTPResponse
 from secure_build import __version__, stopping
 from secure_build.errors import ServiceError
 from secure_build.manifest import load_object
+from secure_build.registry import network
+from secure_build.registry.network import Proxy
 from secure_build.secret import mask
 
 CONNECT_SECONDS = 10.0
@@ -96,14 +99,17 @@ class Answer:
 
     def explained(self, what: str) -> str:
         """A sentence on an answer that was not hoped for, with the registry's own words."""
+        return self.explained_with_codes(what)[0]
+
+    def explained_with_codes(self, what: str) -> tuple[str, frozenset[str]]:
+        """The same, and the error codes of the distribution specification in it."""
         try:
             text = self.body(_LARGEST_ERROR).decode(errors="replace")
         except ServiceError:
             text = ""
-        own = _registry_errors(text)
-        return f"{what}: {_request(self.method, self.url)} answered {self.status}" + (
-            f" ({own})" if own else ""
-        )
+        own, codes = _registry_errors(text)
+        sentence = f"{what}: {_request(self.method, self.url)} answered {self.status}"
+        return sentence + (f" ({own})" if own else ""), codes
 
 
 class _Stoppable:
@@ -166,21 +172,21 @@ class Transport:
     ) -> None:
         self._read_seconds = read_seconds
         self._deadline_seconds = deadline_seconds
-        self._pool = urllib3.PoolManager(
-            num_pools=_HOSTS,
-            maxsize=_CONNECTIONS,
-            retries=False,
-            timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds),
-            headers={"User-Agent": f"secure-build/{__version__}"},
-        )
-        self._pool.pool_classes_by_scheme = {"http": _HTTPConnectionPool, "https": _HTTPSConnectionPool}
+        self._timeout = urllib3.Timeout(connect=connect_seconds, read=read_seconds)
+        self._proxies = network.proxies()
+        self._lock = threading.Lock()
+        self._ways: dict[tuple[str, str], urllib3.PoolManager] = {}
+        # By proxy and certificates; most runs have one.
+        self._pools: dict[tuple[Proxy | None, ssl.SSLContext], urllib3.PoolManager] = {}
+        self._usual_trust: ssl.SSLContext | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         """Close the connections that are kept."""
-        self._pool.clear()
+        for pool in self._pools.values():
+            pool.clear()
 
     def request(
         self,
@@ -234,10 +240,10 @@ class Transport:
             # that writes to slow storage.
             extra = {"body": _pieces(body()), "timeout": self._read_seconds}
         try:
-            response = self._pool.request(
+            response = self._pool(url).request(
                 method,
                 url,
-                headers={**self._pool.headers, **headers},
+                headers={"User-Agent": f"secure-build/{__version__}", **headers},
                 redirect=False,
                 preload_content=False,
                 decode_content=False,
@@ -245,6 +251,11 @@ class Transport:
             )
         except LocationValueError:
             raise ServiceError(f"`{redacted(url)}` is no address") from None
+        except ProxyError as error:
+            raise _interrupted(
+                f"cannot reach {urlsplit(url).netloc} through the proxy: {_why(error)}",
+                hint="check `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`",
+            ) from None
         except (NewConnectionError, ConnectTimeoutError) as error:
             raise _interrupted(
                 f"cannot reach {urlsplit(url).netloc}: {_why(error)}",
@@ -254,7 +265,8 @@ class Transport:
             if isinstance(error, SSLError) and isinstance(error.args[0], ssl.CertificateError):
                 raise ServiceError(
                     f"{_request(method, url)}: no trusted connection: {_why(error)}",
-                    hint="when the registry has a certificate of your own authority, set `SSL_CERT_FILE`",
+                    hint="when the registry has a certificate of your own authority, set `SSL_CERT_FILE` or "
+                    f"put it into `/etc/docker/certs.d/{urlsplit(url).netloc}/ca.crt`",
                 ) from None
             raise _interrupted(f"{_request(method, url)} got no answer: {_why(error)}") from None
         answer = Answer(method, url, response.status, response.headers, response)
@@ -262,6 +274,40 @@ class Transport:
             answer.close()
             raise _interrupted(f"{_request(method, url)} got no answer: it broke off in the headers")
         return answer
+
+    def _pool(self, url: str) -> urllib3.PoolManager:
+        """The connections that take the way to this address."""
+        try:
+            parts = urlsplit(url)
+            host = (parts.scheme, parts.netloc)
+            with self._lock:
+                if host not in self._ways:
+                    self._ways[host] = self._way(url)
+                return self._ways[host]
+        except ValueError:
+            raise ServiceError(f"`{redacted(url)}` is no address") from None
+
+    def _way(self, url: str) -> urllib3.PoolManager:
+        proxy, certificates = self._proxies.for_address(url), network.trust(url)
+        if certificates is None:
+            # One for all: to read the system's authorities takes longer than a request.
+            certificates = self._usual_trust = self._usual_trust or ssl.create_default_context()
+        if (proxy, certificates) not in self._pools:
+            options: dict[str, Any] = {
+                "num_pools": _HOSTS,
+                "maxsize": _CONNECTIONS,
+                "retries": False,
+                "timeout": self._timeout,
+                "ssl_context": certificates,
+            }
+            if proxy is None:
+                pool = urllib3.PoolManager(**options)
+            else:
+                login = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else None
+                pool = urllib3.ProxyManager(proxy.url, proxy_headers=login, **options)
+            pool.pool_classes_by_scheme = {"http": _HTTPConnectionPool, "https": _HTTPSConnectionPool}
+            self._pools[proxy, certificates] = pool
+        return self._pools[proxy, certificates]
 
 
 def _interrupted(message: str, *, hint: str | None = None) -> InterruptedTransferError:
@@ -327,11 +373,12 @@ def _retry_after(value: str | None) -> float | None:
         return None
 
 
-def _registry_errors(text: str) -> str:
-    """The codes and messages of a distribution error document, or nothing."""
+def _registry_errors(text: str) -> tuple[str, frozenset[str]]:
+    """The codes and messages of a distribution error document, or nothing, and the codes alone."""
     try:
         errors = load_object(text.encode())["errors"]
         told = [f"{error.get('code', '?')}: {error.get('message', '')}".rstrip(": ") for error in errors[:3]]
+        codes = frozenset(str(error.get("code")) for error in errors[:100])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return ""
-    return mask("; ".join(told))[:300]
+        return "", frozenset()
+    return mask("; ".join(told))[:300], codes

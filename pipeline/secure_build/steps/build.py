@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from secure_build import __version__, builders, manifest, record, stopping
-from secure_build.builders import Builder, Recipe, Surroundings
-from secure_build.config import BuiltImage, Loaded
-from secure_build.errors import RefusedError, SecureBuildError, UsageError
-from secure_build.model import BuildRecord, Image, Material, Platform
-from secure_build.reference import Digest
+from secure_build import __version__, builders, manifest, materials, record, stopping
+from secure_build.builders import Builder, Built, Recipe, Surroundings
+from secure_build.errors import RefusedError, SecureBuildError, ServiceError
+from secure_build.layout import Layout
+from secure_build.model import BuilderVersion, BuildRecord, Descriptor, Image, Material, Platform
+from secure_build.reference import Repository
 from secure_build.source import Checkout
 from secure_build.steps.job import LARGEST_FILE, Job
+from secure_build.steps.pins import locked_digest, not_locked
+from secure_build.steps.recipes import recipes
+
+Builders = Mapping[Platform, Builder]
 
 
 def build(work: Job) -> BuildRecord:
-    """Build what changed, write the record; images that are as before are kept as they are."""
+    """Build what changed, write the record; images that are as before are kept as they are.
+
+    With `locked`, whatever is not in the lock is refused: before anything is built where that can be
+    known, else before the image has a name in the layout or a place in the record.
+    """
     loaded = work.loaded
     wanted = work.selected()
+    for image in loaded.config.used.values():
+        locked_digest(work, image.use)
     checkout = work.checkout()
     source = checkout.source
     if not source.clean:
@@ -30,8 +39,9 @@ def build(work: Job) -> BuildRecord:
     if source.committed_at > datetime.now(UTC):
         # What a build step writes is then older than the commit, so its time is not rewritten.
         work.report.step(f"commit {source.commit} is dated in the future: its digest will not be repeatable")
-    if loaded.config.source.url is None and not _is_committed(loaded, checkout):
-        work.report.step(f"`{loaded.path}` is used as it is here, which is not as it is in the commit")
+    for path in (loaded.path, work.lock_path) if loaded.config.source.url is None else ():
+        if path.exists() and not _is_committed(path, checkout):
+            work.report.step(f"`{path}` is used as it is here, which is not as it is in the commit")
     old = _previous(work, source.commit)
     images = {image.name: image for image in old.images} if old else {}
     made = _build_missing(work, checkout, wanted, images) if wanted else []
@@ -51,29 +61,49 @@ def _build_missing(
     work: Job, checkout: Checkout, wanted: Sequence[str], previous: Mapping[str, Image]
 ) -> list[Image]:
     """Build those of the wanted images that are not there unchanged."""
-    options, loaded = work.options, work.loaded
-    surroundings = Surroundings(
-        folder=options.workdir,
-        logins=[login for host in loaded.config.registries if (login := work.login(host, "pull"))],
-    )
-    wanted_builder = options.builder or loaded.config.builder
-    # One builder for each platform comes next.
-    assert not isinstance(wanted_builder, dict)
-    with builders.open_builder(wanted_builder, surroundings) as builder:
-        kept = {name for name in wanted if name in previous and _unchanged(work, previous[name], builder)}
+    targets = {name: work.platforms_of(name) for name in wanted}
+    with opened_builders(work, targets) as by_platform:
+        kept = [name for name in wanted if name in previous and _unchanged(work, previous[name], by_platform)]
         for name in sorted(kept):
             work.report.step(f"{name}: unchanged, not built ({previous[name].descriptor.digest})")
         missing = [name for name in wanted if name not in kept]
-        with _exports(work, checkout, missing) as exports:
+        with recipes(work, checkout, missing) as prepared:
             return stopping.side_by_side(
-                lambda name: _build_image(work, builder, name, exports[name]), missing, jobs=options.jobs
+                lambda name: _build_image(work, by_platform, name, prepared[name]),
+                missing,
+                jobs=work.options.jobs,
             )
 
 
-def _is_committed(loaded: Loaded, checkout: Checkout) -> bool:
-    place = checkout.locate(loaded.path.name, what="the config")
-    content = checkout.read(place, at_most=LARGEST_FILE)
-    return content is not None and Digest.of(content) == loaded.digest
+def opened_builders(
+    work: Job, targets: Mapping[str, Sequence[Platform]]
+) -> contextlib.AbstractContextManager[Builders]:
+    """The builders for these images and platforms, as the command line or the config names them."""
+    every = dict.fromkeys(platform for platforms in targets.values() for platform in platforms)
+    wanted = work.options.builder or work.loaded.config.builder
+    return builders.open_builders(wanted, every, _surroundings(work, targets))
+
+
+def _surroundings(work: Job, wanted: Iterable[str]) -> Surroundings:
+    """What the builders get: the logins to pull with, and those for where they may write."""
+    loaded = work.loaded
+    images = [loaded.config.built[name] for name in wanted]
+    written = {image.image.repository for image in images if work.options.to is None}
+    written |= {
+        image.build.cache.to.repository for image in images if image.build.cache and image.build.cache.to
+    }
+    # Most builders write nowhere, so a secret that is not here is missed only where it is needed.
+    pushing = {login for repository in written if (login := work.push_login(repository, needed=False))}
+    return Surroundings(
+        folder=work.options.workdir,
+        logins=[login for host in loaded.config.registries if (login := work.login(host, "pull"))],
+        push_logins=sorted(pushing, key=lambda login: login.registry),
+    )
+
+
+def _is_committed(path: Path, checkout: Checkout) -> bool:
+    place = checkout.locate(path.name, what="this file")
+    return checkout.read(place, at_most=LARGEST_FILE) == path.read_bytes()
 
 
 def _previous(work: Job, commit: str) -> BuildRecord | None:
@@ -83,112 +113,147 @@ def _previous(work: Job, commit: str) -> BuildRecord | None:
     return old if same else None
 
 
-def platforms_of(work: Job, image: BuiltImage, name: str) -> tuple[Platform, ...]:
-    """The platforms that this run builds the image for."""
-    asked = work.options.platform
-    if asked is None:
-        return image.build.platforms
-    if asked not in image.build.platforms:
-        raise UsageError(
-            f"{name} is not built for {asked}", hint=f"add it under `images: {name}: build: platforms:`"
-        )
-    return (asked,)
-
-
-def _unchanged(work: Job, image: Image, builder: Builder) -> bool:
+def _unchanged(work: Job, image: Image, by_platform: Builders) -> bool:
     """Whether building again would give the same, and the bytes are still here."""
     wanted = work.loaded.config.built.get(image.name)
-    return (
-        wanted is not None
-        and image.reference == wanted.image
-        and image.builder == builder.version
-        and set(image.platforms) == set(platforms_of(work, wanted, image.name))
-        and work.layout.holds_image(image.descriptor)
-        and image.materials is not None
-        and all(_still(work, material) for material in image.materials)
-    )
+    if wanted is None or image.materials is None or image.reference != wanted.image:
+        return False
+    platforms = work.platforms_of(image.name)
+    held = _holds_sparse if image.sparse else Layout.holds_image
+    if (
+        set(image.platforms) != set(platforms)
+        or image.builder != version_of(by_platform, platforms)
+        or not held(work.layout, image.descriptor)
+    ):
+        return False
+    taken = materials.per_platform(image.materials, platforms)
+    same = all(_still(work, platform, material) for platform in platforms for material in taken[platform])
+    if same:
+        for platform in platforms:
+            _check_lock(work, image.name, platform, taken[platform], by_platform[platform].version)
+    return same
 
 
-def _still(work: Job, material: Material) -> bool:
-    """Whether the tag that a build pulled still names the same digest."""
+def version_of(by_platform: Builders, platforms: Sequence[Platform]) -> BuilderVersion:
+    """What makes an image of these platforms."""
+    return builders.joint_version({platform: by_platform[platform].version for platform in platforms})
+
+
+def _holds_sparse(layout: Layout, descriptor: Descriptor) -> bool:
+    """Whether manifests and configs are here; whether the registry has the layers, publishing finds out."""
+    if not layout.has(descriptor):
+        return False
+    content = layout.manifest(descriptor)
+    own = content.config is None or layout.has(content.config)
+    return own and all(_holds_sparse(layout, member) for member in content.members)
+
+
+def _still(work: Job, platform: Platform, material: Material) -> bool:
+    """Whether a build would take the same again: what is locked, else what the tag names now."""
+    if material.is_fixed:
+        return True
+    locked = work.lock.digest(material.kind, material.name, platform)
+    if locked is not None or work.options.locked:
+        return locked in (None, material.digest)
     if material.kind != "image":
         return False
-    if material.reference.digest is not None:
-        return True
     try:
-        found = work.reader(material.reference.repository.registry).tagged(material.reference)
+        found = work.reader(material.reference.repository).tagged(material.reference)
         return str(found) == material.digest
     except SecureBuildError:
         # The build will say what is wrong with this base, in the words of the builder.
         return False
 
 
-@contextlib.contextmanager
-def _exports(
-    work: Job, checkout: Checkout, names: Sequence[str]
-) -> Iterator[dict[str, tuple[Path, Path, int]]]:
-    """For each image its context and Dockerfile, exported from the commit, and the commit's time."""
-    with tempfile.TemporaryDirectory(prefix=".context-", dir=work.options.workdir) as folder:
-        exported: dict[PurePosixPath, Path] = {}
-        result = {}
-        for name in names:
-            recipe = work.loaded.config.built[name].build
-            context = checkout.locate(recipe.context, what=f"{name}: the context")
-            dockerfile = checkout.locate(
-                str(PurePosixPath(recipe.context) / recipe.dockerfile), what=f"{name}: the Dockerfile"
+def _check_lock(
+    work: Job, name: str, platform: Platform, taken: Sequence[Material] | None, builder: BuilderVersion
+) -> None:
+    """Raise RefusedError for a build that took something else than the lock says.
+
+    With `locked`, also for one that took something the lock does not know, or does not say.
+    """
+    if taken is None and work.options.locked:
+        raise RefusedError(
+            f"{name}: {builder} does not say what it pulled, so nobody can tell whether it was as locked",
+            hint="use another builder: `--builder buildx` or `--builder buildah`",
+        )
+    for material in taken or ():
+        locked = work.lock.digest(material.kind, material.name, platform)
+        if locked is None and work.options.locked and not material.is_fixed:
+            raise not_locked(work, f"{name}: `{material.name}` for {platform}")
+        if locked not in (None, material.digest):
+            raise RefusedError(
+                f"{name}: `{material.name}` for {platform} is {locked} in `{work.lock_path}`, "
+                f"and {builder} took {material.digest}",
+                hint="`secure-build lock --update` takes what it is now into the lock",
             )
-            if not checkout.is_directory(context):
-                raise UsageError(f"{name}: the commit has no folder `{context}` to build in")
-            content = checkout.read(dockerfile, at_most=LARGEST_FILE)
-            if content is None:
-                raise UsageError(
-                    f"{name}: the commit has no file `{dockerfile}`",
-                    hint="add and commit it, or set `dockerfile:`, which is relative to `context:`",
-                )
-            if context not in exported:
-                exported[context] = Path(folder) / f"{len(exported)}"
-                checkout.export(context, exported[context])
-            # A copy of its own: the Dockerfile may lie outside the context, or be a link.
-            own = Path(folder) / f"{name}.Dockerfile"
-            own.write_bytes(content)
-            ignored = checkout.read(
-                dockerfile.with_name(f"{dockerfile.name}.dockerignore"), at_most=LARGEST_FILE
-            )
-            if ignored is not None:
-                own.with_name(f"{own.name}.dockerignore").write_bytes(ignored)
-            result[name] = (exported[context], own, int(checkout.source.committed_at.timestamp()))
-        yield result
 
 
-def _build_image(work: Job, builder: Builder, name: str, export: tuple[Path, Path, int]) -> Image:
+def _build_image(work: Job, by_platform: Builders, name: str, recipe: Recipe) -> Image:
     wanted = work.loaded.config.built[name]
-    context, dockerfile, epoch = export
-    platforms = platforms_of(work, wanted, name)
-    layout = work.layout
-    members = []
-    materials: set[Material] | None = set()
-    for platform in platforms:
-        work.report.step(f"{name}: building for {platform} with {builder.version}")
-        recipe = Recipe(context, dockerfile, platform, epoch, wanted.build.args, wanted.build.target)
-        with layout.staging() as staging:
-            built = builder.build(recipe, staging, lambda line: work.report.detail(f"{name}: {line}"))
-        member = layout.manifest(built.descriptor)
-        found = manifest.platform_of_config(layout.config(member))
-        if (found.os, found.architecture) != (platform.os, platform.architecture):
-            raise RefusedError(f"{name}: asked for {platform}, {builder.version} made an image for {found}")
-        members.append(replace(built.descriptor, platform=platform))
-        materials = None if materials is None or built.materials is None else materials | set(built.materials)
-    descriptor = replace(members[0], platform=None)
-    if len(members) > 1:
-        index = manifest.index_of(members)
-        descriptor = layout.write(index.content, index.media_type)
-    layout.name(wanted.image, descriptor)
+    platforms = work.platforms_of(name)
+    pins = {platform: work.lock.pins(platform) for platform in platforms}
+    made = make(work, by_platform, name, recipe, pins=pins, layout=work.layout)
+    for platform, built in made.items():
+        _check_lock(work, name, platform, built.materials, by_platform[platform].version)
+    descriptor = joined([built.descriptor for built in made.values()], work.layout)
+    work.layout.name(wanted.image, descriptor)
     work.report.step(f"{name}: built {descriptor.digest}")
+    taken = {platform: built.materials for platform, built in made.items() if built.materials is not None}
     return Image(
         name=name,
         reference=wanted.image,
         descriptor=descriptor,
         platforms=platforms,
-        builder=builder.version,
-        materials=None if materials is None else tuple(sorted(materials)),
+        builder=version_of(by_platform, platforms),
+        materials=materials.merged(taken) if len(taken) == len(made) else None,
+        sparse=any(built.sparse for built in made.values()),
+        reproducible=all(built.reproducible for built in made.values()),
+        missing=tuple(platform for platform in wanted.build.platforms if platform not in made),
     )
+
+
+def make(
+    work: Job,
+    by_platform: Builders,
+    name: str,
+    recipe: Recipe,
+    *,
+    pins: Mapping[Platform, Mapping[str, str]],
+    layout: Layout,
+) -> dict[Platform, Built]:
+    """Build one image for the platforms that `pins` names, into the layout."""
+    made = {}
+    for platform, pinned in pins.items():
+        builder = by_platform[platform]
+        doing = f"building for {platform} with {builder.version}"
+        with work.report.task(name, doing) as task, layout.staging() as staging:
+            built = builder.build(replace(recipe, platform=platform, pins=pinned), staging, task.line)
+        if built.sparse:
+            assert recipe.push is not None
+            _fetch(work, recipe.push, built.descriptor)
+        found = manifest.platform_of_config(layout.config(layout.manifest(built.descriptor)))
+        if (found.os, found.architecture) != (platform.os, platform.architecture):
+            raise RefusedError(f"{name}: asked for {platform}, {builder.version} made an image for {found}")
+        made[platform] = replace(built, descriptor=replace(built.descriptor, platform=platform))
+    return made
+
+
+def joined(members: Sequence[Descriptor], layout: Layout) -> Descriptor:
+    """The image that consists of these manifests: the only one, or an index of them."""
+    if len(members) == 1:
+        return replace(members[0], platform=None)
+    index = manifest.index_of(members)
+    return layout.write(index.content, index.media_type)
+
+
+def _fetch(work: Job, repository: Repository, descriptor: Descriptor) -> None:
+    """Take the manifest and config of what a builder pushed into the layout, checked by digest."""
+    registry = work.writer(repository)
+    found = registry.get_manifest(repository, descriptor)
+    if found.config is None:
+        raise ServiceError(
+            f"`{repository}@{descriptor.digest}`, which a builder pushed, is no image manifest"
+        )
+    work.layout.write(registry.config(repository, found), found.config.media_type)
+    work.layout.write(found.content, found.media_type)

@@ -5,73 +5,172 @@ Every one of them must be made for the guest's platform, or nothing is written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from secure_build import manifest, stopping
 from secure_build.config import Loaded
-from secure_build.contract.compose import ComposeFile, Service
+from secure_build.contract.places import Place
 from secure_build.errors import RefusedError, UsageError
 from secure_build.manifest import Manifest
-from secure_build.model import GUEST, BuildRecord, Platform, UsedImage
-from secure_build.reference import Pinned, Reference
+from secure_build.model import GUEST, BuildRecord, Finding, Platform, UsedImage
+from secure_build.reference import Digest, Pinned, Reference
 from secure_build.registry.client import RemoteRegistry
 from secure_build.steps.job import Job
 
 
-def pin_services(
-    work: Job, current: BuildRecord, file: ComposeFile
-) -> tuple[dict[str, Pinned], list[UsedImage]]:
-    """For each service the pinned image: one that was built, or one of somebody else, resolved."""
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """What is written at each place, and what that rests on.
+
+    `pulled` are the images that the guest pulls from registries known here; one whose registry the
+    deployer chooses is not among them.
+    """
+
+    texts: dict[Place, str]
+    pulled: frozenset[Pinned]
+    used: tuple[UsedImage, ...]
+    findings: tuple[Finding, ...]
+
+
+def pin_places(work: Job, current: BuildRecord, places: Sequence[Place]) -> Pins:
+    """For each place its image by digest: one that was built, or one of somebody else, resolved."""
     built = {image.name: image for image in current.images}
-    pins: dict[str, Pinned] = {}
-    foreign: dict[str, Reference] = {}
-    for service in file.services:
-        name = own_image(work.loaded, service)
+    pins: dict[Place, Pinned] = {}
+    foreign: dict[Place, Reference] = {}
+    for place in places:
+        name = own_image(work.loaded, place)
         if name is None:
-            assert service.image is not None
-            foreign[service.name] = service.image
+            if reference := foreign_image(work.loaded, place):
+                foreign[place] = reference
         elif name in built:
-            require_guest(built[name].platforms, f"{service.where}: {name} ({built[name].reference})")
-            pins[service.name] = built[name].pinned
+            require_guest(built[name].platforms, f"{place.where}: {name} ({built[name].reference})")
+            pins[place] = built[name].pinned
         else:
             raise UsageError(
-                f"{service.where}: image `{name}` has not been built", hint="run `secure-build build`"
+                f"{place.where}: image `{name}` has not been built", hint="run `secure-build build`"
             )
     declared = [image.use for image in work.loaded.config.used.values()]
     used = resolve_all(work, [*foreign.values(), *declared])
-    pins |= {name: used[reference].pinned for name, reference in foreign.items()}
-    return pins, sorted(used.values(), key=lambda image: str(image.reference))
+    pins |= {place: used[reference].pinned for place, reference in foreign.items()}
+    return Pins(
+        texts={place: _text(place, pins.get(place)) for place in places},
+        pulled=frozenset(image for place in places if (image := _pulled(place, pins.get(place)))),
+        used=tuple(sorted(used.values(), key=lambda image: str(image.reference))),
+        findings=tuple(_unknown(place) for place in places if place not in pins),
+    )
 
 
-def own_image(loaded: Loaded, service: Service) -> str | None:
-    """The name of the config's image that a service means; None for somebody else's image.
+def check_places(work: Job, places: Sequence[Place], *, there: Collection[str]) -> None:
+    """Find before anything is built what would refuse an image afterwards.
 
-    Raises UsageError when the service is built by compose but not by the config, and when it names
-    another tag than the one that is built.
+    `there` are the images that have been built, or are to be built now.
+    """
+    foreign = [image.use for image in work.loaded.config.used.values()]
+    for place in places:
+        name = own_image(work.loaded, place)
+        if name is None:
+            reference = foreign_image(work.loaded, place)
+            foreign += [reference] if reference else []
+            continue
+        if name not in there:
+            raise UsageError(
+                f"{place.where}: image `{name}` has not been built, and is not to be built now",
+                hint=f"name it as well, or run `secure-build build {name}` first",
+            )
+        platforms = work.platforms_of(name)
+        require_guest(platforms, f"{place.where}: {name} ({work.loaded.config.built[name].image})")
+    resolve_all(work, foreign)
+
+
+def own_image(loaded: Loaded, place: Place) -> str | None:
+    """The name of the config's image that a place means; None for somebody else's image.
+
+    Raises UsageError when the image is built by compose but not by the config, and when the place
+    names another tag than the one that is built.
     """
     built = loaded.config.built
-    if service.image is None:
-        names = [service.name] if service.name in built else []
-    elif service.image.digest is not None and not service.builds:
-        return None
+    name = place.name
+    if name is None:
+        names = [place.alias] if place.alias in built else []
+    elif name.reference is not None:
+        if name.reference.digest is not None and not place.builds:
+            return None
+        tag, repository = name.reference.tag, name.reference.repository
+        same = [key for key, image in built.items() if image.image.repository == repository]
+        names = [key for key in same if tag in (None, built[key].image.tag)]
+        _require_one(loaded, place, same, names)
     else:
-        tag, repository = service.image.tag, service.image.repository
-        same = [name for name, image in built.items() if image.image.repository == repository]
-        names = [name for name in same if tag in (None, built[name].image.tag)]
-        if len(names) > 1 or (same and not names):
-            known = ", ".join(f"`{built[name].image}`" for name in same)
-            raise UsageError(
-                f"{service.where}: service `{service.name}` uses `{service.image}`, "
-                f"and `{loaded.path.name}` builds {known}",
-                hint="write the same tag in both, or pin another image by digest",
-            )
-    if not names and service.builds:
+        same = [key for key, image in built.items() if name.is_of(image.image)]
+        names = [key for key in same if name.has_tag_of(built[key].image)]
+        _require_one(loaded, place, same, names)
+    if not names and place.builds:
         raise UsageError(
-            f"{service.where}: service `{service.name}` is built by compose, "
+            f"{place.where}: {place.what} is built by compose, "
             f"but `{loaded.path.name}` does not build its image",
-            hint=f"add it under `images:`, and put its name under `image:` of service `{service.name}`",
+            hint=f"add it under `images:`, and put its name under `image:` of {place.what}",
         )
     return names[0] if names else None
+
+
+def foreign_image(loaded: Loaded, place: Place) -> Reference | None:
+    """The reference of somebody else's image, to be resolved.
+
+    Where the deployer chooses the registry it is the config's image of that name or digest; None
+    when there is none and the place has a digest of its own. Raises UsageError when it has not.
+    """
+    name = place.name
+    assert name is not None
+    if name.reference is not None or name.rest is None:
+        return name.reference
+    used = [image.use for image in loaded.config.used.values()]
+    if name.rest.digest is not None:
+        return next((use for use in used if use.digest == name.rest.digest), None)
+    same = [use for use in used if name.is_of(use) and name.has_tag_of(use)]
+    if len(same) != 1:
+        what = "names no image that" if not same else "could be several images that"
+        raise UsageError(
+            f"{place.where}: {place.what}: `{name.written}` {what} `{loaded.path.name}` knows",
+            hint=f"add its digest (`{name.registry}/{name.rest.repository.path}@sha256:…`), "
+            "or the one image under `images:` with the same path and tag",
+        )
+    return same[0]
+
+
+def _require_one(loaded: Loaded, place: Place, same: list[str], names: list[str]) -> None:
+    if len(names) > 1 or (same and not names):
+        built = loaded.config.built
+        known = ", ".join(f"`{built[name].image}`" for name in same)
+        written = place.name and (place.name.reference or place.name.written)
+        raise UsageError(
+            f"{place.where}: {place.what} uses `{written}`, and `{loaded.path.name}` builds {known}",
+            hint="write the same tag in both, or pin another image by digest",
+        )
+
+
+def _text(place: Place, image: Pinned | None) -> str:
+    if place.name is None:
+        return str(image)
+    return place.name.pinned(image)
+
+
+def _pulled(place: Place, image: Pinned | None) -> Pinned | None:
+    """What the guest pulls for a place; None when the deployer chooses from where."""
+    if image is None or place.name is None or place.name.registry is None:
+        return image
+    return place.name.reference.pin(image.digest) if place.name.reference else None
+
+
+def _unknown(place: Place) -> Finding:
+    assert place.name is not None
+    return Finding(
+        check="platform",
+        level="unknown",
+        what=f"{place.what}: `{place.name.written}`",
+        why=f"without its registry nothing says that the image is made for {GUEST}",
+        hint="name the same digest under `images:`, as `use: registry/name@sha256:…`",
+        where=place.where,
+    )
 
 
 def resolve_all(work: Job, references: Sequence[Reference]) -> dict[Reference, UsedImage]:
@@ -79,11 +178,14 @@ def resolve_all(work: Job, references: Sequence[Reference]) -> dict[Reference, U
     missing = [reference for reference in dict.fromkeys(references) if reference not in work.resolved]
 
     def resolve(reference: Reference) -> UsedImage:
-        registry = work.reader(reference.repository.registry)
-        found = registry.resolve(reference.tagged())
+        registry = work.reader(reference.repository)
+        locked = locked_digest(work, reference)
+        wanted = Reference(reference.repository, digest=locked) if locked else reference.tagged()
+        found = registry.resolve(wanted)
         platforms = _remote_platforms(registry, reference, found)
         require_guest(platforms, f"`{reference}`")
-        work.report.step(f"{reference}: resolved to {found.descriptor.digest}")
+        how = "locked at" if locked else "resolved to"
+        work.report.step(f"{reference}: {how} {found.descriptor.digest}")
         return UsedImage(reference, found.descriptor.digest, platforms)
 
     found = stopping.side_by_side(resolve, missing, jobs=work.options.jobs)
@@ -91,15 +193,45 @@ def resolve_all(work: Job, references: Sequence[Reference]) -> dict[Reference, U
     return {reference: work.resolved[reference] for reference in references}
 
 
+def locked_digest(work: Job, reference: Reference) -> Digest | None:
+    """What the lock says of an image that the workload uses, None when it says nothing.
+
+    Raises RefusedError when it says nothing although nothing else is to be used.
+    """
+    if reference.digest is not None:
+        return None
+    locked = work.lock.digest("used", str(reference.tagged()), GUEST)
+    if locked is None and work.options.locked:
+        raise not_locked(work, f"`{reference}`")
+    return Digest.parse(locked) if locked else None
+
+
+def not_locked(work: Job, what: str) -> RefusedError:
+    return RefusedError(
+        f"{what} is not in `{work.lock_path}`", hint="run `secure-build lock` and commit what it writes"
+    )
+
+
 def _remote_platforms(
     registry: RemoteRegistry, reference: Reference, found: Manifest
 ) -> tuple[Platform, ...]:
-    """The platforms an image claims; for the guest's, its own config must say so too."""
+    """The platforms an image claims; for the guest's, its own config must say so too.
+
+    Raises RefusedError when two members claim to be the guest's: which of them runs is anybody's guess.
+    """
     claimed = tuple(member.platform for member in found.members if member.platform)
-    guest = next((member for member in found.members if member.platform == GUEST), None)
-    if found.members and guest is None:
+    guests = {member.digest: member for member in found.members if member.platform == GUEST}
+    if len(guests) > 1:
+        raise RefusedError(
+            f"`{reference}` lists {GUEST} {len(guests)} times: {', '.join(map(str, guests))}",
+            hint="pin the one that is meant by its own digest",
+        )
+    guest = next(iter(guests.values()), None)
+    if found.config is None and guest is None:
         return claimed
     image = registry.get_manifest(reference.repository, guest) if guest else found
+    if image.config is None:
+        raise RefusedError(f"`{reference}` lists another index for {GUEST}, and no image")
     own = manifest.platform_of_config(registry.config(reference.repository, image))
     if guest is None:
         return (own,)

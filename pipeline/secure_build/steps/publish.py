@@ -1,53 +1,62 @@
 """publish: the layout's bytes to registries or another layout, in an order that is safe to break.
 
-Blobs, then manifests by digest, then a check of what was written, and the tag last: whoever pulls
-by tag never sees an image that is not whole. What is there already is not sent again.
+Blobs, then manifests by digest, then a check of what was written (`transfer.py`), and the tag last:
+whoever pulls by tag never sees an image that is not whole, and an image that lacks platforms gets no
+tag at all. What is there already is not sent again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 
 from secure_build import record, stopping
-from secure_build.errors import ServiceError, UsageError
+from secure_build.errors import UsageError
 from secure_build.layout import Layout
-from secure_build.manifest import Manifest
-from secure_build.model import BuildRecord, Descriptor, Image
-from secure_build.reference import Digest
+from secure_build.model import BuildRecord, Image
+from secure_build.reference import Repository
 from secure_build.registry import Registry
-from secure_build.registry.auth import docker_config_credential
-from secure_build.registry.client import RemoteRegistry
-from secure_build.report import size
+from secure_build.steps import transfer
 from secure_build.steps.job import Job, layout_directory
+from secure_build.steps.transfer import Advance, Holders, Upload, nobody
 
 
 def publish(work: Job) -> BuildRecord:
-    """Publish what the layout holds, to the registries or, with `to`, to another layout."""
+    """Publish what the layout holds, to the registries or, with `to`, to another layout.
+
+    With `by_digest` no tag is set. Raises UsageError for an image of which a part is to get a tag.
+    """
     current = work.current_record()
-    chosen = set(work.options.images or (image.name for image in current.images))
-    work.selected()
-    absent = chosen - {image.name for image in current.images}
-    if absent:
-        raise UsageError(f"`{min(absent)}` has not been built", hint="run `secure-build build` first")
-    registries = {image.reference.repository.registry for image in current.images if image.name in chosen}
-    if work.options.to:
-        # One object for all: it guards the index that they share.
-        layout = Layout.create(layout_directory(work.options.to))
-        destinations: dict[str, Registry] = dict.fromkeys(registries, layout)
-    else:
-        destinations = {registry: _remote(work, registry) for registry in registries}
-    jobs = work.options.jobs
+    chosen = work.chosen(current)
+    by_digest = work.options.by_digest
+    images = [image for image in current.images if image.name in chosen]
+    for image in images:
+        if image.missing and not by_digest:
+            raise _is_part(image)
+    destinations = destinations_of(work, [image.reference.repository for image in images])
+    jobs, holders = work.options.jobs, Holders()
 
     def send(image: Image) -> Image:
         if image.name not in chosen:
             return image
-        destination = destinations[image.reference.repository.registry]
-        upload = send_image(work.layout, image, destination, jobs=max(1, jobs // len(chosen)))
-        if upload.unchanged:
+        destination = destinations[image.reference.repository]
+        total = work.layout.size(image.descriptor)
+        with work.report.task(image.name, f"publishing to {destination}", total) as task:
+            upload = send_image(
+                work.layout,
+                image,
+                destination,
+                jobs=max(1, jobs // len(chosen)),
+                holders=holders,
+                advance=task.advance,
+                name_it=not by_digest,
+            )
+        if by_digest:
+            work.report.step(f"{image.name}: put at {image.pinned}, without a tag ({upload})")
+        elif upload.unchanged:
             work.report.step(f"{image.name}: unchanged, not uploaded ({image.reference} on {destination})")
         else:
-            sent = f"{upload.blobs} blobs, {size(upload.bytes)}"
-            work.report.step(f"{image.name}: published {image.reference} on {destination} ({sent})")
+            work.report.step(f"{image.name}: published {image.reference} on {destination} ({upload})")
             if upload.moved_from:
                 work.report.step(f"{image.name}: the tag named {upload.moved_from} before")
         return replace(image, published=str(destination))
@@ -58,54 +67,58 @@ def publish(work: Job) -> BuildRecord:
     return result
 
 
-def _remote(work: Job, registry: str) -> RemoteRegistry:
-    login = work.login(registry, "push") or docker_config_credential(registry)
-    return RemoteRegistry(registry, login, work.transport, push=True)
+def destinations_of(work: Job, repositories: list[Repository]) -> Mapping[Repository, Registry]:
+    """Where each repository's images go: its registry, or with `to` one layout for all."""
+    if work.options.to:
+        # One object for all: it guards the index that they share.
+        layout = Layout.create(layout_directory(work.options.to))
+        return dict.fromkeys(repositories, layout)
+    return {repository: work.writer(repository) for repository in repositories}
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """What one publication sent. Nothing at all when the tag already named this image."""
-
-    blobs: int = 0
-    bytes: int = 0
-    unchanged: bool = False
-    moved_from: Digest | None = None
+def _is_part(image: Image) -> UsageError:
+    missing = ", ".join(map(str, image.missing))
+    return UsageError(
+        f"{image.name} was not built for {missing}, and `{image.reference}` is to name all of it",
+        hint="join the records of all platforms (`--record A --record B`), or use `--by-digest`",
+    )
 
 
-def send_image(layout: Layout, image: Image, destination: Registry, *, jobs: int) -> Upload:
-    """Put an image where its reference says; raises ServiceError when what is read back differs."""
-    before = destination.tagged(image.reference)
+def send_image(
+    layout: Layout,
+    image: Image,
+    destination: Registry,
+    *,
+    jobs: int,
+    holders: Holders | None = None,
+    advance: Advance = nobody,
+    name_it: bool = True,
+) -> Upload:
+    """Put an image where its reference says; the tag comes last, or not at all without `name_it`.
+
+    Layers that a remote builder has pushed into the image's repository need not be in the layout.
+    What another image of the run has brought to the same registry is mounted (`holders`), and so is
+    what its base has there. `advance` is told how many bytes of the blobs have arrived, see
+    `transfer.put`. Raises ServiceError for a blob that is nowhere and when what is read back differs.
+    """
+    before = destination.tagged(image.reference) if name_it else None
     if before == image.descriptor.digest:
         return Upload(unchanged=True)
     repository = image.reference.repository
-    root = layout.manifest(image.descriptor)
-    manifests = [*map(layout.manifest, root.members), root]
-
-    def send(blob: Descriptor) -> int | None:
-        if destination.has_blob(repository, blob):
-            return None
-        destination.put_blob(repository, blob, lambda: layout.chunks(blob))
-        return blob.size
-
-    blobs = dict.fromkeys(blob for manifest in manifests for blob in manifest.blobs)
-    sent = [size for size in stopping.side_by_side(send, blobs, jobs=jobs) if size is not None]
-    # Members before the index that names them.
-    for manifest in manifests:
-        destination.put_manifest(repository, manifest)
-    for manifest in manifests:
-        _read_back(destination, image, manifest)
-    destination.tag(image.reference, root)
-    if (named := destination.tagged(image.reference)) != image.descriptor.digest:
-        raise ServiceError(
-            f"`{image.reference}` names {named or 'nothing'} right after it was set to "
-            f"{image.descriptor.digest}",
-            hint="somebody else publishes under this tag; images pinned by digest are not affected",
-        )
-    return Upload(len(sent), sum(sent), moved_from=before)
-
-
-def _read_back(destination: Registry, image: Image, manifest: Manifest) -> None:
-    found = destination.get_manifest(image.reference.repository, manifest.descriptor)
-    if found.content != manifest.content:
-        raise ServiceError(f"{destination} gives other bytes for {manifest.descriptor.digest} than were sent")
+    manifests = transfer.manifests_of(layout, layout.manifest(image.descriptor), jobs=jobs)
+    bases = dict.fromkeys(
+        material.reference.repository for material in image.materials or () if material.kind == "image"
+    )
+    upload = transfer.put(
+        layout,
+        manifests,
+        destination,
+        repository,
+        jobs=jobs,
+        mounts=[base for base in bases if base.registry == repository.registry and base != repository],
+        holders=holders,
+        advance=advance,
+    )
+    if name_it:
+        transfer.name(image.reference, manifests[-1], destination)
+    return replace(upload, moved_from=before)

@@ -1,0 +1,160 @@
+"""What of a compose file the runtime ignores, or what cannot work there, although it can be pinned.
+
+Each finding says what it rests on: IBM's documentation, or what is certain from how the guest
+starts (`docker compose up` on one file, in a fresh machine, with the contract's variables).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from secure_build.contract import interpolation
+from secure_build.contract.compose import ComposeFile, listed, mapping, sources
+from secure_build.contract.places import place_of
+from secure_build.model import Basis, Finding
+from secure_build.strict_yaml import Document, Path
+
+_SWARM_ONLY = ("endpoint_mode", "mode", "placement", "rollback_config", "update_config")
+
+
+def findings(file: ComposeFile) -> list[Finding]:
+    """All of it, in the order of the file's parts."""
+    document = file.document
+    found = [finding for place in file.places for finding in place.findings()]
+    found += [
+        _finding(document, place.path, place.what, "only newer versions of docker compose know images here")
+        for place in file.places
+        if place.alias is None
+    ]
+    found += _several(document)
+    for name in document.data["services"]:
+        found += _service(document, name)
+    for kind in ("networks", "volumes", "configs", "secrets"):
+        found += _top_level(document, kind)
+    found += _variable_paths(document)
+    found += _variables(document)
+    return found
+
+
+def _finding(
+    document: Document, path: Path, what: str, why: str, *, hint: str | None = None, basis: Basis = "inferred"
+) -> Finding:
+    where = place_of(document, path)
+    return Finding(check="compose", level="warn", what=what, why=why, basis=basis, hint=hint, where=where)
+
+
+def _several(document: Document) -> Iterator[Finding]:
+    count = sum(_copies(body) for body in document.data["services"].values())
+    if count > 1:
+        yield _finding(
+            document,
+            ("services",),
+            f"the file starts {count} containers",
+            "IBM supports one container with compose",
+            hint="describe the containers as a pod instead: `workload: {play: …}`",
+            basis="documented",
+        )
+
+
+def _copies(body: dict[str, Any]) -> int:
+    count = mapping(body.get("deploy")).get("replicas", body.get("scale", 1))
+    return count if isinstance(count, int) and count > 1 else 1
+
+
+def _service(document: Document, name: str) -> Iterator[Finding]:
+    body = document.data["services"][name]
+    path: Path = ("services", name)
+    what = f"service `{name}`"
+    if body.get("profiles"):
+        yield _finding(
+            document,
+            (*path, "profiles"),
+            f"{what} is in a profile",
+            "it starts only when the contract's variables have `COMPOSE_PROFILES`",
+        )
+    for key in _SWARM_ONLY:
+        if key in mapping(body.get("deploy")):
+            yield _finding(
+                document, (*path, "deploy", key), f"`deploy: {key}` of {what}", "only Docker Swarm reads it"
+            )
+    for index, port in enumerate(listed(body.get("ports"))):
+        if _is_unpublished(port):
+            yield _finding(
+                document,
+                (*path, "ports", index),
+                f"port {mapping(port).get('target', port)} of {what}",
+                "without a host port it gets another one at each start",
+                hint="write `host:container`",
+            )
+    outside = [entry for entry in listed(body.get("volumes_from")) if str(entry).startswith("container:")]
+    outside += [
+        value
+        for key in ("network_mode", "ipc", "pid")
+        if (value := str(body.get(key, ""))).startswith("container:")
+    ]
+    if outside or body.get("external_links"):
+        yield _finding(
+            document, path, f"{what} uses a container of somebody else", "the guest runs only this workload"
+        )
+    if body.get("use_api_socket") or "/var/run/docker.sock" in str(body.get("volumes")):
+        yield _finding(
+            document,
+            path,
+            f"{what} reaches the container engine",
+            "who is in it can start any image, pinned or not",
+            hint="leave the engine's socket out",
+        )
+
+
+def _is_unpublished(port: Any) -> bool:
+    if isinstance(port, dict):
+        return "target" in port and "published" not in port
+    return ":" not in str(port) and "$" not in str(port)
+
+
+def _top_level(document: Document, kind: str) -> Iterator[Finding]:
+    for name, entry in mapping(document.data.get(kind)).items():
+        if mapping(entry).get("external"):
+            yield _finding(
+                document,
+                (kind, name),
+                f"`{name}` of `{kind}` is external",
+                "nobody makes it in the guest before the workload starts",
+                hint="leave `external` out",
+            )
+        if kind in ("configs", "secrets") and "environment" in mapping(entry):
+            yield _finding(
+                document,
+                (kind, name, "environment"),
+                f"`{name}` of `{kind}` comes from a variable",
+                "it is there only when the contract's variables have it",
+            )
+
+
+def _variable_paths(document: Document) -> Iterator[Finding]:
+    for written, path in sources(document):
+        if "$" in written:
+            yield _finding(
+                document,
+                path,
+                f"`{written}` has a variable",
+                "it names a path of the guest, so nothing of the commit goes into the archive for it",
+                hint="write the path out when the file is in the commit",
+            )
+
+
+def _variables(document: Document) -> Iterator[Finding]:
+    services = document.data["services"]
+    read = {name: {**body, "build": None} for name, body in services.items()}
+    others = {key: value for key, value in document.data.items() if not key.startswith("x-")}
+    if names := interpolation.required({**others, "services": read}):
+        listing = ", ".join(f"`{name}`" for name in names)
+        yield _finding(
+            document,
+            (),
+            f"variables without a default: {listing}",
+            "the guest takes them from the contract's variables only, and what is missing becomes empty",
+            hint="the contract's `env` or `workload` section must have them under `env`",
+            basis="documented",
+        )

@@ -1,0 +1,201 @@
+"""Pods and ConfigMaps as `podman kube play` takes them, and a copy in which each image is pinned.
+
+Rules: IBM's page "About the contract", parts on play, and `play` of its contract schema: kinds are
+Pod and ConfigMap only, templates are Go `text/template` in string values with `.Env` as the one
+object. In archives a file stays byte for byte but for its images; `resources` and `templates` are
+objects inside the contract, so there the parsed documents go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from secure_build import strict_yaml
+from secure_build.contract import pinning, text
+from secure_build.contract.places import Grammar, Place, name_at, place_of
+from secure_build.errors import UsageError
+from secure_build.strict_yaml import Document, Path
+
+LARGEST = strict_yaml.LARGEST
+ENDINGS = (".yaml", ".yml")
+# The runtime makes it from the contract's variables.
+GENERATED_CONFIG_MAP = "contract.config.map"
+_WORKLOAD_KINDS = "CronJob DaemonSet Deployment Job ReplicaSet ReplicationController StatefulSet".split()
+_INSTEAD = {
+    **dict.fromkeys(_WORKLOAD_KINDS, "write what is under its `template:` as `kind: Pod`"),
+    "Service": "containers of a pod reach each other on `localhost`; to the outside use `hostPort`",
+    "Ingress": "use `hostPort` and `containerPort` of a container",
+    "Secret": "put the values under `env` of the contract: the runtime makes them the ConfigMap "
+    f"`{GENERATED_CONFIG_MAP}` for `envFrom`",
+    "PersistentVolumeClaim": "use a `hostPath` volume at the `mount` of a volume of the contract",
+    "PersistentVolume": "use a `hostPath` volume at the `mount` of a volume of the contract",
+    "List": "write its items as documents, with `---` between them",
+    "Namespace": "leave it out: the guest has no namespaces",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PlayFile:
+    """A file of descriptors that can be pinned; `templates` tells that their texts are expanded."""
+
+    documents: tuple[Document, ...]
+    places: tuple[Place, ...]
+    templates: bool
+
+    @classmethod
+    def parse(cls, content: bytes, name: str, *, templates: bool) -> PlayFile:
+        """Read a file; raises UsageError with file and line for what podman or IBM would not take."""
+        documents = tuple(strict_yaml.load_all(content, name))
+        if all(document.data is None for document in documents):
+            raise UsageError(f"{name} has no descriptor: it needs at least one Pod or ConfigMap")
+        places = [
+            place
+            for number, document in enumerate(documents)
+            # Between two lines `---` there may be nothing.
+            if document.data is not None
+            for place in _places(document, number, templates=templates)
+        ]
+        return cls(documents, tuple(places), templates)
+
+    @property
+    def name(self) -> str:
+        return self.documents[0].name
+
+    @property
+    def descriptors(self) -> list[Document]:
+        return [document for document in self.documents if document.data is not None]
+
+    def pinned(self, texts: Mapping[Place, str]) -> bytes:
+        """The file with these texts at its places; raises UsageError when more would change."""
+        return pinning.pinned(self.documents, {place: texts[place] for place in self.places})
+
+    def objects(self, texts: Mapping[Place, str]) -> list[Any]:
+        """The pinned documents as objects for the contract, each value written as the author did."""
+        pinned = strict_yaml.load_all(self.pinned(texts), self.name)
+        return [_written(document.root) for document in pinned if document.data is not None]
+
+
+def check_together(files: Sequence[PlayFile]) -> None:
+    """Raise UsageError for two descriptors that the guest cannot have at the same time."""
+    known: dict[tuple[str, str], str] = {}
+    for file in files:
+        for document in file.descriptors:
+            kind, name = document.data["kind"], document.data["metadata"]["name"]
+            where = place_of(document, ("metadata", "name"))
+            first = known.setdefault((kind, name), where)
+            if first != where:
+                raise UsageError(
+                    f"{where}: there is another {kind} `{name}` ({first})", hint="give it another name"
+                )
+
+
+def containers(document: Document) -> Iterator[tuple[str, Path, dict[str, Any]]]:
+    """The containers of a pod: name for people, path, and content."""
+    for key, word in (("initContainers", "init container"), ("containers", "container")):
+        for index, container in enumerate(document.data["spec"].get(key) or []):
+            yield f"{word} `{container['name']}`", ("spec", key, index), container
+
+
+def _places(document: Document, number: int, *, templates: bool) -> Iterator[Place]:
+    if _checked_kind(document) != "Pod":
+        return
+    grammar: Grammar = "template" if templates else "plain"
+    pod = document.data["metadata"]["name"]
+    _check_pod(document, pod)
+    found: list[tuple[str, Path, str]] = [
+        (f"{what} of pod `{pod}`", path, "image") for what, path, _ in containers(document)
+    ]
+    for index, volume in enumerate(document.data["spec"].get("volumes") or []):
+        if isinstance(volume, dict) and "image" in volume:
+            path: Path = ("spec", "volumes", index, "image")
+            what = f"volume `{volume.get('name')}` of pod `{pod}`"
+            if not isinstance(volume["image"], dict) or "reference" not in volume["image"]:
+                raise UsageError(f"{place_of(document, path)}: {what} names no image: `reference` is missing")
+            found.append((what, path, "reference"))
+    for what, path, key in found:
+        name = name_at(document, (*path, key), grammar, what)
+        yield Place(what, place_of(document, (*path, key)), path, key, name, document=number)
+
+
+def _checked_kind(document: Document) -> str:
+    data = document.data
+    if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
+        raise UsageError(
+            f"{place_of(document, ())}: this is no descriptor: it has no `kind`",
+            hint="a descriptor is a Pod or a ConfigMap",
+        )
+    kind = str(data["kind"])
+    where = place_of(document, ("kind",))
+    if kind not in ("Pod", "ConfigMap"):
+        raise UsageError(
+            f"{where}: the runtime takes `Pod` and `ConfigMap` only, not `{kind}`",
+            hint=_INSTEAD.get(kind, "take it out, or do the same inside a pod"),
+        )
+    if data.get("apiVersion") != "v1":
+        raise UsageError(f"{where}: a {kind} has `apiVersion: v1`")
+    metadata = data.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"{where}: this {kind} has no name: `metadata: {{name: …}}`")
+    if kind == "ConfigMap" and name == GENERATED_CONFIG_MAP:
+        raise UsageError(
+            f"{place_of(document, ('metadata', 'name'))}: the runtime makes the ConfigMap `{name}` "
+            "from the contract's variables",
+            hint="give it another name",
+        )
+    return kind
+
+
+def _check_pod(document: Document, pod: str) -> None:
+    def refused(path: Path, why: str, hint: str | None = None) -> UsageError:
+        return UsageError(f"{place_of(document, path)}: {why}", hint=hint)
+
+    spec = document.data.get("spec")
+    if not isinstance(spec, dict) or not isinstance(spec.get("containers"), list) or not spec["containers"]:
+        raise refused(("spec",), f"pod `{pod}` needs `spec: containers`, a list with at least one container")
+    if "ephemeralContainers" in spec:
+        raise refused(
+            ("spec", "ephemeralContainers"),
+            f"pod `{pod}` has `ephemeralContainers`, which only a running cluster can add",
+            "take them out",
+        )
+    for key in ("initContainers", "volumes"):
+        if not isinstance(spec.get(key) or [], list):
+            raise refused(("spec", key), f"`{key}` of pod `{pod}` must be a list")
+    for key in ("initContainers", "containers"):
+        for index, container in enumerate(spec.get(key) or []):
+            path: Path = ("spec", key, index)
+            if not isinstance(container, dict) or not isinstance(container.get("name"), str):
+                raise refused(path, f"a container of pod `{pod}` has no `name`")
+            what = f"container `{container['name']}` of pod `{pod}`"
+            if container.get("image") is None:
+                raise refused(path, f"{what} names no image")
+            if container.get("imagePullPolicy") == "Never":
+                raise refused(
+                    (*path, "imagePullPolicy"),
+                    f"{what} would not be pulled, and the guest has no images",
+                    "leave `imagePullPolicy` out",
+                )
+
+
+def _written(node: Node) -> Any:
+    """The data of a node with merges and aliases written out, and plain scalars left plain.
+
+    YAML 1.1 and 1.2 disagree on `0644` and `yes`; the guest must read what it would read in a file.
+    """
+    if isinstance(node, MappingNode):
+        return {_scalar(key): _written(value) for key, value in strict_yaml.items(node)}
+    if isinstance(node, SequenceNode):
+        return [_written(item) for item in node.value]
+    assert isinstance(node, ScalarNode)
+    return _scalar(node)
+
+
+def _scalar(node: ScalarNode) -> str | None:
+    if node.style is not None:
+        return str(node.value)
+    return text.Plain(node.value) if node.value else None
