@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,18 @@ def publish_to(host: str, busybox: Callable[..., tuple[Layout, Image]]) -> Uploa
         return send_image(layout, image, remote(host, transport, "publisher"), jobs=2)
 
 
+def test_a_registry_on_this_machine_with_certificates(
+    tls_registry: tuple[RunningRegistry, Path],
+    busybox: Callable[..., tuple[Layout, Image]],
+    tmp_path: Path,
+) -> None:
+    registry, authority = tls_registry
+    folder = tmp_path / "config" / "containers" / "certs.d" / registry.host
+    folder.mkdir(parents=True)
+    (folder / "ca.crt").write_bytes(authority.read_bytes())
+    assert publish_to(registry.host, busybox).blobs == 4
+
+
 @pytest.mark.usefixtures("resolved")
 def test_an_unknown_authority_is_refused(
     tls_registry: tuple[RunningRegistry, Path], busybox: Callable[..., tuple[Layout, Image]]
@@ -363,7 +376,12 @@ def test_fewer_requests_than_skopeo_and_crane(
     transport: Transport,
     architectures: tuple[str, ...],
 ) -> None:
-    """Though we alone read back what we wrote. A registry of its own, so that nobody mounts by chance."""
+    """Though we alone read back what we wrote. A registry of its own, so that nobody mounts by chance.
+
+    Measured with crane 0.20 and skopeo 1.9, the first time and again: for one platform ours 10 and 1,
+    crane's 11 and 2, skopeo's 11 and 4; for two platforms ours 19 and 1, crane's 23 and 2, skopeo's
+    20 and 8.
+    """
     need("docker-registry", "skopeo", "crane")
     with (
         running.registry(tmp_path / "registry") as started,
@@ -382,11 +400,7 @@ def test_fewer_requests_than_skopeo_and_crane(
         counts = {}
         for name, send in ways.items():
             counts[name] = tuple(len(_after(send, proxy)) for _ in range(2))
-        expected = {
-            1: {"ours": (10, 1), "crane": (11, 2), "skopeo": (11, 4)},
-            2: {"ours": (19, 1), "crane": (23, 2), "skopeo": (20, 8)},
-        }[len(architectures)]
-        assert counts["ours"] == expected["ours"]
+        assert counts["ours"] == ((10, 1) if len(architectures) == 1 else (19, 1))
         for peer in ("crane", "skopeo"):
             assert all(ours < theirs for ours, theirs in zip(counts["ours"], counts[peer], strict=True)), (
                 counts
@@ -397,6 +411,38 @@ def _after(send: Callable[[], object], proxy: CountingProxy) -> list[object]:
     proxy.taken()
     send()
     return [*proxy.taken()]
+
+
+# Sparse layouts
+
+
+def test_layers_that_a_builder_has_pushed_need_not_be_in_the_layout(
+    registry: RunningRegistry, busybox: Callable[..., tuple[Layout, Image]], transport: Transport
+) -> None:
+    """Somebody else's client puts the blobs there, as a remote builder does: by digest."""
+    layout, image = busybox(f"{registry.host}/sparse{os.getpid()}/web:1")
+    repository = image.reference.repository
+    pushed = skopeo_layout(layout, image, f"{repository}:pushed-by-somebody")
+    layers = [
+        layer for one in layout.manifest(image.descriptor).members for layer in layout.manifest(one).layers
+    ]
+    for layer in layers:
+        (layout.directory / "blobs" / "sha256" / layer.digest.hexadecimal).unlink()
+    client = remote(registry.host, transport)
+    assert send_image(layout, image, client, jobs=4) == Upload()
+    assert skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{image.reference}") == pushed
+    crane("validate", "--insecure", f"--remote={image.reference}")
+    elsewhere = Reference.parse(f"{registry.host}/sparse{os.getpid()}/elsewhere:1")
+    with pytest.raises(ServiceError, match="is neither in the layout nor in"):
+        send_image(layout, replace(image, reference=elsewhere), client, jobs=4)
+    assert client.tagged(elsewhere) is None
+
+
+def skopeo_layout(layout: Layout, image: Image, name: str) -> bytes:
+    """Copy the image out of the layout to this name; returns its manifest as it is there."""
+    where = f"oci:{layout.directory}:{image.reference}"
+    skopeo("copy", "--all", "--dest-tls-verify=false", where, f"docker://{name}")
+    return skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{name}")
 
 
 # Copies

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prepares the programs, other than Python packages, that the demo, the tests and CI run.
 #
-#   prepare.sh PART...   python buildah registry skopeo qemu busybox docker compose crane socat kubectl sshd
+#   prepare.sh PART...   each function prepare_PART below brings one
 #   prepare.sh --path    prints the folder to put in front of PATH
 #
 # What the machine has is used. What it lacks is installed where that changes little, and else
@@ -162,6 +162,11 @@ prepare_socat() {
     ! have socat || have_version socat socat -V
 }
 
+prepare_openssl() {
+    have openssl || install openssl openssl
+    ! have openssl || have_version openssl openssl version
+}
+
 prepare_registry() {
     # unpacked and not installed, since the package would start a service
     if ! have docker-registry; then
@@ -288,7 +293,7 @@ main() {
     fi
     for part in "$@"; do
         if ! declare -F "prepare_$part" >/dev/null; then
-            say "unknown part: $part (parts: python buildah registry skopeo qemu busybox docker compose crane socat kubectl sshd)"
+            say "unknown part: $part (parts: $(declare -F | sed -n 's/^declare -f prepare_//p' | tr '\n' ' '))"
             exit 2
         fi
     done

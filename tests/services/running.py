@@ -206,7 +206,7 @@ def remote_buildkit(engine: Engine) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="sbk-", ignore_cleanup_errors=True) as short:
         address = Path(short) / "buildkit.sock"
         dial = f"{tool('docker')} buildx dial-stdio"
-        with _process(
+        with process(
             [tool("socat"), "-d", "-d", f"UNIX-LISTEN:{address},fork", f"EXEC:{dial}"],
             ready="listening on",
             log=Path(short) / "socat.log",

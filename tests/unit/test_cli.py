@@ -6,12 +6,12 @@ import argparse
 
 import pytest
 
-from secure_build import cli
+from secure_build import arguments as command_line
 from secure_build.errors import UsageError
 
 
 def parse(arguments: str, **environment: str) -> argparse.Namespace:
-    return cli._parse(arguments.split(), environment)
+    return command_line.parse(arguments.split(), environment)
 
 
 def test_a_variable_is_the_default_of_its_flag() -> None:
@@ -62,7 +62,9 @@ def test_a_variable_that_nobody_reads_or_that_is_wrong(
 
 
 def test_every_flag_has_a_twin_but_those_that_weaken_a_check() -> None:
-    without = {a.dest for a in cli._options(cli._parser()) if not getattr(a, "has_twin", True)}
+    without = {
+        a.dest for a in command_line._options(command_line.parser()) if not getattr(a, "has_twin", True)
+    }
     assert without == {"allow_dirty"}
 
 

@@ -14,8 +14,9 @@ from fakes.transport import checked_transport
 from secure_build import stopping
 from secure_build.errors import ServiceError, UsageError
 from secure_build.registry import network
-from secure_build.registry.http import InterruptedTransferError
+from secure_build.registry.http import InterruptedTransferError, Transport
 from secure_build.registry.network import Proxies, Proxy
+from secure_build.registry.session import Session
 from secure_build.secret import mask
 
 PROXY = Proxy("http://proxy.example:3128")
@@ -171,6 +172,12 @@ def test_folders_are_named_after_host_and_port(
 ) -> None:
     (tmp_path / whose / "certs.d" / folder).mkdir(parents=True)
     assert (network.trust(url) is not None) is found
+
+
+def test_a_registry_on_this_machine_speaks_tls_when_there_are_certificates_for_it(tmp_path: Path) -> None:
+    assert Session("localhost:5000", None, Transport()).url == "http://localhost:5000"
+    (tmp_path / "docker" / "certs.d" / "localhost:5000").mkdir(parents=True)
+    assert Session("localhost:5000", None, Transport()).url == "https://localhost:5000"
 
 
 @pytest.mark.parametrize("url", ["https://../v2/", "https://./v2/", "https:///v2/"])

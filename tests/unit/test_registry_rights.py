@@ -10,10 +10,10 @@ import pytest
 
 from fakes.registry import FakeRegistry, Fault, small_image
 from secure_build import stopping
-from secure_build.errors import ServiceError
+from secure_build.errors import ServiceError, UsageError
 from secure_build.layout import DamagedError
 from secure_build.model import Credential, Descriptor
-from secure_build.reference import Digest, Reference, Repository
+from secure_build.reference import Digest, Pinned, Reference, Repository
 from secure_build.registry.client import AccessError, RemoteRegistry
 from secure_build.registry.http import Answer, InterruptedTransferError, Transport
 from secure_build.registry.session import Session
@@ -409,3 +409,90 @@ def test_hardening_06_no_login_goes_along_when_a_part_is_elsewhere(
         found = remote(basic, transport).blob(Repository(basic.host, "acme/web"), layer)
         assert b"".join(found) == image.blobs[layer]
         assert [request.authorization for request in store.requests] == [None, None]
+
+
+# Tags that cannot be moved
+
+
+@pytest.mark.parametrize("status", [400, 409, 412])
+def test_hardening_14_a_tag_that_is_ours_already_is_no_failure(
+    registry: FakeRegistry, transport: Transport, status: int
+) -> None:
+    """On Amazon ECR and Harbor tags can be immutable, also for who sets them to what they are."""
+    image = small_image()
+    registry.add("acme/web", image)
+    reference = Reference(Repository(registry.host, "acme/web"), "1")
+    registry.tags["acme/web", "1"] = image.manifest.descriptor.digest
+    registry.faults.append(Fault("PUT", "/manifests/1$", status=status))
+    remote(registry, transport, None).tag(reference, image.manifest)
+
+
+def test_hardening_14_a_tag_that_is_somebody_elses_is_a_failure(
+    registry: FakeRegistry, transport: Transport
+) -> None:
+    image = small_image()
+    registry.add("acme/web", image)
+    somebody = registry.add_image("acme/web", "1", platforms=["linux/amd64"])
+    reference = Reference(Repository(registry.host, "acme/web"), "1")
+    body = b'{"errors": [{"code": "TAG_INVALID", "message": "the repository is immutable"}]}'
+    registry.faults.append(Fault("PUT", "/manifests/1$", status=400, body=body, times=2))
+    with pytest.raises(ServiceError, match="TAG_INVALID: the repository is immutable") as raised:
+        remote(registry, transport, None).tag(reference, image.manifest)
+    assert (
+        raised.value.hint == f"the tag names {somebody}; where tags are immutable, publish under another one"
+    )
+    del registry.tags["acme/web", "1"]
+    with pytest.raises(ServiceError, match="TAG_INVALID") as raised:
+        remote(registry, transport, None).tag(reference, image.manifest)
+    assert raised.value.hint is None
+
+
+# Headers, and failures of what is read
+
+
+def test_accept_is_sent_where_manifests_are_asked_for_only(
+    registry: FakeRegistry, transport: Transport
+) -> None:
+    """Artifactory answers 406 to it elsewhere; and content must come as it is, not compressed."""
+    image = small_image()
+    registry.add("acme/web", image)
+    client, web = remote(registry, transport, None), Repository(registry.host, "acme/web")
+    client.resolve(Reference(web, digest=image.manifest.descriptor.digest))
+    client.config(web, image.manifest)
+    client.has_blob(web, DESCRIPTOR)
+    client.put_blob(web, DESCRIPTOR, chunks)
+    client.tag(Reference(web, "1"), image.manifest)
+    client.tagged(Reference(web, "1"))
+    asked = {request.path.split("/")[4] for request in registry.requests if "accept" in request.headers}
+    assert asked == {"manifests"}
+    assert {request.headers["accept-encoding"] for request in registry.requests} == {"identity"}
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest.mark.parametrize("kind", ["look", "blob", "list"])
+def test_hardening_02_reading_outlives_temporary_failures(
+    registry: FakeRegistry, transport: Transport, status: int, kind: str
+) -> None:
+    registry.blobs["acme/web", DESCRIPTOR.digest] = BLOB
+    client, web = remote(registry, transport, None), Repository(registry.host, "acme/web")
+    ask = {
+        "look": lambda: client.has_blob(web, DESCRIPTOR),
+        "blob": lambda: b"".join(client.blob(web, DESCRIPTOR)),
+        "list": lambda: client.referrers(web, DESCRIPTOR.digest),
+    }[kind]
+    method = "HEAD" if kind == "look" else "GET"
+    for times in (1, 2):
+        registry.faults.append(Fault(method, status=status, times=times))
+        ask()
+    registry.faults.append(Fault(method, status=status, times=-1))
+    with pytest.raises(ServiceError, match=f"{method} {registry.url}/v2/acme/web/.* answered {status}"):
+        ask()
+
+
+def test_hardening_18_what_is_copied_is_named_by_digest_only() -> None:
+    """Signing and copying take a `Pinned`, which has no place for a tag."""
+    digest = str(DESCRIPTOR.digest)
+    assert Pinned.parse(f"us.icr.io/acme/web@{digest}").digest == DESCRIPTOR.digest
+    for name in ("us.icr.io/acme/web:1", f"us.icr.io/acme/web:1@{digest}", "us.icr.io/acme/web"):
+        with pytest.raises(UsageError, match="is not pinned"):
+            Pinned.parse(name)

@@ -32,6 +32,10 @@ class MissingBlobsError(ServiceError):
     """The registry has not got the blobs of a manifest, whatever it said before."""
 
 
+class _RefusedManifestError(ServiceError):
+    """The registry does not want a manifest, or not under this name."""
+
+
 class RemoteRegistry(Reader):
     """One registry, spoken to with one login or none, to read or, with `push`, also to write."""
 
@@ -92,7 +96,22 @@ class RemoteRegistry(Reader):
             self._list_by_tag(repository, subject, content)
 
     def tag(self, reference: Reference, content: Manifest) -> None:
-        self._put_manifest(reference.repository, reference.tag or "latest", content)
+        """Let the tag name a manifest; one that does already is no failure.
+
+        Where tags are immutable, as they can be on Amazon ECR and Harbor, that too is refused
+        (moby/buildkit#3776): an answer that was lost must not fail the second attempt.
+        """
+        try:
+            self._put_manifest(reference.repository, reference.tag or "latest", content)
+        except _RefusedManifestError as error:
+            named = self.tagged(reference)
+            if named is None:
+                raise
+            if named != content.descriptor.digest:
+                raise ServiceError(
+                    error.message,
+                    hint=f"the tag names {named}; where tags are immutable, publish under another one",
+                ) from None
 
     def push_right(self, repository: Repository, *, probe: bool = False) -> PushRight:
         """Whether the login may push to the repository, without pushing anything.
@@ -174,9 +193,9 @@ class RemoteRegistry(Reader):
             "PUT", path, repository, headers=headers, body=lambda: iter((content.content,))
         )
         what = f"cannot write `{repository}` {name}"
-        if answer.status in (400, 404):
+        if answer.status in (400, 404, 409, 412):
             message, codes = answer.explained_with_codes(what)
-            raise MissingBlobsError(message) if codes & _MISSING_CODES else ServiceError(message)
+            raise MissingBlobsError(message) if codes & _MISSING_CODES else _RefusedManifestError(message)
         if answer.status != 201:
             raise self._session.failure(answer, what)
         answer.close()

@@ -259,5 +259,6 @@ def named_digest(answer: Answer) -> Digest | None:
 
 
 def _accept() -> dict[str, str]:
-    # All kinds, or Azure's registry says of the others that they are not there (Azure/acr#764).
+    # All kinds, or Azure's registry says of the others that they are not there (Azure/acr#764). Only
+    # where a manifest is asked for: Artifactory answers 406 elsewhere (dotnet/sdk-container-builds#382).
     return {"Accept": ", ".join(manifest.MEDIA_TYPES)}

@@ -14,6 +14,7 @@ from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 from secure_build.errors import MachineError, ServiceError
 from secure_build.model import Credential
 from secure_build.reference import DOCKER_HUB
+from secure_build.registry import network
 from secure_build.registry.auth import IDENTITY_USER
 from secure_build.registry.http import Answer, Body, Transport, redacted
 from secure_build.registry.tokens import (
@@ -45,8 +46,10 @@ class Session:
         self.transport = transport
         self._credential = credential
         host = "registry-1.docker.io" if registry == DOCKER_HUB else registry
-        scheme = "http" if is_loopback(urlsplit(f"//{host}").hostname) else "https"
-        self.url = f"{scheme}://{host}"
+        self.url = f"https://{host}"
+        # On this machine it is plain HTTP, unless there are certificates for it.
+        if is_loopback(urlsplit(self.url).hostname) and network.trust(self.url) is None:
+            self.url = f"http://{host}"
         # Held while a token is fetched, so that threads that need the same one wait for it.
         self._login = threading.Lock()
         self._challenge: Challenge | None = None

@@ -7,11 +7,11 @@ usable alone, in another job or on another day. `run` is all of them in order.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from secure_build.errors import UsageError
-from secure_build.model import BuildRecord
+from secure_build.model import BuildRecord, Finding
 from secure_build.report import Report
 from secure_build.steps.build import build
 from secure_build.steps.check import check
@@ -28,6 +28,7 @@ from secure_build.steps.init import InitOptions, Started, init
 from secure_build.steps.job import Job, Options, opened
 from secure_build.steps.join import join
 from secure_build.steps.lock import Locked, lock
+from secure_build.steps.plan import plan
 from secure_build.steps.publish import publish
 
 __all__ = [
@@ -42,10 +43,12 @@ __all__ = [
     "check",
     "contract_images",
     "contract_workload",
+    "findings",
     "hand_on",
     "init",
     "job",
     "lock",
+    "plan",
     "publish",
     "run",
     "summary",
@@ -113,8 +116,17 @@ def summary(result: BuildRecord) -> dict[str, Any]:
             for image in result.images
         ],
         "used": [{"reference": str(image.reference), "pinned": str(image.pinned)} for image in result.used],
-        "findings": [
-            {"check": finding.check, "level": finding.level, "what": finding.what, "why": finding.why}
-            for finding in result.findings
-        ],
+        "findings": findings(result.findings),
     }
+
+
+def findings(listed: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Findings as plain data; what is not known of one is left out."""
+    return [
+        {
+            name: value
+            for name in ("check", "level", "what", "why", "hint", "where")
+            if (value := getattr(finding, name)) is not None
+        }
+        for finding in listed
+    ]

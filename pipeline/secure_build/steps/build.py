@@ -42,7 +42,7 @@ def build(work: Job) -> BuildRecord:
     for path in (loaded.path, work.lock_path) if loaded.config.source.url is None else ():
         if path.exists() and not _is_committed(path, checkout):
             work.report.step(f"`{path}` is used as it is here, which is not as it is in the commit")
-    old = _previous(work, source.commit)
+    old = previous(work, source.commit)
     images = {image.name: image for image in old.images} if old else {}
     made = _build_missing(work, checkout, wanted, images) if wanted else []
     images |= {image.name: image for image in made}
@@ -58,14 +58,15 @@ def build(work: Job) -> BuildRecord:
 
 
 def _build_missing(
-    work: Job, checkout: Checkout, wanted: Sequence[str], previous: Mapping[str, Image]
+    work: Job, checkout: Checkout, wanted: Sequence[str], known: Mapping[str, Image]
 ) -> list[Image]:
     """Build those of the wanted images that are not there unchanged."""
     targets = {name: work.platforms_of(name) for name in wanted}
     with opened_builders(work, targets) as by_platform:
-        kept = [name for name in wanted if name in previous and _unchanged(work, previous[name], by_platform)]
+        versions = {platform: builder.version for platform, builder in by_platform.items()}
+        kept = [name for name in wanted if name in known and unchanged(work, known[name], versions)]
         for name in sorted(kept):
-            work.report.step(f"{name}: unchanged, not built ({previous[name].descriptor.digest})")
+            work.report.step(f"{name}: unchanged, not built ({known[name].descriptor.digest})")
         missing = [name for name in wanted if name not in kept]
         with recipes(work, checkout, missing) as prepared:
             return stopping.side_by_side(
@@ -106,14 +107,14 @@ def _is_committed(path: Path, checkout: Checkout) -> bool:
     return checkout.read(place, at_most=LARGEST_FILE) == path.read_bytes()
 
 
-def _previous(work: Job, commit: str) -> BuildRecord | None:
+def previous(work: Job, commit: str) -> BuildRecord | None:
     """The last record, when it is of the same tool, config and commit."""
     old = work.last_record()
     same = old and (old.tool, old.config, old.source.commit) == (__version__, work.loaded.digest, commit)
     return old if same else None
 
 
-def _unchanged(work: Job, image: Image, by_platform: Builders) -> bool:
+def unchanged(work: Job, image: Image, versions: Mapping[Platform, BuilderVersion]) -> bool:
     """Whether building again would give the same, and the bytes are still here."""
     wanted = work.loaded.config.built.get(image.name)
     if wanted is None or image.materials is None or image.reference != wanted.image:
@@ -122,7 +123,7 @@ def _unchanged(work: Job, image: Image, by_platform: Builders) -> bool:
     held = _holds_sparse if image.sparse else Layout.holds_image
     if (
         set(image.platforms) != set(platforms)
-        or image.builder != version_of(by_platform, platforms)
+        or image.builder != builders.joint_version({platform: versions[platform] for platform in platforms})
         or not held(work.layout, image.descriptor)
     ):
         return False
@@ -130,7 +131,7 @@ def _unchanged(work: Job, image: Image, by_platform: Builders) -> bool:
     same = all(_still(work, platform, material) for platform in platforms for material in taken[platform])
     if same:
         for platform in platforms:
-            _check_lock(work, image.name, platform, taken[platform], by_platform[platform].version)
+            _check_lock(work, image.name, platform, taken[platform], versions[platform])
     return same
 
 

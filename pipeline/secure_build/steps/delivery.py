@@ -52,6 +52,8 @@ def runtime_logins(
     elsewhere = {
         image.pinned for image in current.images if image.published != image.reference.repository.registry
     }
+    if work.options.to:
+        elsewhere |= {image.pinned for image in work.resolved.values() if image.mirror}
     logins = check_logins(work, (image.repository.registry for image in images))
 
     def try_pull(image: Pinned) -> Finding:

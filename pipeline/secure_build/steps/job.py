@@ -42,6 +42,7 @@ class Options:
     allow_dirty: bool = False
     locked: bool = False
     by_digest: bool = False
+    probe_push: bool = False
     images: tuple[str, ...] = ()
     to: str | None = None
     into: Path | None = None

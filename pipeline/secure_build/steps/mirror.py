@@ -1,4 +1,4 @@
-"""mirror: an image from one registry to another, whole and unchanged, with what is said of it.
+"""mirror: third-party images to a registry of one's own, whole and unchanged, with what is said of them.
 
 All members of an index come along, since the digest is the index's; so do cosign's signatures and
 attestations and whatever names the image or a member as its subject. All of that is there before
@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from secure_build import stopping
 from secure_build.errors import ServiceError
 from secure_build.manifest import Manifest
+from secure_build.model import UsedImage
 from secure_build.reference import Digest, Pinned, Reference, Repository
 from secure_build.registry.client import RemoteRegistry
 from secure_build.registry.referrers import COSIGN_SUFFIXES, fallback_tag
 from secure_build.steps import transfer
+from secure_build.steps.job import Job
+from secure_build.steps.pins import resolve_all
 from secure_build.steps.transfer import Advance, Holders, RemoteSource, Upload, nobody
 
 # The most that may be said of one image, of what is said of it, and so on.
@@ -32,6 +36,32 @@ class Copied:
     image: Upload
     evidence: tuple[Digest, ...] = ()
     kept: tuple[str, ...] = ()
+
+
+def mirror(work: Job) -> None:
+    """Copy the third-party images that have a `mirror:` to where it says, unless they are there."""
+    wanted = [image for image in work.loaded.config.used.values() if image.mirror]
+    found = resolve_all(work, [image.use for image in wanted])
+
+    def copy(image: UsedImage) -> None:
+        assert image.mirror is not None
+        source, target = image.reference.repository, image.mirror.repository
+        with work.report.task(str(image.mirror), f"copying {image.reference}") as task:
+            copied = copy_image(
+                work.reader(source),
+                image.reference.pin(image.digest),
+                work.writer(target),
+                image.mirror,
+                jobs=work.options.jobs,
+                advance=task.advance,
+            )
+        how = "unchanged, not copied" if copied.image.unchanged else f"copied ({copied.image})"
+        said = f", with {len(copied.evidence)} signatures and statements" if copied.evidence else ""
+        work.report.step(f"{image.mirror}: {how}{said}")
+        for tag in copied.kept:
+            work.report.step(f"{target}:{tag}: left as it is, since it holds something else")
+
+    stopping.side_by_side(copy, [found[image.use] for image in wanted], jobs=work.options.jobs)
 
 
 def copy_image(

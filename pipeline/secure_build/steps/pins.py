@@ -176,6 +176,7 @@ def _unknown(place: Place) -> Finding:
 def resolve_all(work: Job, references: Sequence[Reference]) -> dict[Reference, UsedImage]:
     """Digest and platforms of third-party images, asked side by side; each must run on the guest."""
     missing = [reference for reference in dict.fromkeys(references) if reference not in work.resolved]
+    mirrors = {image.use: image.mirror for image in work.loaded.config.used.values()}
 
     def resolve(reference: Reference) -> UsedImage:
         registry = work.reader(reference.repository)
@@ -186,7 +187,7 @@ def resolve_all(work: Job, references: Sequence[Reference]) -> dict[Reference, U
         require_guest(platforms, f"`{reference}`")
         how = "locked at" if locked else "resolved to"
         work.report.step(f"{reference}: {how} {found.descriptor.digest}")
-        return UsedImage(reference, found.descriptor.digest, platforms)
+        return UsedImage(reference, found.descriptor.digest, platforms, mirrors.get(reference))
 
     found = stopping.side_by_side(resolve, missing, jobs=work.options.jobs)
     work.resolved.update(zip(missing, found, strict=True))

@@ -18,13 +18,15 @@ from secure_build.reference import Repository
 from secure_build.registry import Registry
 from secure_build.steps import transfer
 from secure_build.steps.job import Job, layout_directory
+from secure_build.steps.mirror import mirror
 from secure_build.steps.transfer import Advance, Holders, Upload, nobody
 
 
 def publish(work: Job) -> BuildRecord:
     """Publish what the layout holds, to the registries or, with `to`, to another layout.
 
-    With `by_digest` no tag is set. Raises UsageError for an image of which a part is to get a tag.
+    Third-party images that have a mirror are copied there, unless images were chosen. With
+    `by_digest` no tag is set. Raises UsageError for an image of which a part is to get a tag.
     """
     current = work.current_record()
     chosen = work.chosen(current)
@@ -62,6 +64,8 @@ def publish(work: Job) -> BuildRecord:
         return replace(image, published=str(destination))
 
     sent = stopping.side_by_side(send, current.images, jobs=jobs)
+    if not (work.options.to or by_digest or work.options.images):
+        mirror(work)
     result = replace(current, images=tuple(sent))
     record.write(work.record_path, result)
     return result

@@ -123,23 +123,33 @@ def put(
     in the source nor at the destination, and when what is read back differs.
     """
     transfer = _Transfer(source, destination, repository, tuple(mounts), holders or Holders(), advance)
-    configs = {one.config for one in manifests if one.config}
+    configs = dict.fromkeys(one.config for one in manifests if one.config)
     layers = dict.fromkeys(layer for one in manifests for layer in one.layers if layer not in configs)
     stopping.side_by_side(transfer.send, layers, jobs=jobs)
     # An image's config is put after its layers: where one of those was missing so is the config, and
     # it is not asked for.
     fresh = {one.config for one in manifests if any(transfer.outcomes.get(b) != "there" for b in one.layers)}
-    stopping.side_by_side(
-        lambda config: transfer.send(config, absent=config in fresh and config.media_type in _IMAGE_CONFIGS),
-        dict.fromkeys(one.config for one in manifests if one.config),
-        jobs=jobs,
-    )
+
+    def send_config(config: Descriptor) -> None:
+        absent = config in fresh and config.media_type in _IMAGE_CONFIGS and source.has(config)
+        transfer.send(config, absent=absent)
+
+    stopping.side_by_side(send_config, configs, jobs=jobs)
     for one in manifests:
         transfer.put_manifest(one)
     stopping.side_by_side(transfer.read_back, manifests, jobs=jobs)
     sent = [blob.size for blob, outcome in transfer.outcomes.items() if outcome == "sent"]
     mounted = sum(outcome == "mounted" for outcome in transfer.outcomes.values())
     return Upload(len(sent), sum(sent), mounted)
+
+
+def missing(
+    manifests: Sequence[Manifest], destination: Registry, repository: Repository, *, jobs: int
+) -> list[Descriptor]:
+    """The blobs that `put` would have to bring: those that the repository has not got."""
+    blobs = list(dict.fromkeys(blob for one in manifests for blob in one.blobs))
+    there = stopping.side_by_side(lambda blob: destination.has_blob(repository, blob), blobs, jobs=jobs)
+    return [blob for blob, has in zip(blobs, there, strict=True) if not has]
 
 
 def name(reference: Reference, root: Manifest, destination: Registry) -> None:

@@ -1,0 +1,258 @@
+"""The command line's verbs and flags, and their twins in the environment. Says which verb; does no work."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from secure_build import __version__
+from secure_build.errors import UsageError
+
+PREFIX = "SECURE_BUILD_"
+# Variables that are no flag's twin.
+_OTHER_VARIABLES = frozenset({"SECURE_BUILD_SECRETS"})
+_TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no")
+
+INIT_FLAGS = (
+    ("--registry", "HOST/NAMESPACE", "where images go that have no name yet"),
+    ("--push", "USER=SECRET_NAME", "login to publish with, by the name of the secret"),
+    ("--runtime", "USER=SECRET_NAME", "pull-only login for the guest, by the name of the secret"),
+    ("--compose", "FILE", "the compose file to take, where there are several"),
+    ("--play", "PATH", "the pods to take, a file or a folder, where there are several"),
+    ("--source", "URL", "look at this git repository, and write a config that builds it"),
+    ("--ref", "REF", "branch, tag or commit of --source"),
+    ("--token", "SECRET_NAME", "token for --source, by the name of the secret"),
+)
+
+EPILOG = """\
+Every flag has an environment variable, SECURE_BUILD_ and its name in capitals (SECURE_BUILD_JOBS=2),
+except those that weaken a check. Secrets are looked up by the names in the config, as environment
+variables, then as files in the folder SECURE_BUILD_SECRETS.
+
+exit codes: 0 done, 1 refused, 2 usage or config, 3 a tool or permission is missing, 4 a service
+failed, 5 something could not be checked, 70 a bug in this program
+"""
+
+
+def parse(argv: Sequence[str], environment: Mapping[str, str]) -> argparse.Namespace:
+    own = parser()
+    _apply_environment(own, environment)
+    arguments = own.parse_args(argv)
+    if arguments.verb is None:
+        own.print_help(sys.stderr)
+        raise SystemExit(UsageError.exit_code)
+    return arguments
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="secure-build",
+        description="From a Dockerfile in git to a contract "
+        "that IBM's confidential container runtimes accept.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"secure-build {__version__}")
+    parser.set_defaults(verb=None, verbose=False, quiet=False)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
+
+    _init_arguments(_new_verb(verbs, "init", "write a starter secure-build.yaml from what is here"))
+    plan = _verb(verbs, "plan", "show what `run` would do, what it is worth, and what is missing")
+    run = _verb(verbs, "run", "build, publish and write the contract")
+    build = _verb(verbs, "build", "build the images of the commit into the layout")
+    publish = _verb(verbs, "publish", "publish the layout's images, tags last")
+    lock = _verb(verbs, "lock", "write the digests of bases and third-party images beside the config")
+    for verb in (plan, run, build, lock):
+        verb.add_argument(
+            "--builder",
+            metavar="NAME",
+            help="buildx, buildx:NAME for one of `docker buildx ls`, buildah or engine; "
+            "default: the first that works here",
+        )
+    for verb in (plan, run, build):
+        verb.add_argument("--platform", metavar="P", help="build this platform only, for example linux/s390x")
+        verb.add_argument(
+            "--locked", action="store_true", help="refuse every base and image that the lock does not have"
+        )
+        _without_twin(
+            verb.add_argument(
+                "--allow-dirty",
+                action="store_true",
+                help="build the commit although the working tree differs",
+            )
+        )
+    plan.add_argument(
+        "--probe-push",
+        action="store_true",
+        help="where a registry does not tell, open an upload and cancel it, to see whether it is allowed",
+    )
+    for verb in (plan, run, publish):
+        verb.add_argument(
+            "--to", metavar="oci:DIR", help="publish to an image layout instead of the registries"
+        )
+    build.add_argument(
+        "--check",
+        action="store_true",
+        help="build again from scratch and compare with the record; changes nothing",
+    )
+    publish.add_argument(
+        "--by-digest",
+        action="store_true",
+        help="set no tag; put the record beside the images and print where, for `--record`",
+    )
+    lock.add_argument("--update", action="store_true", help="resolve everything anew")
+    for verb in (plan, run, build, publish):
+        verb.add_argument("images", nargs="*", metavar="IMAGE", help="images of the config to work on")
+
+    contract = verbs.add_parser(
+        "contract", help="write parts of the contract", description="Parts of the contract."
+    )
+    parts = contract.add_subparsers(title="parts", metavar="PART", required=True)
+    _verb(parts, "workload", "the plain workload section, in a file for its owner only")
+    images = _verb(parts, "images", "the `images` and `auths` to put into a contract of your own")
+    images.add_argument(
+        "--into", metavar="FILE", type=Path, help="merge them into this plain workload section"
+    )
+    for verb in (run, publish, *parts.choices.values()):
+        verb.add_argument(
+            "--record",
+            metavar="FILE",
+            dest="records",
+            action=_Several,
+            help="build record of another work folder, or registry/repository@sha256:… of one that was "
+            "handed on; several are joined; default: build-record.json in the work folder",
+        )
+
+    schema = verbs.add_parser("schema", help="print the JSON schema of secure-build.yaml, for editors")
+    schema.set_defaults(verb="schema")
+    return parser
+
+
+def _init_arguments(verb: argparse.ArgumentParser) -> None:
+    folder = "folder of the git repository; default: the current one"
+    verb.add_argument("directory", nargs="?", metavar="DIR", type=Path, default=Path(), help=folder)
+    for flag, metavar, text in INIT_FLAGS:
+        verb.add_argument(flag, metavar=metavar, help=text)
+    verb.add_argument("--target", choices=("hpvs", "ccrt", "ccrv"), help="the runtime; default: ccrt")
+    text = "carry over this sbs-config.json of IBM's Secure Build Server instead"
+    verb.add_argument("--from", metavar="FILE", type=Path, help=text)
+
+
+def _verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
+    """A verb that works on a config in a work folder."""
+    verb = _new_verb(verbs, name, text)
+    common = verb.add_argument_group("work options")
+    common.add_argument(
+        "--workdir",
+        metavar="DIR",
+        type=Path,
+        default=Path(".secure-build"),
+        help="kept between runs; default: .secure-build in the current folder",
+    )
+    common.add_argument(
+        "--jobs",
+        metavar="N",
+        type=_positive,
+        default=4,
+        help="how many things to do side by side; default: 4",
+    )
+    return verb
+
+
+def _new_verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.set_defaults(verb=name)
+    common = verb.add_argument_group("common options")
+    common.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        type=Path,
+        default=Path("secure-build.yaml"),
+        help="default: secure-build.yaml",
+    )
+    common.add_argument(
+        "--output", choices=("text", "json"), default="text", help="form of the result on standard output"
+    )
+    common.add_argument("-v", "--verbose", action="store_true", help="show what the builders say")
+    common.add_argument("-q", "--quiet", action="store_true", help="show errors and findings only")
+    return verb
+
+
+class _Several(argparse.Action):
+    """A flag that may stand several times; together they replace what its variable says, one a line."""
+
+    def __call__(
+        self, _parser: object, namespace: argparse.Namespace, values: Any, _option: object = None
+    ) -> None:
+        given = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, (*(() if given is self.default else given), values))
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 64:
+        raise argparse.ArgumentTypeError("must be a number from 1 to 64")
+    return int(text)
+
+
+def _without_twin(action: argparse.Action) -> None:
+    """Options that weaken a check are given by hand each time."""
+    action.has_twin = False  # type: ignore[attr-defined]
+
+
+def _apply_environment(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+    """Make variables the defaults of their flags; raises UsageError for one that nobody reads."""
+    actions = [action for action in _options(parser) if getattr(action, "has_twin", True)]
+    known = {_twin(action) for action in actions} | _OTHER_VARIABLES
+    for name in sorted(name for name in environment if name.startswith(PREFIX) and environment[name]):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            refused = {_twin(action) for action in _options(parser)} - known
+            hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(sorted(known))}"
+            if name in refused:
+                hint = "this option weakens a check, so it must be given on the command line"
+            raise UsageError(f"the environment variable `{name}` means nothing", hint=hint)
+    for action in actions:
+        value = environment.get(_twin(action))
+        if value:
+            action.default = _from_variable(action, _twin(action), value)
+
+
+def _twin(action: argparse.Action) -> str:
+    """The variable of a flag."""
+    return PREFIX + action.option_strings[-1].lstrip("-").replace("-", "_").upper()
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    for action in parser._actions:  # noqa: SLF001 - argparse offers no other way to its own table
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            for sub in action.choices.values():
+                yield from _options(sub)
+        elif action.option_strings and action.dest not in ("help", "version"):
+            yield action
+
+
+def _from_variable(action: argparse.Action, name: str, value: str) -> object:
+    if action.nargs == 0:
+        if value.lower() not in _TRUE + _FALSE:
+            raise UsageError(f"`{name}` must be one of {', '.join(_TRUE + _FALSE)}")
+        return value.lower() in _TRUE
+    if isinstance(action, _Several):
+        return tuple(line.strip() for line in value.splitlines() if line.strip())
+    if action.choices is not None and value not in action.choices:
+        raise UsageError(f"`{name}` must be one of {', '.join(action.choices)}")
+    if not callable(action.type):
+        return value
+    try:
+        return action.type(value)
+    except (ValueError, argparse.ArgumentTypeError) as error:
+        raise UsageError(f"`{name}`: {error}") from None

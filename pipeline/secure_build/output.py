@@ -1,0 +1,228 @@
+"""What goes to standard output: the result of a verb as text or JSON, with every secret masked.
+
+Each function that shows a result returns the exit code that goes with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from secure_build.model import BuildRecord
+from secure_build.reference import Pinned
+from secure_build.report import shown, size
+from secure_build.steps import ContractFile, Fragment, Job, Locked, findings, summary
+from secure_build.steps.plan import Plan, PlannedImage, Write
+
+
+def print_json(data: dict[str, Any]) -> None:
+    print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def exit_code(result: BuildRecord | Plan) -> int:
+    """1 when a finding failed, 5 when nothing failed and something could not be checked, else 0."""
+    levels = {finding.level for finding in result.findings}
+    return 1 if "fail" in levels else 5 if "unknown" in levels else 0
+
+
+def show_record(result: BuildRecord, job: Job, form: str) -> int:
+    if form == "json":
+        print_json({**summary(result), "record": str(job.record_path)})
+    else:
+        for image in result.images:
+            print(image.pinned)
+    return exit_code(result)
+
+
+def show_handed_on(result: BuildRecord, pinned: Pinned, form: str) -> int:
+    if form == "json":
+        print_json({**summary(result), "record": str(pinned)})
+    else:
+        print(pinned)
+    return exit_code(result)
+
+
+def show_contract(result: BuildRecord, contract: ContractFile, job: Job, form: str) -> int:
+    if form == "json":
+        written = {"path": str(contract.path), "masked": contract.masked, "unchanged": contract.unchanged}
+        print_json({**summary(result), "record": str(job.record_path), "workload": written})
+    else:
+        _print_masked(contract)
+    return exit_code(result)
+
+
+def show_fragment(result: BuildRecord, fragment: Fragment, form: str) -> int:
+    if form == "json":
+        print_json(
+            {
+                "path": str(fragment.file.path),
+                "images": {},
+                "auths": fragment.auths,
+                "references": {name: str(pinned) for name, pinned in fragment.references.items()},
+            }
+        )
+    else:
+        _print_masked(fragment.file)
+    return exit_code(result)
+
+
+def show_lock(locked: Locked, form: str) -> int:
+    if form == "json":
+        changes = [
+            {
+                "kind": change.input.kind,
+                "name": change.input.name,
+                "platform": str(change.input.platform),
+                "before": change.before,
+                "after": change.after,
+            }
+            for change in locked.changes
+        ]
+        print_json({"path": str(locked.path), "changes": changes})
+    else:
+        for change in locked.changes:
+            print(change)
+    return 0
+
+
+def show_plan(plan: Plan, form: str) -> int:
+    if form == "json":
+        print_json(plan_document(plan))
+    else:
+        print(plan_text(plan), end="")
+    return exit_code(plan)
+
+
+def _print_masked(contract: ContractFile) -> None:
+    print(f"# Complete, with its secrets, in {contract.path} (readable by its owner only)")
+    print(contract.masked, end="")
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """The plan as plain data. `writes` is null where only the build will tell what they are."""
+    return {
+        "source": plan.source
+        and {"url": plan.source.url, "commit": plan.source.commit, "clean": plan.source.clean},
+        "images": [_image_document(image) for image in plan.images],
+        "contract": plan.contract,
+        "auths": list(plan.logins),
+        "findings": findings(plan.findings),
+    }
+
+
+def _image_document(image: PlannedImage) -> dict[str, Any]:
+    return {
+        "name": image.name,
+        "reference": str(image.reference),
+        "platforms": [str(platform) for platform in image.platforms],
+        "doing": image.doing,
+        "builders": [str(builder) for builder in image.builders],
+        "pinned": str(image.pinned) if image.pinned else None,
+        "inputs": None
+        if image.materials is None
+        else [{"name": material.name, "digest": material.digest} for material in image.materials],
+        "reproducible": image.reproducible,
+        "enforce": [
+            {"choice": worth.choice, "possible": worth.possible, "why": worth.why} for worth in image.worth
+        ],
+        "writes": None if image.writes is None else [_write_document(write) for write in image.writes],
+    }
+
+
+def _write_document(write: Write) -> dict[str, Any]:
+    return {
+        "kind": write.kind,
+        "repository": write.repository,
+        "name": write.name,
+        "bytes": write.size,
+        "requests": write.requests,
+    }
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan for people: a paragraph for each image, and at the end what is wrong or missing."""
+    return "".join(f"{shown(line)}\n" if line else "\n" for line in _plan_lines(plan))
+
+
+def _plan_lines(plan: Plan) -> Iterator[str]:
+    if source := plan.source:
+        where = f" of {source.url}" if source.url else ""
+        yield f"commit     {source.commit}{where}{'' if source.clean else ' (the working tree differs)'}"
+    for image in plan.images:
+        yield ""
+        yield f"{image.name}: {image.reference}"
+        for title, text in _image_rows(image):
+            yield f"  {title:<9}{text}"
+    yield ""
+    if plan.contract:
+        with_logins = f", with logins for {', '.join(plan.logins)}" if plan.logins else ", without any login"
+        yield f"contract   {plan.contract}{with_logins}"
+    yield from _summary_of_writes(plan.images)
+    named = [finding for finding in plan.findings if finding.level != "pass"]
+    if named:
+        yield ""
+    for finding in named:
+        yield f"{finding.level}: {finding.where + ': ' if finding.where else ''}{finding.what}: {finding.why}"
+        if finding.hint:
+            yield f"  hint: {finding.hint}"
+
+
+def _image_rows(image: PlannedImage) -> Iterator[tuple[str, str]]:
+    platforms = ", ".join(map(str, image.platforms)) or "platforms unknown"
+    if image.doing == "build":
+        using = " and ".join(sorted({str(builder) for builder in image.builders})) or "no builder yet"
+        yield "build", f"for {platforms} with {using}"
+    elif image.doing == "keep":
+        yield "keep", f"{image.pinned}, built before and unchanged, for {platforms}"
+    else:
+        yield image.doing, f"{image.pinned or 'digest unknown'} for {platforms}"
+    if image.doing == "mirror":
+        yield "", "with what is signed and said of it, as evidence; the runtime goes by the digest alone"
+    if image.doing in ("build", "keep"):
+        yield from _inputs(image)
+        if not image.reproducible:
+            yield "", "not reproducible: another build gives another digest"
+    if image.writes is None:
+        yield "upload", f"layers as the build makes them, then the tag {image.reference.tag}"
+    elif image.writes:
+        yield "upload", _writes(image.writes)
+    elif image.doing != "use":
+        yield "upload", "nothing: the registry has it under this tag"
+    for worth in image.worth:
+        if worth.choice == "digest":
+            yield "enforce", f"digest: {worth.why}"
+        else:
+            yield "", f"{worth.choice}: {'' if worth.possible else 'not possible: '}{worth.why}"
+
+
+def _inputs(image: PlannedImage) -> Iterator[tuple[str, str]]:
+    if image.materials is None:
+        yield "inputs", "not known before the build"
+        return
+    for number, material in enumerate(image.materials):
+        yield "" if number else "inputs", f"{material.name} {material.digest}"
+
+
+def _writes(writes: Sequence[Write]) -> str:
+    blobs = [write for write in writes if write.kind == "blob"]
+    manifests = sum(write.kind == "manifest" for write in writes)
+    tags = ", ".join(write.name for write in writes if write.kind == "tag")
+    parts = []
+    if blobs:
+        parts.append(f"{len(blobs)} blobs ({size(sum(blob.size for blob in blobs))})")
+    if manifests:
+        parts.append(f"{manifests} manifest{'s' if manifests > 1 else ''}")
+    if tags:
+        parts.append(f"then the tag {tags}")
+    return ", ".join(parts)
+
+
+def _summary_of_writes(images: Sequence[PlannedImage]) -> Iterator[str]:
+    known = [write for image in images for write in image.writes or ()]
+    unknown = sum(image.writes is None for image in images)
+    if known:
+        requests = sum(write.requests for write in known)
+        yield f"uploads    {size(sum(write.size for write in known))} in {requests} writing requests"
+    if unknown:
+        yield f"uploads    of {unknown} image{'s' if unknown > 1 else ''} are known after the build"
