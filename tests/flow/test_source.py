@@ -376,6 +376,53 @@ def test_hardening_38_a_submodule_at_another_commit_is_a_difference(root: Path, 
     assert "`part`" in refusal(root, RefusedError)
 
 
+def test_hardening_38_a_change_inside_a_submodule_is_a_difference(root: Path, tmp_path: Path) -> None:
+    add_submodule(root, tmp_path)
+    write(root / "part" / "file", "changed\n")
+    assert "`part/file`" in refusal(root, RefusedError)
+    git(root / "part", "checkout", "--", "file")
+    git(root / "part", "update-index", "--assume-unchanged", "file")
+    write(root / "part" / "file", "changed\n")
+    assert "`part/file`" in refusal(root, RefusedError)
+
+
+def test_hardening_38_a_sparse_checkout_hides_nothing_by_what_is_not_there(root: Path) -> None:
+    git(root, "sparse-checkout", "set", "deploy")
+    assert not (root / "app").exists()
+    assert read(root, "app/run.sh") == b"#!/bin/sh\n"
+    write(root / "app" / "run.sh", "changed\n")
+    assert "`app/run.sh`" in refusal(root, RefusedError)
+
+
+def test_hardening_38_an_ignored_file_that_the_build_uses_is_not_there(root: Path, tmp_path: Path) -> None:
+    write(root / "app" / "ignored", "used\n")
+    (root / ".git" / "info" / "exclude").write_text("app/secret\n")
+    write(root / "app" / "secret", "used\n")
+    assert set(exported(root, tmp_path / "out", "app")) == {".", "run.sh"}
+    assert read(root, "app/ignored") is None
+
+
+def test_hardening_38_a_mode_that_git_is_told_to_ignore_is_that_of_the_commit(
+    root: Path, tmp_path: Path
+) -> None:
+    git(root, "config", "core.fileMode", "false")
+    change_mode(root)
+    assert exported(root, tmp_path / "out")["Dockerfile"][0] == "-rw-r--r--"
+
+
+def test_hardening_38_grafts_and_alternates_change_no_content(root: Path, tmp_path: Path) -> None:
+    first = git(root, "rev-parse", "HEAD")
+    write(root / "Dockerfile", "FROM second\n")
+    second = commit(root)
+    write(root / ".git" / "info" / "grafts", f"{second}\n{first} {second}\n")
+    with opened(root) as checkout:
+        assert checkout.source.commit == second
+        assert checkout.read(PurePosixPath("Dockerfile"), at_most=LARGEST) == b"FROM second\n"
+    git(tmp_path, "clone", "--quiet", "--shared", str(root), "shared")
+    assert (tmp_path / "shared" / ".git" / "objects" / "info" / "alternates").exists()
+    assert read(tmp_path / "shared", "Dockerfile") == b"FROM second\n"
+
+
 def add_submodule(root: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
@@ -393,6 +440,41 @@ def test_hardening_37_programs_that_the_repository_names_are_not_run(root: Path,
         write(root / ".git" / "hooks" / hook, program.read_bytes(), executable=True)
     os.utime(root / "Dockerfile")
     exported(root, tmp_path / "out")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_hardening_37_filters_are_not_run_to_see_what_changed(root: Path, tmp_path: Path) -> None:
+    """Git would clean every file whose time differs, with a program that the repository names."""
+    add_submodule(root, tmp_path)
+    program = write(tmp_path / "program", f"#!/bin/sh\ntouch {tmp_path}/ran\ncat\n", executable=True)
+    for place, config in ((root, root), (root / "part", root / "part")):
+        write(place / ".gitattributes", "* filter=a=b.c\n")
+        commit(place)
+        for part in ("clean", "smudge", "process"):
+            git(config, "config", f"filter.a=b.c.{part}", str(program))
+        git(config, "config", "filter.a=b.c.required", "true")
+        git(config, "config", "core.fsmonitor", str(program))
+    for path in (root / "Dockerfile", root / "part" / "file"):
+        os.utime(path, (1, 1))
+    opened(root, allow_dirty=True).close()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_hardening_37_nothing_is_fetched_for_what_is_missing(root: Path, tmp_path: Path) -> None:
+    """A partial clone names a server, and git would ask it, with `ext::` even by running a program."""
+    blob = git(root, "rev-parse", "HEAD:Dockerfile")
+    (root / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    for key, value in (
+        ("core.repositoryFormatVersion", "1"),
+        ("extensions.partialClone", "origin"),
+        ("remote.origin.promisor", "true"),
+        ("remote.origin.url", f"ext::sh -c touch% {tmp_path}/ran"),
+        ("protocol.ext.allow", "always"),
+        ("protocol.allow", "always"),
+    ):
+        git(root, "config", key, value)
+    with pytest.raises(UsageError):
+        read(root, "Dockerfile", allow_dirty=True)
     assert not (tmp_path / "ran").exists()
 
 

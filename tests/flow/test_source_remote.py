@@ -24,7 +24,7 @@ from flow.test_source import (
 from secure_build import secret
 from secure_build.config import SecretName
 from secure_build.config import Source as Settings
-from secure_build.errors import MachineError, SecureBuildError, UsageError
+from secure_build.errors import MachineError, SecureBuildError, ServiceError, UsageError
 from secure_build.source import Checkout, open_source
 from services.git_servers import HttpGit, http_git
 
@@ -203,7 +203,7 @@ def test_a_missing_ref_folder_or_repository_is_said(origin: Path, take: Open, se
         take(directory="absent")
     with pytest.raises(UsageError, match="there is no such repository"):
         take(url=f"{server.url}/absent")
-    with pytest.raises(UsageError, match="the server does not have this commit|has no commit"):
+    with pytest.raises(UsageError, match=r"the server does not have this commit|has no commit"):
         take("0123456789" * 4)
 
 
@@ -415,6 +415,37 @@ def test_hardening_37_settings_and_variables_from_outside_are_ignored(
     monkeypatch.delenv("GIT_EXEC_PATH")
     assert dockerfile(take()) == b"FROM scratch\n"
     assert not ran.exists()
+
+
+def test_hardening_37_the_repository_that_one_is_in_is_ignored(
+    server: HttpGit, origin: Path, tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its config could send the token elsewhere, from the first command on."""
+    monkeypatch.setenv("TOKEN", TOKEN)
+    here = tmp_path / "here"
+    here.mkdir()
+    git(here, "init", "--quiet")
+    program = write(tmp_path / "program", f"#!/bin/sh\ncat > {tmp_path}/ran\n", executable=True)
+    git(here, "config", "credential.helper", f"!{program}")
+    git(here, "config", "url.http://127.0.0.1:1/.insteadOf", "http://127.0.0.1")
+    git(here, "config", "http.proxy", "http://127.0.0.1:1")
+    git(here, "config", "core.hooksPath", str(tmp_path))
+    monkeypatch.chdir(here)
+    with http_git(server.root, users={"acme": TOKEN}) as private:
+        settings = Settings.model_validate(
+            {"url": f"{private.url}/web/.git", "username": "acme", "token": SecretName(secret="TOKEN")}
+        )
+        with open_source(settings, work, work, allow_dirty=False) as checkout:
+            assert dockerfile(checkout) == b"FROM scratch\n"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_server_that_fails_for_a_moment_is_asked_again(origin: Path, take: Open, server: HttpGit) -> None:
+    server.failures = 2
+    assert dockerfile(take()) == b"FROM scratch\n"
+    server.failures = 100
+    with pytest.raises(ServiceError, match="cannot be fetched"):
+        take("main")
 
 
 def test_hardening_37_nothing_of_the_fetched_repository_runs(

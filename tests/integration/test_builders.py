@@ -261,3 +261,15 @@ def test_everything_differs_from_nothing(workshop: Workshop, base: str) -> None:
     assert b"canary" in workshop.content(built)
     assert built.reproducible
     assert not built.sparse
+
+
+def test_locked_build_has_the_same_layers_and_config(workshop: Workshop, builder: str, base: str) -> None:
+    digest = command("crane", "digest", "--insecure", base).decode().strip()
+    dockerfile = f"FROM {base}\n{RUN.format('echo page > /srv/page')}COPY --from={base} /bin/busybox /two\n"
+    free = workshop.build(dockerfile)
+    locked = workshop.build(dockerfile, pins={base: digest})
+    assert free.materials == locked.materials
+    images = [workshop.layout.manifest(built.descriptor) for built in (free, locked)]
+    assert images[0].blobs == images[1].blobs
+    # buildah notes the base in the manifest as it was pulled, and with a lock that is by digest.
+    assert (free.descriptor.digest == locked.descriptor.digest) is (builder == "buildx")

@@ -28,13 +28,17 @@ _SECONDS = 60
 
 @dataclass
 class HttpGit:
-    """A server; `requests` has path and login of each request, `version` limits the protocol."""
+    """A server; `requests` has path and login of each request, `version` limits the protocol.
+
+    The next `failures` requests are answered with 503.
+    """
 
     root: Path
     users: Mapping[str, str] | None = None
     tls: tuple[Path, Path] | None = None
     version: int = 2
     redirect: str | None = None
+    failures: int = 0
     url: str = ""
     requests: list[tuple[str, str | None]] = field(default_factory=list)
 
@@ -62,7 +66,10 @@ def http_git(
             body = self._body()
             login = self.headers.get("Authorization")
             settings.requests.append((self.path, login))
-            if settings.redirect is not None:
+            if settings.failures:
+                settings.failures -= 1
+                self.give(503, {}, b"")
+            elif settings.redirect is not None:
                 self.give(302, {"Location": settings.redirect + self.path}, b"")
             elif not _allowed(settings.users, login):
                 self.give(401, {"WWW-Authenticate": 'Basic realm="tests"'}, b"no\n")

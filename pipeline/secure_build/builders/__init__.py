@@ -67,17 +67,21 @@ class Builder(Protocol):
         """Build into the staging layout; raises RefusedError with the builder's last lines."""
 
 
+def _no_login(_repository: Repository) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a builder gets besides recipes: a folder it may keep things in, and logins.
 
-    `logins` are to pull with; one of `push_logins` is used where a recipe makes the builder write
-    to that registry, for layers or for a cache.
+    `logins` are to pull with. `push_login` gives the one for a repository, and is called only where
+    a recipe makes the builder write there, layers or a cache.
     """
 
     folder: Path
     logins: Sequence[Credential]
-    push_logins: Sequence[Credential] = ()
+    push_login: Callable[[Repository], Credential | None] = _no_login
 
 
 def open_builder(name: BuilderName | None, surroundings: Surroundings) -> AbstractContextManager[Builder]:
@@ -150,6 +154,7 @@ _HINTS = {
     "--mount option requires buildkit": "`RUN --mount` needs the builder `buildx` or `buildah`",
     "secret required but no secret": "name it under the image's `build: secrets:` in the config",
     "failed to solve: secret ": "name it under the image's `build: secrets:` in the config",
+    "pushing": "the builder may not write to that registry: `push:` under `registries:` in the config",
     "authentication required": "a private base needs a login: `pull:` under `registries:` in the config",
     "unauthorized": "a private base needs a login: `pull:` under `registries:` in the config",
 }

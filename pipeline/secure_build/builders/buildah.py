@@ -121,9 +121,9 @@ class Buildah:
     def _logins(self, recipe: Recipe) -> Iterator[dict[str, str]]:
         """Where buildah finds logins; the one for writing the cache is for its repository alone."""
         around = self._surroundings
-        caches = [recipe.cache_to.repository] if recipe.cache_to else []
-        pushing = {login.registry: login for login in around.push_logins}
-        repositories = {cache: pushing[cache.registry] for cache in caches if cache.registry in pushing}
+        cache = recipe.cache_to.repository if recipe.cache_to else None
+        login = around.push_login(cache) if cache else None
+        repositories = {cache: login} if cache and login else {}
         with docker_config(around.logins, around.folder, repositories=repositories) as made:
             yield {"REGISTRY_AUTH_FILE": str(made / "config.json")} if made else {}
 
@@ -161,9 +161,11 @@ def arguments(recipe: Recipe, image_id: Path) -> list[str]:
     contexts: dict[str, Path | str] = {**_pinned_contexts(recipe), **recipe.contexts}
     caches = recipe.cache_from or recipe.cache_to
     return [
-        *("build", "--format=oci", "--pull-always", "--omit-history", "--identity-label=false"),
-        f"--platform={recipe.platform}",
+        *("build", "--format=oci", "--pull-always", "--identity-label=false"),
+        # Its cache knows a step by the history of the image that it made.
+        *([] if caches else ["--omit-history"]),
         f"--timestamp={recipe.epoch}",
+        f"--platform={recipe.platform}",
         f"--file={recipe.dockerfile}",
         f"--iidfile={image_id}",
         *([f"--target={recipe.target}"] if recipe.target else []),

@@ -95,13 +95,12 @@ class Buildx:
         targets = [recipe.cache_to.repository] if recipe.cache_to else []
         if recipe.push and self._instance.pushes:
             targets.append(recipe.push)
-        registries = {target.registry for target in targets}
-        logins = {login.registry: login for login in self._surroundings.logins}
-        logins |= {
-            login.registry: login for login in self._surroundings.push_logins if login.registry in registries
-        }
-        folder = self._surroundings.folder
-        with docker_config(list(logins.values()), folder, store="", only=bool(targets)) as made:
+        around = self._surroundings
+        logins = {login.registry: login for login in around.logins}
+        for target in targets:
+            if login := around.push_login(target):
+                logins[target.registry] = login
+        with docker_config(list(logins.values()), around.folder, store="", only=bool(targets)) as made:
             yield {"DOCKER_CONFIG": str(made)} if made else {}
 
 

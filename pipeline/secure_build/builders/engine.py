@@ -7,18 +7,21 @@ makes with the time of the build, so no digest is repeatable. Nothing is read ab
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import json
 import queue
 import tarfile
+import tempfile
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from secure_build import manifest, stopping
 from secure_build.builders import Builder, Built, Recipe, Surroundings, build_failed
-from secure_build.errors import MachineError, SecureBuildError, ServiceError, UsageError
+from secure_build.errors import MachineError, RefusedError, SecureBuildError, ServiceError, UsageError
 from secure_build.layout import Layout
 from secure_build.manifest import load_object
 from secure_build.model import BuilderVersion, Descriptor
@@ -32,9 +35,13 @@ _TAIL_LINES = 20
 _CHUNK = 1 << 20
 _LARGEST_CONFIG = 8 << 20
 _CONFIG = "application/vnd.oci.image.config.v1+json"
-_LAYER = "application/vnd.oci.image.layer.v1.tar"
-# The first bytes of what a layer may be compressed with.
-_COMPRESSIONS = {b"\x1f\x8b": "+gzip", b"\x28\xb5\x2f\xfd": "+zstd"}
+_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+_GZIP = b"\x1f\x8b"
+# What reading an archive that is none can raise.
+_BROKEN = (
+    *(tarfile.TarError, zlib.error, EOFError, OSError),
+    *(ValueError, KeyError, TypeError, AttributeError),
+)
 
 
 class Engine:
@@ -165,8 +172,8 @@ def import_archive(archive: Path, layout: Layout) -> Descriptor:
     """The one image in what an engine saved, in the layout; returns its manifest.
 
     Engines with either image store, old and new, write `manifest.json`, which names the image's
-    files. They are taken as they are and described by what they hold: nothing that the engine says
-    of them is needed. Raises ServiceError for an archive that is none.
+    files. These are described by what they hold: nothing else that the engine says of them is
+    needed. The config stays as it is. Raises ServiceError for an archive that is none.
     """
     try:
         with tarfile.open(archive) as tar:
@@ -175,49 +182,77 @@ def import_archive(archive: Path, layout: Layout) -> Descriptor:
                 raise ServiceError(f"the Docker engine saved {len(listed)} images where one was built")
             config_content = _read(tar, listed[0]["Config"])
             config = layout.write(config_content, _CONFIG)
-            layers = [_layer(tar, name, layout) for name in listed[0]["Layers"]]
-        expected = load_object(config_content)["rootfs"]["diff_ids"]
-        if len(expected) != len(layers) or any(
-            layer.media_type == _LAYER and str(layer.digest) != diff_id
-            for layer, diff_id in zip(layers, expected, strict=False)
-        ):
-            raise ServiceError("the Docker engine saved other layers than the image's config names")
-    except (tarfile.TarError, ValueError, KeyError, TypeError, OSError) as error:
+            names, expected = listed[0]["Layers"], load_object(config_content)["rootfs"]["diff_ids"]
+            layers = [
+                _layer(tar, name, diff_id, layout) for name, diff_id in zip(names, expected, strict=True)
+            ]
+    except (
+        tarfile.TarError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        OSError,
+        zlib.error,
+    ) as error:
         raise ServiceError(f"the Docker engine saved an image that cannot be read: {error}") from None
     return layout.write(manifest.image_of(config, layers).content, manifest.OCI_MANIFEST)
 
 
 def _read(tar: tarfile.TarFile, name: str) -> bytes:
     with _opened(tar, name) as file:
-        content: bytes = file.read(_LARGEST_CONFIG + 1)
+        content = file.read(_LARGEST_CONFIG + 1)
     if len(content) > _LARGEST_CONFIG:
         raise ServiceError(f"the Docker engine saved a `{name}` of more than {_LARGEST_CONFIG} bytes")
     return content
 
 
-def _opened(tar: tarfile.TarFile, name: str) -> Any:
+def _opened(tar: tarfile.TarFile, name: str) -> IO[bytes]:
     file = tar.extractfile(name)
     if file is None:
         raise ValueError(f"`{name}` is no file")
     return file
 
 
-def _layer(tar: tarfile.TarFile, name: str, layout: Layout) -> Descriptor:
-    def chunks() -> Iterator[bytes]:
+def _layer(tar: tarfile.TarFile, name: str, expected: str, layout: Layout) -> Descriptor:
+    """A layer, compressed if it is not: not everybody who pulls takes one that is not."""
+    with tempfile.TemporaryFile(dir=layout.directory) as packed:
         with _opened(tar, name) as file:
-            while chunk := file.read(_CHUNK):
-                stopping.check()
-                yield chunk
-
-    start = next(chunks(), b"")
-    kind = next((kind for magic, kind in _COMPRESSIONS.items() if start.startswith(magic)), "")
-    hasher, size = hashlib.sha256(), 0
-    for chunk in chunks():
-        hasher.update(chunk)
-        size += len(chunk)
-    descriptor = Descriptor(f"{_LAYER}{kind}", Digest(f"sha256:{hasher.hexdigest()}"), size)
-    layout.write_from(descriptor, chunks)
+            compressed = file.read(len(_GZIP)) == _GZIP
+            file.seek(0)
+            if compressed:
+                _copy(file, packed)
+                packed.seek(0)
+                with gzip.GzipFile(fileobj=packed) as content:
+                    digest = _copy(content)
+            else:
+                with gzip.GzipFile(filename="", fileobj=packed, mode="wb", mtime=0) as target:
+                    digest = _copy(file, target)
+        if str(digest) != expected:
+            raise RefusedError(
+                f"the Docker engine saved a layer that is not the one of the image: its digest is {digest}, "
+                f"the image's config names {expected}",
+                hint="an engine's classic builder can mix up platforms: build for its own only, or use "
+                "the builder `buildx` or `buildah`",
+            )
+        packed.seek(0)
+        blob = Digest(f"sha256:{hashlib.file_digest(packed, 'sha256').hexdigest()}")
+        descriptor = Descriptor(_LAYER, blob, packed.tell())
+        packed.seek(0)
+        layout.write_from(descriptor, lambda: iter(lambda: packed.read(_CHUNK), b""))
     return descriptor
+
+
+def _copy(source: IO[bytes] | gzip.GzipFile, target: IO[bytes] | gzip.GzipFile | None = None) -> Digest:
+    """Copy what is left of a file; returns the digest of it."""
+    hasher = hashlib.sha256()
+    while chunk := source.read(_CHUNK):
+        stopping.check()
+        hasher.update(chunk)
+        if target is not None:
+            target.write(chunk)
+    return Digest(f"sha256:{hasher.hexdigest()}")
 
 
 def open_engine(surroundings: Surroundings) -> contextlib.AbstractContextManager[Builder]:

@@ -9,10 +9,10 @@ from secure_build.config.models import (
     Login,
     Play,
     RegistryAccess,
-    Source,
     UsedImage,
     Workload,
 )
+from secure_build.config.source import Source
 
 __all__ = [
     "Build",

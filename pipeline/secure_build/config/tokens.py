@@ -13,7 +13,7 @@ from collections import Counter
 # As their makers document them: GitHub, GitLab, Slack, AWS, OpenAI and Anthropic, npm, PyPI, Google, IBM's
 # Artifactory, Docker Hub, Hugging Face, DigitalOcean, HashiCorp.
 _PREFIXES = re.compile(
-    r"(?:gh[pousr]_|github_pat_|glpat-|gl(?:dt|rt|cbt)-|xox[abeprs]-|(?:AKIA|ASIA)[A-Z0-9]{12}|sk-|npm_|pypi-"
+    r"(?:gh[pousr]_|github_pat_|glpat-|gl(?:dt|rt|cbt)-|xox[abeprs]-|(?:AKIA|ASIA)[A-Z0-9]{8}|sk-|npm_|pypi-"
     r"|AIza|ya29\.|AKCp|dckr_(?:pat|oat)_|hf_|dop_v1_|hvs\.)\S{8,}"
 )
 _PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY")
@@ -22,7 +22,8 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@")
 _NAME = re.compile(
     r"(?:^|_)(?:\w*TOKEN|\w*PASSWORD|\w*PASSWD|\w*PASSPHRASE|\w*SECRET|API_?KEY|PRIVATE_?KEY|CREDENTIALS?)(?:$|_)"
 )
-_RANDOM = re.compile(r"[A-Za-z0-9+/_=-]{32,}")
+# Not a path.
+_RANDOM = re.compile(r"[A-Za-z0-9+_=-][A-Za-z0-9+/_=-]{31,}")
 _PUBLIC_HASH = re.compile(r"sha(?:256|384|512)-[A-Za-z0-9+/]+={0,2}")
 # Random base64 has about 4.7 bits in each of 40 characters; hexadecimal digests have at most 4.
 _BITS = 4.3

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from secure_build import files, process
+from secure_build import files, process, stopping
 from secure_build.address import Address
 from secure_build.errors import MachineError, RefusedError, SecureBuildError, ServiceError, UsageError
 from secure_build.process import ProcessError, Program
@@ -27,6 +27,13 @@ _GIT = Program("git", "git")
 _SSH = Program("ssh", "openssh-client")
 _FULL = re.compile(r"[0-9a-f]{40}")
 _LONGEST_SECONDS = 3600.0
+_ATTEMPTS = 3
+_PAUSE_SECONDS = 1.0
+# What a server or the way to it may not do again a moment later.
+_PASSING = re.compile(
+    "Could not resolve host|Failed to connect|Connection (?:reset|refused|timed out|closed)|early EOF"
+    "|unexpected disconnect|error: (?:429|5[0-9][0-9])|RPC failed|Operation (?:timed out|too slow)"
+)
 # As git-check-ref-format(1) has them.
 _REF = re.compile(r"(?!/)(?!.*(?:\.\.|//|@\{|/\.|\.lock(?:/|$)))[^\x00-\x20\x7f~^:?*\[\\]+(?<![/.])")
 _SETTINGS = settings.HARMLESS | {
@@ -64,6 +71,7 @@ class Remote:
                 f"`{address}` needs an SSH key, and there is none for {address.origin}",
                 hint="the login of `source` is used for its own server only; public submodules can use `https://`",
             )
+        self._prepared = False
         name = hashlib.sha256(str(address).encode()).hexdigest()[:20]
         self.folder = work / "source" / f"{name}.git"
 
@@ -101,8 +109,7 @@ class Remote:
 
     def take(self, commit: str, ref: str | None) -> Path:
         """The bare repository with this commit; nothing is fetched when it is there already."""
-        if not self._is_sound():
-            shutil.rmtree(self.folder, ignore_errors=True)
+        self._prepare()
         if not self._has(commit):
             # What a fetch that was killed left behind.
             for lock in self.folder.rglob("*.lock"):
@@ -112,17 +119,29 @@ class Remote:
                 raise UsageError(f"`{ref or commit}` of `{self._address}` is no commit")
         return self.folder
 
-    def _is_sound(self) -> bool:
-        """Whether what is kept is complete: all that a ref leads to is here."""
-        return self._succeeds("rev-list", "--quiet", "--objects", "--glob=refs/kept/*")
+    def _prepare(self) -> None:
+        """Have a repository here that is empty or complete.
+
+        All commands are given it, also those that need none: git would read the settings of the
+        repository that this process happens to be in.
+        """
+        if self._prepared:
+            return
+        # Whatever a ref leads to must be here.
+        sound = self.folder.exists() and self._succeeds(
+            "rev-list", "--quiet", "--objects", "--glob=refs/kept/*"
+        )
+        if not sound:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._local("init", "--quiet", "--bare", "--template=", "--object-format=sha1")
+        self._prepared = True
 
     def _has(self, commit: str) -> bool:
         # A ref holds each commit that was taken, so that `git gc` keeps it.
         return self._succeeds("rev-parse", "--verify", "--quiet", f"refs/kept/{commit}^{{commit}}")
 
     def _succeeds(self, *arguments: str) -> bool:
-        if not self.folder.exists():
-            return False
         try:
             self._local(*arguments)
         except ProcessError:
@@ -130,7 +149,6 @@ class Remote:
         return True
 
     def _fetch(self, commit: str, ref: str | None) -> None:
-        self._create()
         kept = f"+{commit}:refs/kept/{commit}"
         try:
             self._ask("fetch", *_FETCH, "--depth=1", "--", str(self._address), kept)
@@ -141,13 +159,11 @@ class Remote:
         # The server gives only what its branches and tags lead to.
         try:
             if ref is not None:
-                arguments = ("--depth=1", "--", str(self._address), f"+{ref}:refs/fetched/one")
+                arguments = ["--depth=1", "--", str(self._address), f"+{ref}:refs/fetched/one"]
             else:
                 # What is kept may be shallow, and all of the history is wanted now.
-                arguments = (
-                    *("--depth=2147483647", "--", str(self._address)),
-                    *("+refs/heads/*:refs/fetched/heads/*", "+refs/tags/*:refs/fetched/tags/*"),
-                )
+                arguments = ["--depth=2147483647", "--", str(self._address)]
+                arguments += ["+refs/heads/*:refs/fetched/heads/*", "+refs/tags/*:refs/fetched/tags/*"]
             self._ask("fetch", *_FETCH, *arguments)
         except ProcessError as error:
             raise self._explained(error) from None
@@ -156,11 +172,6 @@ class Remote:
                 f"`{self._address}` has no commit {commit} on a branch or tag",
                 hint="the branch or tag may have moved meanwhile: run again" if ref else None,
             )
-
-    def _create(self) -> None:
-        self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        arguments = ("init", "--quiet", "--bare", "--template=", "--object-format=sha1")
-        self._run((*arguments, str(self.folder.absolute())), self._environment(self.folder.parent))
 
     def _head(self) -> tuple[str, str | None]:
         lines = [line.split("\t") for line in self._asked("ls-remote", "--symref", "HEAD")]
@@ -190,19 +201,28 @@ class Remote:
 
     def _ask(self, *arguments: str) -> bytes:
         """Run git with what the server is to be shown, in a private folder that goes away."""
-        with tempfile.TemporaryDirectory(prefix=".login-", dir=self._work) as private:
-            folder = Path(private).absolute()
-            return self._run(self._in_folder(arguments), self._environment(folder, self._login))
+        self._prepare()
+        for attempt in range(_ATTEMPTS):
+            with tempfile.TemporaryDirectory(prefix=".login-", dir=self._work) as private:
+                try:
+                    return self._run(arguments, self._environment(Path(private).absolute(), self._login))
+                except ProcessError as error:
+                    if attempt + 1 == _ATTEMPTS or not _PASSING.search(error.output):
+                        raise
+            stopping.pause(_PAUSE_SECONDS * 2**attempt)
+        raise AssertionError
 
     def _local(self, *arguments: str) -> bytes:
-        return self._run(self._in_folder(arguments), self._environment(self.folder))
+        return self._run(arguments, self._environment(self.folder.parent))
 
-    def _in_folder(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
-        return (f"--git-dir={self.folder.absolute()}", *arguments) if self.folder.exists() else arguments
-
-    @staticmethod
-    def _run(arguments: tuple[str, ...], environment: dict[str, str]) -> bytes:
-        return process.run(_GIT, arguments, environment=environment, timeout=_LONGEST_SECONDS, quiet=True)
+    def _run(self, arguments: tuple[str, ...], environment: dict[str, str]) -> bytes:
+        return process.run(
+            _GIT,
+            (f"--git-dir={self.folder.absolute()}", *arguments),
+            environment=environment,
+            timeout=_LONGEST_SECONDS,
+            quiet=True,
+        )
 
     def _environment(self, home: Path, login: Login | None = None) -> dict[str, str]:
         result = {
@@ -216,20 +236,16 @@ class Remote:
             "GIT_NO_REPLACE_OBJECTS": "1",
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_ALLOW_PROTOCOL": self._address.scheme,
-            # A config above the current folder is none of ours.
-            "GIT_CEILING_DIRECTORIES": "/",
         }
         if authorities := process.passed_on("SSL_CERT_FILE"):
             result["GIT_SSL_CAINFO"] = authorities
         own = dict(_SETTINGS)
         if login and login.token:
             store = home / "token"
-            server = self._address.origin.replace("://", f"://{quote(login.username, safe='')}:{{}}@", 1)
-            files.write(
-                store,
-                f"{server.format(quote(login.token.reveal(), safe=''))}\n".encode(),
-                mode=files.PRIVATE,
-            )
+            scheme, _, host = self._address.origin.partition("://")
+            shown = ":".join(quote(part, safe="") for part in (login.username, login.token.reveal()))
+            # git-credential-store(1): git asks it for this scheme, host and port only.
+            files.write(store, f"{scheme}://{shown}@{host}\n".encode(), mode=files.PRIVATE)
             own["credential.helper"] = f"store --file={shlex.quote(str(store))}"
             own["credential.username"] = login.username
         if login and login.key:
@@ -240,10 +256,7 @@ class Remote:
         said = error.output.strip()
         for pattern, kind, what, hint in _CAUSES:
             if re.search(pattern, said):
-                return kind(
-                    f"`{self._address}`: {what}\n{said}",
-                    hint=hint,
-                )
+                return kind(f"`{self._address}`: {what}\n{said}", hint=hint)
         return ServiceError(f"`{self._address}` cannot be fetched: git {error.ending}\n{said}")
 
 
@@ -271,7 +284,7 @@ _CAUSES: tuple[tuple[str, type[SecureBuildError], str, str], ...] = (
         "check that it is valid, and that it may read this repository",
     ),
     (
-        "certificate|SSL|TLS",
+        "certificate verification failed|SSL certificate problem|self.signed certificate|gnutls_handshake",
         RefusedError,
         "the server's certificate is not trusted",
         "name the authority's certificate with the variable `SSL_CERT_FILE`",

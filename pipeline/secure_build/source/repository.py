@@ -24,6 +24,7 @@ SYMLINK = 0o120000
 SUBMODULE = 0o160000
 # Submodules of submodules.
 DEEPEST = 8
+_MOST_ARGUMENTS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,18 +225,23 @@ class Repository:
         }
         if not flagged:
             return []
-        names = [
+        names = {
             name
             for name, flag in flagged.items()
             if flag not in "Ss" or (self.root / name).is_symlink() or (self.root / name).exists()
-        ]
+        }
         with tempfile.TemporaryDirectory(prefix="secure-build-") as folder:
             index = Path(folder) / "index"
             shutil.copyfile(self._index(), index)
+            ordered = sorted(names)
             for option in ("--no-assume-unchanged", "--no-skip-worktree"):
-                for start in range(0, len(names), 500):
+                for start in range(0, len(names), _MOST_ARGUMENTS):
                     self.git(
-                        "update_index", option, "--", *names[start : start + 500], GIT_INDEX_FILE=str(index)
+                        "update_index",
+                        option,
+                        "--",
+                        *ordered[start : start + _MOST_ARGUMENTS],
+                        GIT_INDEX_FILE=str(index),
                     )
             return [name for name in self._status(GIT_INDEX_FILE=str(index)) if name in names]
 

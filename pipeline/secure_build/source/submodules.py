@@ -109,11 +109,13 @@ def _urls(repository: Repository, file: Entry | None) -> dict[PurePosixPath, str
     """The written address of each submodule, by its path. Raises UsageError for what git refuses too."""
     if file is None:
         return {}
-    if file.mode == SYMLINK:
-        raise UsageError("`.gitmodules` is a symbolic link")
+    if file.mode in (SYMLINK, SUBMODULE):
+        raise UsageError("`.gitmodules` is no regular file of the commit")
     repository.content(file, at_most=_LARGEST)
+    # Of a blob, too, git would read the files of this machine that it includes.
+    said = repository.git("config", "--no-includes", "--null", f"--blob={file.hexsha}", "--list")
     values: dict[str, dict[str, str]] = {}
-    for line in repository.git("config", "--null", f"--blob={file.hexsha}", "--list").split("\0"):
+    for line in said.split("\0"):
         key, _, value = line.partition("\n")
         if key.startswith("submodule.") and key.count(".") > 1:
             name, _, part = key.removeprefix("submodule.").rpartition(".")

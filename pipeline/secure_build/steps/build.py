@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,24 +82,12 @@ def opened_builders(
     """The builders for these images and platforms, as the command line or the config names them."""
     every = dict.fromkeys(platform for platforms in targets.values() for platform in platforms)
     wanted = work.options.builder or work.loaded.config.builder
-    return builders.open_builders(wanted, every, _surroundings(work, targets))
-
-
-def _surroundings(work: Job, wanted: Iterable[str]) -> Surroundings:
-    """What the builders get: the logins to pull with, and those for where they may write."""
-    loaded = work.loaded
-    images = [loaded.config.built[name] for name in wanted]
-    written = {image.image.repository for image in images if work.options.to is None}
-    written |= {
-        image.build.cache.to.repository for image in images if image.build.cache and image.build.cache.to
-    }
-    # Most builders write nowhere, so a secret that is not here is missed only where it is needed.
-    pushing = {login for repository in written if (login := work.push_login(repository, needed=False))}
-    return Surroundings(
+    surroundings = Surroundings(
         folder=work.options.workdir,
-        logins=[login for host in loaded.config.registries if (login := work.login(host, "pull"))],
-        push_logins=sorted(pushing, key=lambda login: login.registry),
+        logins=[login for host in work.loaded.config.registries if (login := work.login(host, "pull"))],
+        push_login=work.push_login,
     )
+    return builders.open_builders(wanted, every, surroundings)
 
 
 def _is_committed(path: Path, checkout: Checkout) -> bool:

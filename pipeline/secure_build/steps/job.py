@@ -172,11 +172,8 @@ class Job:
         """The repository's registry to write to, with the login for pushing or the machine's own."""
         return self._client(repository.registry, self.push_login(repository), push=True)
 
-    def push_login(self, repository: Repository, *, needed: bool = True) -> Credential | None:
-        """The login for pushing, or the machine's own; unless `needed`, a missing secret is none."""
-        named = self.loaded.config.access(repository.registry).push
-        if named and not needed and not secret.is_known(named.password.secret):
-            return None
+    def push_login(self, repository: Repository) -> Credential | None:
+        """The login for pushing, or the machine's own."""
         return self.login(repository.registry, "push") or machine_credential(repository)
 
     def _client(self, registry: str, login: Credential | None, *, push: bool) -> RemoteRegistry:
