@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import shutil
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from flow import contract_file
 from flow.conftest import Project, git
 from secure_build import config
 from services.git_servers import HttpGit, http_git
@@ -41,6 +45,22 @@ def monorepo(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     return project
+
+
+def assert_every_image_is_pinned(shop: Project) -> None:
+    """The pods in the contract run the ten images of the build record, each by its digest."""
+    built = {
+        image["reference"].rpartition(":")[0]: image["descriptor"]["digest"]
+        for image in shop.record["images"]
+    }
+    section = contract_file.section(shop.workdir / "workload.yaml")
+    assert section["auths"][shop.host]["username"] == "shop-guest"
+    packed = io.BytesIO(base64.b64decode(section["play"]["archive"], validate=True))
+    with tarfile.open(fileobj=packed, mode="r:gz") as tar:
+        pods = [yaml.safe_load(tar.extractfile(member) or b"") for member in tar.getmembers()]
+    named = {container["image"] for pod in pods for container in pod.get("spec", {}).get("containers", [])}
+    assert len(named) == 10
+    assert named == {f"{repository}@{digest}" for repository, digest in built.items()}
 
 
 # The main way
@@ -216,9 +236,8 @@ def test_the_monorepo_needs_init_and_two_names_of_secrets(monorepo: Project) -> 
     }
     assert named == {str(image.image) for image in loaded.built.values()}
     monorepo.commit()
-    assert monorepo.run("build").code == 0
-    images = {image["name"]: image["descriptor"]["digest"] for image in monorepo.record["images"]}
-    assert len(images) == 10
+    assert monorepo.run("run").code == 0
+    assert_every_image_is_pinned(monorepo)
     builds = {name: image.build for name, image in loaded.built.items()}
     assert (builds["payment"].target, builds["payment-audit"].target) == ("service", "audit")
     assert builds["gateway"].args == {"TITLE": "Shop"}
@@ -263,8 +282,8 @@ def test_the_monorepo_on_a_server_needs_no_clone(monorepo: Project, served: Http
     assert len(written.built) == 10
     # Nothing but the new file is left behind.
     assert [path.name for path in monorepo.folder.iterdir()] == ["secure-build.yaml"]
-    assert monorepo.run("build").code == 0
-    assert len(monorepo.record["images"]) == 10
+    assert monorepo.run("run").code == 0
+    assert_every_image_is_pinned(monorepo)
 
 
 def test_a_repository_on_a_server_that_wants_a_token(

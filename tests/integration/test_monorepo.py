@@ -1,4 +1,4 @@
-"""examples/monorepo from a clone to published images: `init`, and the names of two secrets."""
+"""examples/monorepo from a clone to a contract: `init`, and the names of two secrets."""
 
 from __future__ import annotations
 
@@ -46,17 +46,26 @@ def shop(
     return Project(short_path / "clone", environment)
 
 
+def _files(archive: bytes) -> list[bytes]:
+    """The files of a compressed archive, read with tar."""
+    names = command("tar", "-tz", stdin=archive).decode().split()
+    return [command("tar", "-xzO", name, stdin=archive) for name in names if not name.endswith("/")]
+
+
 def assert_the_guest_finds_all(shop: Project, private_registry: PrivateRegistry) -> None:
-    """The guest, with its own login and a tool that is not ours, finds every image of every pod."""
-    built = {image["reference"]: image["descriptor"]["digest"] for image in shop.record()["images"]}
-    pods = sorted((EXAMPLE / "deploy").glob("*.yaml"))
+    """The guest's login, with a tool that is not ours, finds every image of the contract's pods."""
+    built = {
+        image["reference"].rpartition(":")[0]: image["descriptor"]["digest"]
+        for image in shop.record()["images"]
+    }
+    archive = command("base64", "--decode", stdin=shop.workload()["play"]["archive"].encode())
     named = {
-        container["image"].replace("registry.example.com", private_registry.host)
-        for path in pods
-        for container in yaml.safe_load(path.read_text()).get("spec", {}).get("containers", [])
+        container["image"]
+        for pod in yaml.safe_load_all(b"---\n".join(_files(archive)))
+        for container in pod.get("spec", {}).get("containers", [])
     }
     assert len(named) == 10
-    assert named == set(built)
+    assert named == {f"{repository}@{digest}" for repository, digest in built.items()}
     credentials = f"--creds=guest:{private_registry.passwords['guest']}"
     for image in sorted(named):
         found = json.loads(
@@ -65,25 +74,23 @@ def assert_the_guest_finds_all(shop: Project, private_registry: PrivateRegistry)
                 f"docker://{image}",
             )
         )
-        assert (found["Digest"], found["Architecture"]) == (built[image], "s390x")
+        assert (found["Digest"], found["Architecture"]) == (image.partition("@")[2], "s390x")
 
 
-def test_from_a_clone_to_ten_published_images(shop: Project, private_registry: PrivateRegistry) -> None:
+def test_from_a_clone_to_a_contract_with_ten_images(shop: Project, private_registry: PrivateRegistry) -> None:
     shop.run("init", *LOGINS)
     git(shop.directory, "add", "secure-build.yaml")
     git(shop.directory, "commit", "--quiet", "-m", "Add secure-build.yaml")
-    shop.run("build")
-    shop.run("publish")
+    shop.run("run")
     assert_the_guest_finds_all(shop, private_registry)
 
 
-def test_from_a_git_server_to_ten_published_images(
+def test_from_a_git_server_to_a_contract_with_ten_images(
     shop: Project, private_registry: PrivateRegistry, short_path: Path
 ) -> None:
     shop.directory = short_path / "empty"
     shop.directory.mkdir()
     with http_git(short_path / "served") as server:
         shop.run("init", "--source", f"{server.url}/shop.git", *LOGINS)
-        shop.run("build")
-        shop.run("publish")
+        shop.run("run")
     assert_the_guest_finds_all(shop, private_registry)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from secure_build.contract.compose import ComposeFile
+from secure_build.contract.play import PlayFile
 from secure_build.errors import UsageError
 from secure_build.model import GUEST
 from secure_build.reference import DOCKER_HUB, Reference
@@ -273,6 +274,8 @@ class _Survey:
     ) -> dict[str, Any]:
         if descriptors:
             play = pods.workload(self._folder, descriptors, self._notes)
+            for file in descriptors:
+                self._refused(file.path, play=True, templates=file.template)
             if compose_file:
                 self._note(
                     "the pods are the workload; the compose file says how images are built",
@@ -287,14 +290,24 @@ class _Survey:
             raise UsageError(
                 f"`ccrv` takes pods only, and the workload is `{compose_file}`", hint="write pods"
             )
-        self._say_what_the_contract_refuses(compose_file, services)
+        self._check_compose(compose_file, services)
         return {"compose": compose_file}
 
-    def _say_what_the_contract_refuses(self, path: str, services: int) -> None:
+    def _refused(self, path: str, *, play: bool, templates: bool = False) -> bool:
+        """Whether the contract's reader refuses a file; a note says why."""
+        content = self._folder.read(path) or b""
         try:
-            ComposeFile.parse(self._folder.read(path) or b"", path)
+            if play:
+                PlayFile.parse(content, path, templates=templates)
+            else:
+                ComposeFile.parse(content, path)
         except UsageError as error:
             self._note(f"`secure-build run` will refuse this: {shown(error.message)}", None, error.hint)
+            return True
+        return False
+
+    def _check_compose(self, path: str, services: int) -> None:
+        if self._refused(path, play=False):
             return
         if services > 1:
             self._note(
