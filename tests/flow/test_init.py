@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import shutil
+import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from flow import contract_file
 from flow.conftest import Project, git
 from secure_build import config
+from services.git_servers import HttpGit, http_git
 
 ROOT = Path(__file__).resolve().parents[2]
 MONOREPO = ROOT / "examples" / "monorepo"
@@ -39,6 +45,22 @@ def monorepo(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     return project
+
+
+def assert_every_image_is_pinned(shop: Project) -> None:
+    """The pods in the contract run the ten images of the build record, each by its digest."""
+    built = {
+        image["reference"].rpartition(":")[0]: image["descriptor"]["digest"]
+        for image in shop.record["images"]
+    }
+    section = contract_file.section(shop.workdir / "workload.yaml")
+    assert section["auths"][shop.host]["username"] == "shop-guest"
+    packed = io.BytesIO(base64.b64decode(section["play"]["archive"], validate=True))
+    with tarfile.open(fileobj=packed, mode="r:gz") as tar:
+        pods = [yaml.safe_load(tar.extractfile(member) or b"") for member in tar.getmembers()]
+    named = {container["image"] for pod in pods for container in pod.get("spec", {}).get("containers", [])}
+    assert len(named) == 10
+    assert named == {f"{repository}@{digest}" for repository, digest in built.items()}
 
 
 # The main way
@@ -214,9 +236,8 @@ def test_the_monorepo_needs_init_and_two_names_of_secrets(monorepo: Project) -> 
     }
     assert named == {str(image.image) for image in loaded.built.values()}
     monorepo.commit()
-    assert monorepo.run("build").code == 0
-    images = {image["name"]: image["descriptor"]["digest"] for image in monorepo.record["images"]}
-    assert len(images) == 10
+    assert monorepo.run("run").code == 0
+    assert_every_image_is_pinned(monorepo)
     builds = {name: image.build for name, image in loaded.built.items()}
     assert (builds["payment"].target, builds["payment-audit"].target) == ("service", "audit")
     assert builds["gateway"].args == {"TITLE": "Shop"}
@@ -235,3 +256,73 @@ def test_the_page_on_migrating_is_current(capsys: pytest.CaptureFixture[str]) ->
     runpy.run_path(str(ROOT / "docs" / "migration.py"), run_name="__main__")
     page = (ROOT / "docs" / "migrate-from-secure-build-server.md").read_text()
     assert page == capsys.readouterr().out, "run `make schema`"
+
+
+# A repository on a server
+
+
+@pytest.fixture
+def served(monorepo: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpGit]:
+    """The example on a git server, and this process in an empty folder."""
+    served = tmp_path / "served"
+    git(tmp_path, "clone", "--quiet", "--bare", str(monorepo.folder), str(served / "shop.git"))
+    monorepo.folder = tmp_path / "elsewhere"
+    monorepo.folder.mkdir()
+    monkeypatch.chdir(monorepo.folder)
+    with http_git(served) as server:
+        yield server
+
+
+def test_the_monorepo_on_a_server_needs_no_clone(monorepo: Project, served: HttpGit) -> None:
+    outcome = monorepo.run("init", "--source", f"{served.url}/shop.git", *LOGINS)
+    assert outcome.code == 0
+    assert "git add" not in outcome.err
+    written = config.load(monorepo.folder / "secure-build.yaml").config
+    assert str(written.source.url) == f"{served.url}/shop.git"
+    assert len(written.built) == 10
+    # Nothing but the new file is left behind.
+    assert [path.name for path in monorepo.folder.iterdir()] == ["secure-build.yaml"]
+    assert monorepo.run("run").code == 0
+    assert_every_image_is_pinned(monorepo)
+
+
+def test_a_repository_on_a_server_that_wants_a_token(
+    monorepo: Project, served: HttpGit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.users = {"x-access-token": "canary-token"}
+    url = f"{served.url}/shop.git"
+    monkeypatch.setenv("SHOP_TOKEN", "canary-token")
+    outcome = monorepo.run("init", "--source", url, "--ref", "main", "--token", "SHOP_TOKEN", *LOGINS)
+    assert outcome.code == 0
+    text = (monorepo.folder / "secure-build.yaml").read_text()
+    assert "token: {secret: SHOP_TOKEN}" in text
+    assert "ref: main" in text
+    assert "canary" not in text + outcome.err + outcome.out
+    assert "SHOP_TOKEN" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--ref", "absent"], "has no branch or tag `absent`"),
+        (["--token", "canary-token"], "the name of a secret has letters, digits and `_` only"),
+        (["--token", "NOT_SET"], "the secret `NOT_SET` is missing"),
+    ],
+)
+def test_what_is_wrong_with_a_repository_on_a_server(
+    monorepo: Project, served: HttpGit, arguments: list[str], message: str
+) -> None:
+    outcome = monorepo.run("init", "--source", f"{served.url}/shop.git", *arguments)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert "canary" not in outcome.err
+    assert list(monorepo.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "url", ["ext::sh -c canary", "/srv/git", "file:///srv/git", "https://u:canary@x.test/a"]
+)
+def test_hardening_37_addresses_that_are_not_handed_to_git(bare: Project, url: str) -> None:
+    outcome = bare.run("init", "--source", url)
+    assert outcome.code == 2
+    assert "canary" not in outcome.err

@@ -140,12 +140,13 @@ def test_pods_that_are_not_yaml_are_refused_with_their_line() -> None:
         look({"deploy/pod.yaml": "apiVersion: v1\nkind: ConfigMap\n---\nkind: Pod\n: : [\n"})
 
 
-def test_no_pod_of_kind_deployment_is_passed_over_in_a_chosen_folder() -> None:
-    pod = "apiVersion: v1\nkind: Pod\nspec: {containers: [{image: us.icr.io/a/b:1}]}\n"
+def test_a_kind_that_the_runtime_does_not_take_is_said_in_a_chosen_folder() -> None:
+    spec = "{containers: [{name: a, image: us.icr.io/a/b:1}]}"
+    pod = f"apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec: {spec}\n"
     draft = look({"d/pod.yaml": pod, "d/x.yml": "apiVersion: v1\nkind: Deployment\n"}, play="d")
-    assert [(note.where, note.text) for note in draft.notes] == [
-        ("d/x.yml:2", "the kind `Deployment` is none that the runtime takes")
-    ]
+    (note,) = draft.notes
+    assert note.text.startswith("`secure-build run` will refuse this: d/x.yml:2: ")
+    assert "Deployment" in note.text
 
 
 def test_the_target_without_compose_is_told_before_anything_is_written() -> None:
@@ -155,6 +156,13 @@ def test_the_target_without_compose_is_told_before_anything_is_written() -> None
     }
     with pytest.raises(UsageError, match="`ccrv` takes pods only"):
         look(files, target="ccrv")
+
+
+def test_what_the_contract_would_refuse_is_said_at_once() -> None:
+    files = {"compose.yaml": compose({"web": {"image": "us.icr.io/acme/web:1", "extends": "x"}})}
+    (note,) = look(files).notes
+    assert note.text.startswith("`secure-build run` will refuse this: compose.yaml:4: `extends`")
+    assert note.hint
 
 
 # The command line's words

@@ -1,8 +1,9 @@
 """What a compose file says about images: which services run them, and how they are built.
 
 The file is read as plain data, for a starter only: the contract's own reader decides later what may
-stand in it. Where a variable or a remote address stands, what it would be is not known here, and a
-note says so. Keys: the Compose specification, `services` and "Compose Build Specification".
+stand in it. A variable counts with its default; where one has none, or a remote address stands, what
+it would be is not known here, and a note says so. Keys: the Compose specification, `services` and
+"Compose Build Specification".
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from secure_build import strict_yaml
+from secure_build.contract import interpolation
 from secure_build.errors import UsageError
 from secure_build.model import GUEST
 from secure_build.reference import Reference
@@ -82,20 +84,24 @@ class _Reader:
 
     def _image(self, name: str, image: Any) -> Reference | None:
         where = self._where("services", name, "image")
-        if not isinstance(image, str) or "$" in image:
+        text = _with_defaults(image)
+        if text is None:
             self._note(
-                f"`image` of service `{shown(name)}` has a variable or is no text, so its name is not known",
+                f"`image` of service `{shown(name)}` has a variable without default or is no text, "
+                "so its name is not known",
                 where,
                 "write the name out: what runs must be decided in the commit",
             )
             return None
+        if text != image:
+            self._note(f"`{shown(image)}` is taken for `{shown(text)}`", where)
         try:
-            reference = Reference.parse(image)
+            reference = Reference.parse(text)
         except UsageError as error:
             self._note(shown(error.message), where, error.hint)
             return None
         if reference.tag is None and reference.digest is None:
-            self._note(f"`{image}` has no tag, so `latest` was taken", where, "choose a version")
+            self._note(f"`{shown(text)}` has no tag, so `latest` was taken", where, "choose a version")
         return reference.tagged()
 
     def _build(self, name: str, build: Any) -> dict[str, Any] | None:
@@ -117,10 +123,9 @@ class _Reader:
         if paths is None:
             return None
         result: dict[str, Any] = paths
-        target = body.get("target")
-        if isinstance(target, str) and "$" not in target:
+        if target := _with_defaults(body.get("target")):
             result["target"] = target
-        elif target is not None:
+        elif body.get("target") is not None:
             self._left_out(name, "target")
         if args := dict(self._args(name, body.get("args"))):
             result["args"] = args
@@ -140,12 +145,12 @@ class _Reader:
 
     def _paths(self, name: str, body: dict[str, Any]) -> dict[str, Any] | None:
         """`context` and, where it is not `Dockerfile`, `dockerfile`."""
-        context, dockerfile = body.get("context", "."), body.get("dockerfile")
+        context, dockerfile = _with_defaults(body.get("context", ".")), body.get("dockerfile")
         title = f"service `{shown(name)}`"
         where = self._where("services", name, "build", "context")
-        if not isinstance(context, str) or any(mark in context for mark in ("$", *_REMOTE)):
+        if context is None or any(mark in context for mark in _REMOTE):
             self._note(
-                f"{title}: the build context is remote or has a variable, so it was left out",
+                f"{title}: the build context is remote or not known, so it was left out",
                 where,
                 "contexts are folders of the commit",
             )
@@ -156,7 +161,7 @@ class _Reader:
             return None
         if dockerfile is None:
             dockerfile = _default_dockerfile(self.folder, path)
-        elif not isinstance(dockerfile, str) or "$" in dockerfile:
+        elif (dockerfile := _with_defaults(dockerfile)) is None:
             self._left_out(name, "dockerfile")
             dockerfile = "Dockerfile"
         file = self.folder.join(path, dockerfile)
@@ -172,7 +177,9 @@ class _Reader:
     def _args(self, name: str, args: Any) -> Iterator[tuple[str, str]]:
         for key, value in _pairs(args):
             where = self._where("services", name, "build", "args", key)
-            if not isinstance(value, str | int | float) or "$" in str(value):
+            text = str(value).lower() if isinstance(value, bool) else value
+            text = str(text) if isinstance(text, int | float) else _with_defaults(text)
+            if text is None:
                 self._note(
                     f"service `{shown(name)}`: the build argument `{shown(key)}` comes from the environment, "
                     "so it was left out",
@@ -187,7 +194,7 @@ class _Reader:
                     "build arguments can end up in the image: use `RUN --mount=type=secret` and `secrets:`",
                 )
             else:
-                yield key, str(value).lower() if isinstance(value, bool) else str(value)
+                yield key, text
 
     def _secrets(self, name: str, entries: Any) -> Iterator[tuple[str, dict[str, str]]]:
         declared = self.document.data.get("secrets")
@@ -210,8 +217,9 @@ class _Reader:
             if isinstance(value, str) and value.startswith(_IMAGE_SCHEME) and "@sha256:" in value:
                 yield key, value
                 continue
-            local = isinstance(value, str) and not any(mark in value for mark in ("$", ":", "git@"))
-            path = self.folder.join(posixpath.dirname(self.document.name), value) if local else None
+            text = _with_defaults(value)
+            local = text is not None and not any(mark in text for mark in (":", "git@"))
+            path = self.folder.join(posixpath.dirname(self.document.name), text) if text and local else None
             if path is None:
                 self._left_out(name, "additional_contexts")
             else:
@@ -242,6 +250,16 @@ def looks_secret(name: str) -> bool:
     return bool({"TOKEN", "PASSWORD", "PASSWD", "SECRET", "APIKEY", "CREDENTIALS"} & set(words)) or (
         "KEY" in words and bool({"API", "ACCESS", "PRIVATE", "SSH"} & set(words))
     )
+
+
+def _with_defaults(value: Any) -> str | None:
+    """A text with its variables at their defaults; None when it is no text, or one has no default."""
+    if not isinstance(value, str):
+        return None
+    try:
+        return interpolation.with_defaults(value)
+    except UsageError:
+        return None
 
 
 def _default_dockerfile(folder: Folder, context: str) -> str:

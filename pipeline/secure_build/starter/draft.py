@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from secure_build import config, strict_yaml
-from secure_build.config import Config
 from secure_build.contract import text
 from secure_build.errors import UsageError
 
@@ -51,11 +50,6 @@ class Draft:
             raise UsageError("what was found cannot be written as YAML", hint="write the config by hand")
         config.parse(written.encode(), Path(name))
         return written
-
-    @property
-    def config(self) -> Config:
-        """The draft as the loader sees it; raises UsageError as `text` does."""
-        return config.parse(self.text().encode(), Path("the starter")).config
 
     def _lines(self) -> Iterator[str]:
         yield from _comment(self.head, 0)

@@ -22,9 +22,6 @@ from secure_build.strict_yaml import Document
 KINDS = ("Pod", "ConfigMap")
 # Cheap enough for every YAML file of a repository; what follows is read strictly.
 _DESCRIPTOR = re.compile(rb"(?m)^[\"']?kind[\"']?:\s*[\"']?([A-Za-z]+)")
-# At the start of a line this is always the beginning of a document (YAML 1.2, 9.1.2).
-_NEXT_DOCUMENT = re.compile(r"(?m)^---(?=[ \t\r\n]|\Z)")
-_SOMETHING = re.compile(r"(?m)^[ \t]*[^ \t\r\n#]")
 _SUFFIXES = (".yaml", ".yml")
 _MOST_FILES = 2000
 
@@ -80,15 +77,6 @@ def images(folder: Folder, path: str, notes: list[Note]) -> list[PodImage]:
         data = document.data
         if isinstance(data, dict) and data.get("kind") == "Pod":
             result += list(_of_pod(document, notes))
-        elif not isinstance(data, dict) or data.get("kind") not in KINDS:
-            kind = data.get("kind") if isinstance(data, dict) else None
-            notes.append(
-                Note(
-                    f"the kind `{shown(str(kind))}` is none that the runtime takes",
-                    f"{path}:{document.line(('kind',))}",
-                    f"kinds are {' and '.join(KINDS)}",
-                )
-            )
     return result
 
 
@@ -101,18 +89,9 @@ def relative_mounts(folder: Folder, path: str) -> bool:
     )
 
 
-def _documents(content: bytes, name: str) -> Iterator[Document]:
-    """Each document of a file; lines are counted from the start of the file."""
-    try:
-        text = content.decode()
-    except UnicodeDecodeError:
-        raise UsageError(f"{name} is not UTF-8 text") from None
-    starts = [0, *(mark.end() for mark in _NEXT_DOCUMENT.finditer(text))]
-    ends = [*(mark.start() for mark in _NEXT_DOCUMENT.finditer(text)), len(text)]
-    for start, end in zip(starts, ends, strict=True):
-        if _SOMETHING.search(text, start, end):
-            before = text.count("\n", 0, start)
-            yield strict_yaml.load(("\n" * before + text[start:end]).encode(), name)
+def _documents(content: bytes, name: str) -> list[Document]:
+    """The documents of a file that hold something."""
+    return [document for document in strict_yaml.load_all(content, name) if document.data is not None]
 
 
 def _of_pod(document: Document, notes: list[Note]) -> Iterator[PodImage]:
@@ -142,7 +121,7 @@ def _host_paths(data: Any) -> Iterator[Any]:
             yield host["path"]
 
 
-def workload(folder: Folder, chosen: Sequence[Descriptors]) -> Any:
+def workload(folder: Folder, chosen: Sequence[Descriptors], notes: list[Note]) -> Any:
     """`play:` of the config for these files: a file, a folder, or the parts."""
     paths = [file.path for file in chosen]
     (home,) = {posixpath.dirname(path) for path in paths}
@@ -151,6 +130,14 @@ def workload(folder: Folder, chosen: Sequence[Descriptors]) -> Any:
     mounts = any(relative_mounts(folder, path) for path in paths)
     if home and not templates and set(beside) == set(paths) and (len(paths) > 1 or mounts):
         return home
+    if mounts:
+        notes.append(
+            Note(
+                "a pod mounts files beside it, and only a folder of its own takes them into the contract",
+                paths[0],
+                "move the pods and those files into a folder without other YAML files or templates",
+            )
+        )
     if len(paths) == 1 and not templates:
         return paths[0]
     resources = [path for path in paths if path not in templates]

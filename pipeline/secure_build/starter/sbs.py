@@ -263,7 +263,7 @@ def _head(rows: Iterable[Carried]) -> str:
         names = [row.name for row in rows if row.key and row.key.outcome == outcome]
         listed = f"{outcome}: {', '.join(names) or 'nothing'}"
         lines += textwrap.wrap(listed, 98, subsequent_indent="  ", break_long_words=False)
-    lines.append("What became of each key, and why: docs/migrate-from-secure-build-server.md")
+    lines.append("What became of each key, and why: secure-build's docs/migrate-from-secure-build-server.md")
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from secure_build.contract.compose import ComposeFile
+from secure_build.contract.play import PlayFile
 from secure_build.errors import UsageError
 from secure_build.model import GUEST
 from secure_build.reference import DOCKER_HUB, Reference
@@ -29,10 +30,11 @@ _DOCKERFILE = re.compile(
     r"(?:Dockerfile|Containerfile)(?:\.(?P<after>[\w-]+))?|(?P<before>[\w-]+)\.(?:Dockerfile|Containerfile)"
 )
 _LONGEST_NAME = 63
+_MOST_NAMED = 5
 
 HEAD = """\
 Written by `secure-build init` from what is in the repository; it is yours to change.
-Every key is in docs/config.md; `secure-build schema` prints the schema for editors."""
+Every key is explained in secure-build's docs/config.md; `secure-build schema` is for editors."""
 _TARGET = "The runtime: `ccrt`, `hpvs`, or `ccrv` (which takes pods only)."
 _NO_WORKLOAD = """\
 What the guest runs, for the contract; without it images are built and published only:
@@ -55,6 +57,7 @@ class _Survey:
         self._images: dict[str, dict[str, Any]] = {}
         self._comments: dict[KeyPath, str] = dict(wishes.comments)
         self._notes: list[Note] = []
+        self._named = False
 
     def draft(self) -> Draft:
         descriptors = self._pods()
@@ -71,7 +74,7 @@ class _Survey:
                 "no image was found that could be built or used" + _said(self._notes),
                 hint="commit a Dockerfile, a compose file or pods, or write the config by hand",
             )
-        self._name_other_dockerfiles()
+        self._name_what_is_not_used()
         workload = self._workload(descriptors, compose_file, len(services))
         registries, comments, missing = logins.registries(self._images, self._wishes)
         self._notes += missing
@@ -119,10 +122,12 @@ class _Survey:
                     f"pods in several folders: {_listed(home or '.' for home in homes)}",
                     hint="name what is the workload: `--play PATH`, or `--compose FILE`",
                 )
-            if not homes:
-                for file in found:
-                    kinds = ", ".join(sorted(file.kinds - set(pods.KINDS))) or "ConfigMap alone"
-                    self._note(f"not used: {shown(kinds)} is no workload for the runtime", file.path)
+            others = [
+                file.path
+                for file in found
+                if not homes or (posixpath.dirname(file.path) in homes and not file.playable)
+            ]
+            self._not_used(others, "the runtime takes Pods, with ConfigMaps, and no other kinds")
             return [file for file in playable if posixpath.dirname(file.path) in homes]
         path = posixpath.normpath(wished)
         inside = self._folder.has_folder(path)
@@ -218,13 +223,16 @@ class _Survey:
         """The name of an image that is built and has none that could be published."""
         title, name = f"`{shown(service.name)}`", self._free(name)
         if self._wishes.registry is None:
-            why = f"`{service.image}` names no registry of yours" if local else "nothing names its image"
+            why = (
+                f"`{service.image}` names no registry of yours" if local else "no name of its image is known"
+            )
             raise UsageError(
                 f"{service.where}: {title} is built, and {why}",
                 hint="say where such images go: `--registry HOST/NAMESPACE`, for example "
                 f"`--registry us.icr.io/acme` for `us.icr.io/acme/{name}:{DEFAULT_TAG}`",
             )
         image = self._wishes.registry.name(name)
+        self._named = True
         self._comments[("images", name, "image")] = "Named after `--registry`; choose the tag."
         # The contract finds a service's image by its reference, or by the service's own name.
         if local or name != service.name:
@@ -245,21 +253,29 @@ class _Survey:
 
     # What is said
 
-    def _name_other_dockerfiles(self) -> None:
-        """Say which Dockerfiles nothing builds."""
+    def _name_what_is_not_used(self) -> None:
+        """Say which Dockerfiles nothing builds, and what of the command line had no effect."""
         used = set()
         for image in self._images.values():
             if build := image.get("build"):
                 used.add(self._folder.join(build["context"], build.get("dockerfile", "Dockerfile")))
-        for path in self._dockerfiles():
-            if path not in used:
-                self._note("not used: nothing in the workload is built from it", path)
+        others = [path for path in self._dockerfiles() if path not in used]
+        self._not_used(others, "nothing in the workload is built from it")
+        if self._wishes.registry and not self._named:
+            self._note("`--registry` was not needed: every image has a name", None)
+
+    def _not_used(self, paths: Sequence[str], why: str) -> None:
+        more = f" and {len(paths) - _MOST_NAMED} more" if len(paths) > _MOST_NAMED else ""
+        if paths:
+            self._note(f"not used: {_listed(paths[:_MOST_NAMED])}{more}: {why}", None)
 
     def _workload(
         self, descriptors: Sequence[Descriptors], compose_file: str | None, services: int
     ) -> dict[str, Any]:
         if descriptors:
-            play = pods.workload(self._folder, descriptors)
+            play = pods.workload(self._folder, descriptors, self._notes)
+            for file in descriptors:
+                self._refused(file.path, play=True, templates=file.template)
             if compose_file:
                 self._note(
                     "the pods are the workload; the compose file says how images are built",
@@ -274,14 +290,24 @@ class _Survey:
             raise UsageError(
                 f"`ccrv` takes pods only, and the workload is `{compose_file}`", hint="write pods"
             )
-        self._say_what_the_contract_refuses(compose_file, services)
+        self._check_compose(compose_file, services)
         return {"compose": compose_file}
 
-    def _say_what_the_contract_refuses(self, path: str, services: int) -> None:
+    def _refused(self, path: str, *, play: bool, templates: bool = False) -> bool:
+        """Whether the contract's reader refuses a file; a note says why."""
+        content = self._folder.read(path) or b""
         try:
-            ComposeFile.parse(self._folder.read(path) or b"", path)
+            if play:
+                PlayFile.parse(content, path, templates=templates)
+            else:
+                ComposeFile.parse(content, path)
         except UsageError as error:
             self._note(f"`secure-build run` will refuse this: {shown(error.message)}", None, error.hint)
+            return True
+        return False
+
+    def _check_compose(self, path: str, services: int) -> None:
+        if self._refused(path, play=False):
             return
         if services > 1:
             self._note(

@@ -90,6 +90,16 @@ class Wishes:
     name: str = "app"
 
 
+def checked_secret(name: str) -> str:
+    """The name of a secret; raises UsageError that does not repeat it, since it may be the secret."""
+    if not _SECRET_NAME.fullmatch(name):
+        raise UsageError(
+            "the name of a secret has letters, digits and `_` only",
+            hint="never the secret itself: it is looked up under that name when it is needed",
+        )
+    return name
+
+
 def is_icr(host: str) -> bool:
     """Whether a registry is IBM Container Registry."""
     return host == "icr.io" or host.endswith(".icr.io")
@@ -112,7 +122,7 @@ def source(address: Address, *, ref: str | None = None, token: str | None = None
             "ssh-key": {"secret": secret_name(address.host, "SSH_KEY")},
             "known-hosts": KNOWN_HOSTS,
         }
-    return section | ({"token": {"secret": token}} if token else {})
+    return section | ({"token": {"secret": checked_secret(token)}} if token else {})
 
 
 def source_comments(address: Address) -> dict[tuple[str, ...], str]:

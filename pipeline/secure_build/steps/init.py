@@ -13,9 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import ValidationError
-
-from secure_build import files, process, secret, starter
+from secure_build import config, files, process, secret, starter
 from secure_build.address import Address
 from secure_build.config import Source
 from secure_build.errors import UsageError
@@ -88,11 +86,12 @@ def init(options: InitOptions, report: Report) -> Started:
     # Variables such as GIT_DIR make git look at another repository than the one at hand.
     process.forget_variables("GIT_")
     draft, keys = _convert(options) if options.sbs else (_survey(options, path), ())
-    text, config = draft.text(), draft.config
-    files.write(path, text.encode())
-    secrets = tuple(sorted(config.secret_names))
+    content = draft.text().encode()
+    written = config.parse(content, path).config
+    files.write(path, content)
+    secrets = tuple(sorted(written.secret_names))
     started = Started(
-        path, tuple(config.images), secrets, draft.notes, keys, tuple(_steps(options, path, secrets))
+        path, tuple(written.images), secrets, draft.notes, keys, tuple(_steps(options, path, secrets))
     )
     _tell(started, report)
     return started
@@ -156,10 +155,7 @@ def _survey(options: InitOptions, path: Path) -> Draft:
 @contextlib.contextmanager
 def _checkout(section: dict[str, Any], directory: Path) -> Iterator[Checkout]:
     """The commit to look at; one from a server is kept in a temporary folder only."""
-    try:
-        settings = Source.model_validate(section)
-    except ValidationError as error:
-        raise UsageError(f"`--source`: {error.errors()[0]['msg']}") from None
+    settings = Source.model_validate(section)
     secret.take(named.secret for named in (settings.token, settings.ssh_key) if named)
     with (
         tempfile.TemporaryDirectory() as work,
@@ -180,9 +176,9 @@ def _steps(options: InitOptions, path: Path, secrets: tuple[str, ...]) -> list[s
         at = "" if path.parent == Path() else f" -C {shlex.quote(str(path.parent))}"
         name = shlex.quote(path.name)
         steps.append(f"`git{at} add {name} && git{at} commit -m 'Add {path.name}'`")
-    config = "" if path == DEFAULT_CONFIG else f" --config {shlex.quote(str(path))}"
-    steps.append(f"`secure-build plan{config}` says what would be done")
-    steps.append(f"`secure-build run{config}` does it")
+    named = "" if path == DEFAULT_CONFIG else f" --config {shlex.quote(str(path))}"
+    steps.append(f"`secure-build plan{named}` says what would be done")
+    steps.append(f"`secure-build run{named}` does it")
     return steps
 
 
