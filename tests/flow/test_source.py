@@ -162,7 +162,9 @@ def test_hardening_39_a_branch_named_like_a_commit_or_an_option_is_no_trouble(ro
         assert (checkout.source.commit, checkout.source.ref) == (second, "refs/heads/--output")
 
 
-def test_a_linked_working_tree_and_a_shallow_clone_are_repositories(root: Path, tmp_path: Path) -> None:
+def test_hardening_38_a_linked_working_tree_and_a_shallow_clone_are_repositories(
+    root: Path, tmp_path: Path
+) -> None:
     write(root / "second")
     expected = commit(root)
     git(root, "worktree", "add", "--quiet", "--detach", str(tmp_path / "linked"))
@@ -623,7 +625,7 @@ def test_hardening_37_a_commit_with_an_impossible_path_is_refused(
         exported(root, tmp_path / "out" / "deeper")
 
 
-def test_40_a_file_is_never_written_through_a_link(root: Path, tmp_path: Path) -> None:
+def test_hardening_40_a_file_is_never_written_through_a_link(root: Path, tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     target = git(root, "hash-object", "-w", "--stdin", content=str(tmp_path / "outside").encode())
     blob = git(root, "rev-parse", "HEAD:Dockerfile")
