@@ -162,7 +162,9 @@ def test_hardening_39_a_branch_named_like_a_commit_or_an_option_is_no_trouble(ro
         assert (checkout.source.commit, checkout.source.ref) == (second, "refs/heads/--output")
 
 
-def test_a_linked_working_tree_and_a_shallow_clone_are_repositories(root: Path, tmp_path: Path) -> None:
+def test_hardening_38_a_linked_working_tree_and_a_shallow_clone_are_repositories(
+    root: Path, tmp_path: Path
+) -> None:
     write(root / "second")
     expected = commit(root)
     git(root, "worktree", "add", "--quiet", "--detach", str(tmp_path / "linked"))

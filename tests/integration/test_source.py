@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from integration.processes import Sampler
+from integration.processes import Sampler, alive, descendants, wait_until
 from integration.project import SECONDS, Outcome, Project
 from integration.project import git as commit_as_tests
 from integration.test_secrets import contents, found_in, shown_to_others
@@ -142,6 +142,29 @@ def test_a_token_that_is_refused(over_https: tuple[Project, Path]) -> None:
     outcome, seen = sampled(project, "run", "-v", status=3)
     assert "the server refuses the login" in outcome.stderr
     sweep(project, outcome, seen, wrong)
+
+
+def test_the_token_is_private_while_it_is_needed_and_goes_away(
+    over_https: tuple[Project, Path], https: tuple[HttpGit, Path]
+) -> None:
+    project, _ = over_https
+    https[0].silent.set()
+    process = project.start("run", umask=0)
+    try:
+        wait_until(lambda: list(project.workdir.glob(".login-*/token")), "git is asking the server")
+        (holder,) = project.workdir.glob(".login-*/token")
+        assert found_in(holder.read_bytes(), {"source": TOKEN}) == {"source"}
+        assert stat.S_IMODE(holder.stat().st_mode) == 0o600
+        assert stat.S_IMODE(holder.parent.stat().st_mode) == 0o700
+        children = descendants(process.pid)
+        assert children
+        process.terminate()
+        stdout, stderr = process.communicate(timeout=SECONDS)
+    finally:
+        https[0].silent.clear()
+    assert process.returncode == 143, stderr
+    wait_until(lambda: not alive(children), "git has ended")
+    sweep(project, Outcome(143, stdout, stderr), {}, TOKEN)
 
 
 def test_an_authority_that_is_not_trusted(over_https: tuple[Project, Path]) -> None:

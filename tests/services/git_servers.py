@@ -15,6 +15,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ _SECONDS = 60
 class HttpGit:
     """A server; `requests` has path and login of each request, `version` limits the protocol.
 
-    The next `failures` requests are answered with 503.
+    The next `failures` requests are answered with 503. While `silent` is set, nothing is answered.
     """
 
     root: Path
@@ -39,6 +40,7 @@ class HttpGit:
     version: int = 2
     redirect: str | None = None
     failures: int = 0
+    silent: threading.Event = field(default_factory=threading.Event)
     url: str = ""
     requests: list[tuple[str, str | None]] = field(default_factory=list)
 
@@ -66,6 +68,8 @@ def http_git(
             body = self._body()
             login = self.headers.get("Authorization")
             settings.requests.append((self.path, login))
+            while settings.silent.is_set():
+                time.sleep(0.02)
             if settings.failures:
                 settings.failures -= 1
                 self.give(503, {}, b"")
@@ -111,6 +115,7 @@ def http_git(
     try:
         yield settings
     finally:
+        settings.silent.clear()
         server.shutdown()
         thread.join()
         server.server_close()

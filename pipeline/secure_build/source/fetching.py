@@ -37,8 +37,9 @@ _PASSING = re.compile(
 # As git-check-ref-format(1) has them.
 _REF = re.compile(r"(?!/)(?!.*(?:\.\.|//|@\{|/\.|\.lock(?:/|$)))[^\x00-\x20\x7f~^:?*\[\\]+(?<![/.])")
 _SETTINGS = settings.HARMLESS | {
-    "http.lowSpeedLimit": "1000",
-    "http.lowSpeedTime": "60",
+    # A server that counts objects says little, but something.
+    "http.lowSpeedLimit": "1",
+    "http.lowSpeedTime": "120",
     "fetch.recurseSubmodules": "false",
     "fetch.fsckObjects": "false",
     "fetch.writeCommitGraph": "false",
@@ -197,7 +198,7 @@ class Remote:
             answer = self._ask(command, *options, "--", str(self._address), *patterns)
         except ProcessError as error:
             raise self._explained(error) from None
-        return [line for line in answer.decode(errors="surrogateescape").splitlines() if "\t" in line]
+        return [line for line in answer.decode(errors="surrogateescape").split("\n") if "\t" in line]
 
     def _ask(self, *arguments: str) -> bytes:
         """Run git with what the server is to be shown, in a private folder that goes away."""
