@@ -7,28 +7,24 @@ Only the standard library is imported before a verb is known, so that `--help`, 
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from secure_build import __version__
 from secure_build.errors import MachineError, SecureBuildError, UsageError
+from secure_build.flags import Several, apply_environment, positive, without_twin
 
 if TYPE_CHECKING:
     from secure_build.report import Report
     from secure_build.steps import Job
 
-PREFIX = "SECURE_BUILD_"
-# Variables that are no flag's twin.
-_OTHER_VARIABLES = frozenset({"SECURE_BUILD_SECRETS"})
 _INTERRUPTED, _TERMINATED, _BUG = 130, 143, 70
-_TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no")
 
 EPILOG = """\
 Every flag has an environment variable, SECURE_BUILD_ and its name in capitals (SECURE_BUILD_JOBS=2),
@@ -92,15 +88,55 @@ def _terminate(_number: int, _frame: object) -> NoReturn:
 
 
 def _build(arguments: argparse.Namespace, report: Report) -> int:
-    from secure_build.steps import build
+    from secure_build.steps import build, check
 
-    return _with_job(arguments, report, lambda job: _show_record(arguments, build(job), job))
+    act = check if arguments.check else build
+    return _with_job(arguments, report, lambda job: _show_record(arguments, act(job), job))
+
+
+def _lock(arguments: argparse.Namespace, report: Report) -> int:
+    from secure_build.steps import lock
+
+    def act(job: Job) -> int:
+        locked = lock(job, update=arguments.update)
+        if arguments.output == "json":
+            _print_json(
+                {
+                    "path": str(locked.path),
+                    "changes": [
+                        {
+                            "kind": change.input.kind,
+                            "name": change.input.name,
+                            "platform": str(change.input.platform),
+                            "before": change.before,
+                            "after": change.after,
+                        }
+                        for change in locked.changes
+                    ],
+                }
+            )
+        else:
+            for change in locked.changes:
+                print(change)
+        return 0
+
+    return _with_job(arguments, report, act)
 
 
 def _publish(arguments: argparse.Namespace, report: Report) -> int:
-    from secure_build.steps import publish
+    from secure_build.steps import hand_on, publish, summary
 
-    return _with_job(arguments, report, lambda job: _show_record(arguments, publish(job), job))
+    def act(job: Job) -> int:
+        if not job.options.by_digest:
+            return _show_record(arguments, publish(job), job)
+        result, pinned = hand_on(job)
+        if arguments.output == "json":
+            _print_json({**summary(result), "record": str(pinned)})
+        else:
+            print(pinned)
+        return _exit_code(result)
+
+    return _with_job(arguments, report, act)
 
 
 def _run(arguments: argparse.Namespace, report: Report) -> int:
@@ -156,7 +192,8 @@ def _with_job(arguments: argparse.Namespace, report: Report, act: Callable[[Job]
     from secure_build.steps import Options, job
 
     given = {name: value for name, value in vars(arguments).items() if name in Options.__dataclass_fields__}
-    given["images"] = tuple(given.get("images") or ())
+    for name in ("images", "records"):
+        given[name] = tuple(given.get(name) or ())
     from secure_build.model import BuilderName, Platform
 
     for name, parse in (("platform", Platform.parse), ("builder", BuilderName.parse)):
@@ -210,7 +247,7 @@ def _exit_code(result: Any) -> int:
 
 def _parse(argv: Sequence[str], environment: Mapping[str, str]) -> argparse.Namespace:
     parser = _parser()
-    _apply_environment(parser, environment)
+    apply_environment(parser, environment)
     arguments = parser.parse_args(argv)
     if arguments.verb is None:
         parser.print_help(sys.stderr)
@@ -233,15 +270,20 @@ def _parser() -> argparse.ArgumentParser:
     run = _verb(verbs, "run", _run, "build, publish and write the contract")
     build = _verb(verbs, "build", _build, "build the images of the commit into the layout")
     publish = _verb(verbs, "publish", _publish, "publish the layout's images, tags last")
-    for verb in (run, build):
+    lock = _verb(verbs, "lock", _lock, "write the digests of bases and third-party images beside the config")
+    for verb in (run, build, lock):
         verb.add_argument(
             "--builder",
             metavar="NAME",
             help="buildx, buildx:NAME for one of `docker buildx ls`, buildah or engine; "
             "default: the first that works here",
         )
+    for verb in (run, build):
         verb.add_argument("--platform", metavar="P", help="build this platform only, for example linux/s390x")
-        _without_twin(
+        verb.add_argument(
+            "--locked", action="store_true", help="refuse every base and image that the lock does not have"
+        )
+        without_twin(
             verb.add_argument(
                 "--allow-dirty",
                 action="store_true",
@@ -252,6 +294,17 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument(
             "--to", metavar="oci:DIR", help="publish to an image layout instead of the registries"
         )
+    build.add_argument(
+        "--check",
+        action="store_true",
+        help="build again from scratch and compare with the record; changes nothing",
+    )
+    publish.add_argument(
+        "--by-digest",
+        action="store_true",
+        help="set no tag; put the record beside the images and print where, for `--record`",
+    )
+    lock.add_argument("--update", action="store_true", help="resolve everything anew")
     for verb in (run, build, publish):
         verb.add_argument("images", nargs="*", metavar="IMAGE", help="images of the config to work on")
 
@@ -266,6 +319,15 @@ def _parser() -> argparse.ArgumentParser:
     images.add_argument(
         "--into", metavar="FILE", type=Path, help="merge them into this plain workload section"
     )
+    for verb in (run, publish, *parts.choices.values()):
+        verb.add_argument(
+            "--record",
+            metavar="FILE",
+            dest="records",
+            action=Several,
+            help="build record of another work folder, or registry/repository@sha256:… of one that was "
+            "handed on; several (in the variable one a line) are joined; default: that of the work folder",
+        )
 
     schema = verbs.add_parser("schema", help="print the JSON schema of secure-build.yaml, for editors")
     schema.set_defaults(verb=_schema)
@@ -299,77 +361,18 @@ def _verb(
         help="kept between runs; default: .secure-build in the current folder",
     )
     common.add_argument(
-        "--record",
-        metavar="FILE",
-        type=Path,
-        help="build record; default: build-record.json in the work folder",
-    )
-    common.add_argument(
         "--output", choices=("text", "json"), default="text", help="form of the result on standard output"
     )
     common.add_argument(
         "--jobs",
         metavar="N",
-        type=_positive,
+        type=positive,
         default=4,
         help="how many things to do side by side; default: 4",
     )
     common.add_argument("-v", "--verbose", action="store_true", help="show what the builders say")
     common.add_argument("-q", "--quiet", action="store_true", help="show errors and findings only")
     return verb
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 64:
-        raise argparse.ArgumentTypeError("must be a number from 1 to 64")
-    return int(text)
-
-
-def _without_twin(action: argparse.Action) -> None:
-    """Options that weaken a check are given by hand each time."""
-    action.has_twin = False  # type: ignore[attr-defined]
-
-
-def _apply_environment(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
-    """Make variables the defaults of their flags; raises UsageError for one that nobody reads."""
-    actions = [action for action in _options(parser) if getattr(action, "has_twin", True)]
-    known = {PREFIX + action.dest.upper() for action in actions} | _OTHER_VARIABLES
-    for name in sorted(name for name in environment if name.startswith(PREFIX) and environment[name]):
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            refused = {PREFIX + action.dest.upper() for action in _options(parser)} - known
-            hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(sorted(known))}"
-            if name in refused:
-                hint = "this option weakens a check, so it must be given on the command line"
-            raise UsageError(f"the environment variable `{name}` means nothing", hint=hint)
-    for action in actions:
-        value = environment.get(PREFIX + action.dest.upper())
-        if value:
-            action.default = _from_variable(action, PREFIX + action.dest.upper(), value)
-
-
-def _options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    for action in parser._actions:  # noqa: SLF001 - argparse offers no other way to its own table
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
-            for sub in action.choices.values():
-                yield from _options(sub)
-        elif action.option_strings and action.dest not in ("help", "version"):
-            yield action
-
-
-def _from_variable(action: argparse.Action, name: str, value: str) -> object:
-    if action.nargs == 0:
-        if value.lower() not in _TRUE + _FALSE:
-            raise UsageError(f"`{name}` must be one of {', '.join(_TRUE + _FALSE)}")
-        return value.lower() in _TRUE
-    if action.choices is not None and value not in action.choices:
-        raise UsageError(f"`{name}` must be one of {', '.join(action.choices)}")
-    if not callable(action.type):
-        return value
-    try:
-        return action.type(value)
-    except (ValueError, argparse.ArgumentTypeError) as error:
-        raise UsageError(f"`{name}`: {error}") from None
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """OCI image manifests and indexes: raw bytes beside what was parsed from them.
 
 The bytes are kept and never serialised anew, so a digest never drifts. Docker's schema 2 types are
-read the same way. Made here are only an index that joins several platforms, and the manifest of an
-image that comes from an engine without one.
+read the same way. Made here are only an index that joins several platforms, the manifest of an image
+that comes from an engine without one, and the manifest of an artifact.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 MEDIA_TYPES = (OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST)
 # The limit that the distribution specification asks registries to accept.
 LARGEST = 4 << 20
+# The config of what is no image (image-spec v1.1, manifest.md, "Guidance for an Empty Descriptor").
+EMPTY = b"{}"
+EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 _MOST_ENTRIES = 2048
 
 
@@ -91,6 +94,18 @@ def index_of(members: Sequence[Descriptor]) -> Manifest:
         ],
     }
     return parse(json.dumps(document, separators=(",", ":")).encode(), OCI_INDEX)
+
+
+def artifact_of(artifact_type: str, media_type: str, content: bytes) -> Manifest:
+    """The manifest of an artifact that consists of one blob (image-spec v1.1, manifest.md)."""
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "artifactType": artifact_type,
+        "config": {"mediaType": EMPTY_TYPE, "digest": str(Digest.of(EMPTY)), "size": len(EMPTY)},
+        "layers": [{"mediaType": media_type, "digest": str(Digest.of(content)), "size": len(content)}],
+    }
+    return parse(json.dumps(document, separators=(",", ":")).encode(), OCI_MANIFEST)
 
 
 def image_of(config: Descriptor, layers: Sequence[Descriptor]) -> Manifest:

@@ -149,11 +149,13 @@ class Material:
 
     `name` is what the Dockerfile says, written out: an image reference, or the address of a file or
     a git repository. `digest` is `sha256:` and 64 hexadecimal digits, for git `sha1:` and 40.
+    `platform` is the platform that was built for, set only where the digest differs between them.
     """
 
     kind: Literal["image", "http", "git"]
     name: str
     digest: str
+    platform: Platform | None = None
 
     def __post_init__(self) -> None:
         if not _MATERIAL_DIGEST.fullmatch(self.digest):
@@ -166,6 +168,11 @@ class Material:
         """The image; only for the kind `image`."""
         return Reference.parse(self.name)
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the name itself says which content is meant, so that no lock needs to."""
+        return self.kind == "image" and self.reference.digest is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -174,6 +181,8 @@ class Image:
     `materials` is None when the builder did not say what it pulled; such an image is never taken
     for unchanged. `sparse`: its layers are not in the layout, since the builder pushed them, by
     digest, to the image's repository. `reproducible`: the same builder would make the same digest.
+    `missing` are platforms that the config wants and this record lacks: as long as there are some,
+    the image is a part, which no tag may name.
     """
 
     name: str
@@ -185,6 +194,7 @@ class Image:
     published: str | None = None
     sparse: bool = False
     reproducible: bool = True
+    missing: tuple[Platform, ...] = ()
 
     @property
     def pinned(self) -> Pinned:

@@ -13,7 +13,7 @@ from secure_build import files
 from secure_build.errors import UsageError
 from secure_build.model import BuildRecord
 
-_LARGEST = 16 << 20
+LARGEST = 16 << 20
 _VERSION = 1
 
 
@@ -21,15 +21,15 @@ def read(path: Path) -> BuildRecord:
     """The record at `path`; raises UsageError when it is missing or not one of ours."""
     try:
         with path.open("rb") as file:
-            content = file.read(_LARGEST + 1)
+            content = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise UsageError(
             f"there is no build record at `{path}`", hint="run `secure-build build` first"
         ) from None
     except OSError as error:
         raise UsageError(f"cannot read the build record `{path}`: {error.strerror}") from None
-    if len(content) > _LARGEST:
-        raise UsageError(f"the build record `{path}` is larger than {_LARGEST} bytes")
+    if len(content) > LARGEST:
+        raise UsageError(f"the build record `{path}` is larger than {LARGEST} bytes")
     try:
         return parse(content)
     except ValueError as error:

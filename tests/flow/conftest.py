@@ -45,6 +45,9 @@ class FakeBuilder:
     version: BuilderVersion = field(default_factory=lambda: BuilderVersion("buildah", "0"))
     recipes: list[Recipe] = field(default_factory=list)
     materials: tuple[Material, ...] | None = ()
+    # What it takes from outside for a recipe, as a real one finds out when it builds.
+    pull: Callable[[Recipe], tuple[Material, ...] | None] | None = None
+    reproducible: bool = True
     architecture: str | None = None
     before: Callable[[], None] = lambda: None
 
@@ -52,6 +55,7 @@ class FakeBuilder:
         self.recipes.append(recipe)
         self.before()
         on_line("STEP 1/1: COPY . /")
+        materials = self.pull(recipe) if self.pull else self.materials
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as tar:
             for path in sorted(recipe.context.rglob("*")):
@@ -64,7 +68,7 @@ class FakeBuilder:
                 {
                     "os": recipe.platform.os,
                     "architecture": self.architecture or recipe.platform.architecture,
-                    "config": {},
+                    "config": {"Labels": {material.name: material.digest for material in materials or ()}},
                     "rootfs": {"type": "layers", "diff_ids": [str(Digest.of(packed.getvalue()))]},
                 }
             ).encode(),
@@ -78,7 +82,7 @@ class FakeBuilder:
         }
         descriptor = staging.write(json.dumps(written).encode(), manifest.OCI_MANIFEST)
         staging.name(Reference.parse("example.com/staged:1"), descriptor)
-        return Built(descriptor, self.materials)
+        return Built(descriptor, materials, reproducible=self.reproducible)
 
 
 @dataclass(frozen=True)

@@ -186,3 +186,17 @@ def make_project(
         return project
 
     return make
+
+
+@pytest.fixture
+def move_tag(
+    registry: RunningRegistry, bases: Callable[..., str], request: pytest.FixtureRequest
+) -> Callable[[str], str]:
+    """Lets a tag that only this test uses name an image with this variable; returns the name."""
+    name = f"{registry.host}/moving/{abs(hash(request.node.nodeid))}:1"
+
+    def move(variable: str) -> str:
+        assert bases(name, variable=variable).startswith(name)
+        return name
+
+    return move

@@ -54,7 +54,7 @@ def test_each_login_for_its_own_use(private: Project, private_registry: PrivateR
     assert private.workload()["auths"] == {private_registry.host: guest}
     shown = yaml.safe_load(yaml.safe_load(outcome.stdout)["workload"])
     assert shown["auths"] == {private_registry.host: {**guest, "password": "***"}}
-    assert private.record()["images"][0]["materials"][0]["reference"] == private_registry.base
+    assert private.record()["images"][0]["materials"][0]["name"] == private_registry.base
     # Podman's and skopeo's way of logging in agrees that the guest can pull what the contract names.
     credentials = f"--creds=guest:{guest['password']}"
     command(

@@ -111,7 +111,9 @@ def test_archive_is_plain_and_as_recorded(finished: tuple[Project, Outcome]) -> 
 def test_record_names_the_base(finished: tuple[Project, Outcome], base: str) -> None:
     project, _ = finished
     (image,) = project.record()["images"]
-    assert image["materials"] == [{"reference": base, "digest": skopeo_digest(base)}]
+    assert image["materials"] == [
+        {"kind": "image", "name": base, "digest": skopeo_digest(base), "platform": None}
+    ]
     assert image["builder"]["name"] == project.config["builder"]
     assert image["platforms"] == ["linux/s390x"]
 

@@ -4,26 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
 from integration.access_log import AccessLog
 from integration.project import Project
 from services.running import RunningRegistry
 
 Projects = Callable[..., Project]
 MoveTag = Callable[[str], str]
-
-
-@pytest.fixture
-def move_tag(registry: RunningRegistry, bases: Callable[..., str], request: pytest.FixtureRequest) -> MoveTag:
-    """Lets a tag that only this test uses name an image with this variable; returns the name."""
-    name = f"{registry.host}/moving/{abs(hash(request.node.nodeid))}:1"
-
-    def move(variable: str) -> str:
-        assert bases(name, variable=variable).startswith(name)
-        return name
-
-    return move
 
 
 def with_helper(project: Project, helper: str) -> dict[str, str]:

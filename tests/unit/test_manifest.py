@@ -154,3 +154,26 @@ def test_a_config_without_a_platform_is_refused(content: bytes) -> None:
 def test_a_member_without_a_platform_cannot_be_written() -> None:
     with pytest.raises(ValueError, match="needs a platform"):
         manifest.index_of([Descriptor(OCI_MANIFEST, Digest(DIGEST), 5)])
+
+
+def test_an_artifact_has_the_empty_config_and_its_own_type() -> None:
+    """image-spec v1.1, manifest.md, "Guidelines for Artifact Usage", with one blob."""
+    made = manifest.artifact_of("application/vnd.example.a", "application/vnd.example.b", b"content")
+    assert json.loads(made.content) == {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "application/vnd.example.a",
+        "config": {
+            "mediaType": "application/vnd.oci.empty.v1+json",
+            "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+            "size": 2,
+        },
+        "layers": [
+            {
+                "mediaType": "application/vnd.example.b",
+                "digest": "sha256:ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73",
+                "size": 7,
+            }
+        ],
+    }
+    assert made == manifest.artifact_of("application/vnd.example.a", "application/vnd.example.b", b"content")

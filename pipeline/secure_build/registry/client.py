@@ -118,11 +118,15 @@ class RemoteRegistry:
         assert image.config is not None
         if image.config.size > _LARGEST_CONFIG:
             raise ServiceError(f"the config of an image in `{repository}` has {image.config.size} bytes")
-        answer = self._request("GET", self._blob(repository, image.config.digest), repository)
+        return b"".join(self.blob(repository, image.config))
+
+    def blob(self, repository: Repository, descriptor: Descriptor) -> Iterator[bytes]:
+        """A blob's bytes; raises DamagedError at the end when they are not what was asked for."""
+        answer = self._request("GET", self._blob(repository, descriptor.digest), repository)
         if answer.status != 200:
-            raise self._failure(answer, f"cannot read blob {image.config.digest} of `{repository}`")
+            raise self._failure(answer, f"cannot read blob {descriptor.digest} of `{repository}`")
         with contextlib.closing(answer):
-            return b"".join(verified(answer.chunks(), image.config, f"`{repository}`"))
+            yield from verified(answer.chunks(), descriptor, f"`{repository}`")
 
     # Writing
 

@@ -6,10 +6,16 @@ usable alone, in another job or on another day. `run` is all of them in order.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
+from secure_build.errors import UsageError
 from secure_build.model import BuildRecord
-from secure_build.steps.build import build
+from secure_build.report import Report
+from secure_build.source import Checkout
+from secure_build.steps.build import build, platforms_of
+from secure_build.steps.check import check
 from secure_build.steps.contract import (
     ContractFile,
     Fragment,
@@ -18,26 +24,42 @@ from secure_build.steps.contract import (
     contract_workload,
 )
 from secure_build.steps.delivery import check_logins
-from secure_build.steps.job import Job, Options, job
+from secure_build.steps.handover import hand_on
+from secure_build.steps.job import Job, Options, opened
+from secure_build.steps.join import join
+from secure_build.steps.lock import Locked, lock
 from secure_build.steps.publish import publish
 
 __all__ = [
     "ContractFile",
     "Fragment",
     "Job",
+    "Locked",
     "Options",
     "build",
+    "check",
     "contract_images",
     "contract_workload",
+    "hand_on",
     "job",
+    "lock",
     "publish",
     "run",
     "summary",
 ]
 
 
+@contextlib.contextmanager
+def job(options: Options, report: Report) -> Iterator[Job]:
+    """One invocation, see `steps/job.py`; records that it names are joined into its own first."""
+    with opened(options, report) as work:
+        if options.records:
+            join(work)
+        yield work
+
+
 def run(work: Job) -> tuple[BuildRecord, ContractFile | None]:
-    """Build, publish and, when the config has a workload, the contract.
+    """Build, or take what the named records have, then publish and, with a workload, the contract.
 
     What can be known to be wrong before anything is built is found before anything is built.
     """
@@ -47,11 +69,28 @@ def run(work: Job) -> tuple[BuildRecord, ContractFile | None]:
     for registry in config.registries if not work.options.to else ():
         work.login(registry, "push")
     check_logins(work, config.registries)
-    build(work)
+    if work.options.records:
+        with Checkout.open(work.loaded.directory, allow_dirty=work.options.allow_dirty) as checkout:
+            work.require_commit(work.current_record(), checkout)
+    else:
+        _require_whole(work)
+        build(work)
     result = publish(work)
     if config.workload is None:
         return result, None
     return contract_workload(work, draft=False)
+
+
+def _require_whole(work: Job) -> None:
+    """Raise UsageError when images are to be built in part, since a part gets no tag."""
+    for name in work.selected():
+        image = work.loaded.config.built[name]
+        if set(platforms_of(work, image, name)) != set(image.build.platforms):
+            raise UsageError(
+                f"`run` publishes whole images, and {name} would be built for {work.options.platform} only",
+                hint="run `secure-build build --platform` for each platform, "
+                "then `secure-build run --record A --record B`",
+            )
 
 
 def summary(result: BuildRecord) -> dict[str, Any]:
@@ -65,6 +104,7 @@ def summary(result: BuildRecord) -> dict[str, Any]:
                 "digest": str(image.descriptor.digest),
                 "pinned": str(image.pinned),
                 "platforms": [str(platform) for platform in image.platforms],
+                "missing": [str(platform) for platform in image.missing],
                 "published": image.published,
             }
             for image in result.images

@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from secure_build import __version__, builders, files, manifest, record, secret, stopping
-from secure_build.builders import Builder, Recipe, Surroundings
-from secure_build.config import BuiltImage, Loaded, SecretFile, SecretName
+from secure_build import __version__, builders, manifest, materials, record, stopping
+from secure_build.builders import Builder, Built, Recipe, Surroundings
+from secure_build.config import BuiltImage
 from secure_build.errors import RefusedError, SecureBuildError, ServiceError, UsageError
-from secure_build.model import (
-    GUEST,
-    BuilderVersion,
-    BuildRecord,
-    Credential,
-    Descriptor,
-    Image,
-    Material,
-    Platform,
-)
-from secure_build.reference import Digest, Repository
+from secure_build.layout import Layout
+from secure_build.model import BuilderVersion, BuildRecord, Descriptor, Image, Material, Platform
+from secure_build.reference import Repository
 from secure_build.registry.auth import docker_config_credential
-from secure_build.registry.client import RemoteRegistry
 from secure_build.source import Checkout
 from secure_build.steps.job import LARGEST_FILE, Job
+from secure_build.steps.pins import locked_digest, not_locked
+from secure_build.steps.recipes import recipes
 
-# What BuildKit takes at most.
-_LARGEST_SECRET = 500 * 1024
+Builders = Mapping[Platform, Builder]
 
 
 def build(work: Job) -> BuildRecord:
-    """Build what changed, write the record; images that are as before are kept as they are."""
+    """Build what changed, write the record; images that are as before are kept as they are.
+
+    With `locked`, whatever is not in the lock is refused: before anything is built where that can be
+    known, else before the image has a name in the layout or a place in the record.
+    """
     options, loaded = work.options, work.loaded
     wanted = work.selected()
+    for image in loaded.config.used.values():
+        locked_digest(work, image.use)
     with Checkout.open(loaded.directory, allow_dirty=options.allow_dirty) as checkout:
         source = checkout.source
         if not source.clean:
@@ -46,8 +43,9 @@ def build(work: Job) -> BuildRecord:
             work.report.step(
                 f"commit {source.commit} is dated in the future: its digest will not be repeatable"
             )
-        if not _is_committed(loaded, checkout):
-            work.report.step(f"`{loaded.path}` is used as it is here, which is not as it is in the commit")
+        for path in (loaded.path, work.lock_path):
+            if path.exists() and not _is_committed(path, checkout):
+                work.report.step(f"`{path}` is used as it is here, which is not as it is in the commit")
         old = _previous(work, source.commit)
         images = {image.name: image for image in old.images} if old else {}
         made = _build_missing(work, checkout, wanted, images) if wanted else []
@@ -67,38 +65,38 @@ def _build_missing(
     work: Job, checkout: Checkout, wanted: Sequence[str], previous: Mapping[str, Image]
 ) -> list[Image]:
     """Build those of the wanted images that are not there unchanged."""
-    options, loaded = work.options, work.loaded
-    targets = {name: platforms_of(work, loaded.config.built[name], name) for name in wanted}
-    every = dict.fromkeys(platform for platforms in targets.values() for platform in platforms)
-    wanted_builder = options.builder or loaded.config.builder
-    surroundings = Surroundings(
-        folder=options.workdir,
-        logins=[login for host in loaded.config.registries if (login := work.login(host, "pull"))],
-        push_login=lambda registry: _push_login(work, registry),
-    )
-    with builders.open_builders(wanted_builder, every, surroundings) as by_platform:
-        kept = {name for name in wanted if name in previous and _unchanged(work, previous[name], by_platform)}
+    targets = {name: platforms_of(work, work.loaded.config.built[name], name) for name in wanted}
+    with opened_builders(work, targets) as by_platform:
+        kept = [name for name in wanted if name in previous and _unchanged(work, previous[name], by_platform)]
         for name in sorted(kept):
             work.report.step(f"{name}: unchanged, not built ({previous[name].descriptor.digest})")
         missing = [name for name in wanted if name not in kept]
-        with _exports(work, checkout, missing) as exports, _secrets(work, missing) as secrets:
+        with recipes(work, checkout, missing) as prepared:
             return stopping.side_by_side(
-                lambda name: _build_image(
-                    work, by_platform, name, replace(exports[name], secrets=secrets[name])
-                ),
+                lambda name: _build_image(work, by_platform, name, prepared[name]),
                 missing,
-                jobs=options.jobs,
+                jobs=work.options.jobs,
             )
 
 
-def _push_login(work: Job, registry: str) -> Credential | None:
-    return work.login(registry, "push") or docker_config_credential(registry)
+def opened_builders(
+    work: Job, targets: Mapping[str, Sequence[Platform]]
+) -> contextlib.AbstractContextManager[Builders]:
+    """The builders for these images and platforms, as the command line or the config names them."""
+    every = dict.fromkeys(platform for platforms in targets.values() for platform in platforms)
+    wanted = work.options.builder or work.loaded.config.builder
+    surroundings = Surroundings(
+        folder=work.options.workdir,
+        logins=[login for host in work.loaded.config.registries if (login := work.login(host, "pull"))],
+        # Its secret is asked for only when something is pushed.
+        push_login=lambda registry: work.login(registry, "push") or docker_config_credential(registry),
+    )
+    return builders.open_builders(wanted, every, surroundings)
 
 
-def _is_committed(loaded: Loaded, checkout: Checkout) -> bool:
-    place = checkout.locate(loaded.path.name, what="the config")
-    content = checkout.read(place, at_most=LARGEST_FILE)
-    return content is not None and Digest.of(content) == loaded.digest
+def _is_committed(path: Path, checkout: Checkout) -> bool:
+    place = checkout.locate(path.name, what="this file")
+    return checkout.read(place, at_most=LARGEST_FILE) == path.read_bytes()
 
 
 def _previous(work: Job, commit: str) -> BuildRecord | None:
@@ -120,45 +118,50 @@ def platforms_of(work: Job, image: BuiltImage, name: str) -> tuple[Platform, ...
     return (asked,)
 
 
-def _unchanged(work: Job, image: Image, by_platform: Mapping[Platform, Builder]) -> bool:
+def _unchanged(work: Job, image: Image, by_platform: Builders) -> bool:
     """Whether building again would give the same, and the bytes are still here."""
     wanted = work.loaded.config.built.get(image.name)
-    if wanted is None:
+    if wanted is None or image.materials is None or image.reference != wanted.image:
         return False
     platforms = platforms_of(work, wanted, image.name)
-    return (
-        image.reference == wanted.image
-        and image.builder == _version(by_platform, platforms)
-        and set(image.platforms) == set(platforms)
-        and (
-            _holds_sparse(work, image.descriptor)
-            if image.sparse
-            else work.layout.holds_image(image.descriptor)
-        )
-        and image.materials is not None
-        and all(_still(work, material) for material in image.materials)
-    )
+    held = _holds_sparse if image.sparse else Layout.holds_image
+    if (
+        set(image.platforms) != set(platforms)
+        or image.builder != version_of(by_platform, platforms)
+        or not held(work.layout, image.descriptor)
+    ):
+        return False
+    taken = materials.per_platform(image.materials, platforms)
+    same = all(_still(work, platform, material) for platform in platforms for material in taken[platform])
+    if same:
+        for platform in platforms:
+            _check_lock(work, image.name, platform, taken[platform], by_platform[platform].version)
+    return same
 
 
-def _version(by_platform: Mapping[Platform, Builder], platforms: Sequence[Platform]) -> BuilderVersion:
+def version_of(by_platform: Builders, platforms: Sequence[Platform]) -> BuilderVersion:
+    """What makes an image of these platforms."""
     return builders.joint_version({platform: by_platform[platform].version for platform in platforms})
 
 
-def _holds_sparse(work: Job, descriptor: Descriptor) -> bool:
+def _holds_sparse(layout: Layout, descriptor: Descriptor) -> bool:
     """Whether manifests and configs are here; whether the registry has the layers, publishing finds out."""
-    if not work.layout.has(descriptor):
+    if not layout.has(descriptor):
         return False
-    content = work.layout.manifest(descriptor)
-    own = content.config is None or work.layout.has(content.config)
-    return own and all(_holds_sparse(work, member) for member in content.members)
+    content = layout.manifest(descriptor)
+    own = content.config is None or layout.has(content.config)
+    return own and all(_holds_sparse(layout, member) for member in content.members)
 
 
-def _still(work: Job, material: Material) -> bool:
-    """Whether the tag that a build pulled still names the same digest."""
+def _still(work: Job, platform: Platform, material: Material) -> bool:
+    """Whether a build would take the same again: what is locked, else what the tag names now."""
+    if material.is_fixed:
+        return True
+    locked = work.lock.digest(material.kind, material.name, platform)
+    if locked is not None or work.options.locked:
+        return locked in (None, material.digest)
     if material.kind != "image":
         return False
-    if material.reference.digest is not None:
-        return True
     try:
         found = work.reader(material.reference.repository.registry).tagged(material.reference)
         return str(found) == material.digest
@@ -167,141 +170,95 @@ def _still(work: Job, material: Material) -> bool:
         return False
 
 
-@contextlib.contextmanager
-def _exports(work: Job, checkout: Checkout, names: Sequence[str]) -> Iterator[dict[str, Recipe]]:
-    """For each image its recipe, for no platform yet, with the folders exported from the commit."""
-    with tempfile.TemporaryDirectory(prefix=".context-", dir=work.options.workdir) as folder:
-        exported: dict[PurePosixPath, Path] = {}
+def _check_lock(
+    work: Job, name: str, platform: Platform, taken: Sequence[Material] | None, builder: BuilderVersion
+) -> None:
+    """Raise RefusedError for a build that took something else than the lock says.
 
-        def export(place: PurePosixPath) -> Path:
-            if place not in exported:
-                exported[place] = Path(folder) / f"{len(exported)}"
-                checkout.export(place, exported[place])
-            return exported[place]
-
-        result = {}
-        for name in names:
-            recipe = work.loaded.config.built[name].build
-            context = checkout.locate(recipe.context, what=f"{name}: the context")
-            dockerfile = checkout.locate(
-                str(PurePosixPath(recipe.context) / recipe.dockerfile), what=f"{name}: the Dockerfile"
+    With `locked`, also for one that took something the lock does not know, or does not say.
+    """
+    if taken is None and work.options.locked:
+        raise RefusedError(
+            f"{name}: {builder} does not say what it pulled, so nobody can tell whether it was as locked",
+            hint="use another builder: `--builder buildx` or `--builder buildah`",
+        )
+    for material in taken or ():
+        locked = work.lock.digest(material.kind, material.name, platform)
+        if locked is None and work.options.locked and not material.is_fixed:
+            raise not_locked(work, f"{name}: `{material.name}` for {platform}")
+        if locked not in (None, material.digest):
+            raise RefusedError(
+                f"{name}: `{material.name}` for {platform} is {locked} in `{work.lock_path}`, "
+                f"and {builder} took {material.digest}",
+                hint="`secure-build lock --update` takes what it is now into the lock",
             )
-            if not checkout.is_directory(context):
-                raise UsageError(f"{name}: the commit has no folder `{context}` to build in")
-            content = checkout.read(dockerfile, at_most=LARGEST_FILE)
-            if content is None:
-                raise UsageError(
-                    f"{name}: the commit has no file `{dockerfile}`",
-                    hint="add and commit it, or set `dockerfile:`, which is relative to `context:`",
-                )
-            # A copy of its own: the Dockerfile may lie outside the context, or be a link.
-            own = Path(folder) / f"{name}.Dockerfile"
-            own.write_bytes(content)
-            ignored = checkout.read(
-                dockerfile.with_name(f"{dockerfile.name}.dockerignore"), at_most=LARGEST_FILE
-            )
-            if ignored is not None:
-                own.with_name(f"{own.name}.dockerignore").write_bytes(ignored)
-            contexts: dict[str, Path | str] = {}
-            for other, where in recipe.contexts.items():
-                contexts[other] = where
-                if "://" not in where:
-                    place = checkout.locate(where, what=f"{name}: the context `{other}`")
-                    if not checkout.is_directory(place):
-                        raise UsageError(
-                            f"{name}: the commit has no folder `{place}` for the context `{other}`"
-                        )
-                    contexts[other] = export(place)
-            cache = recipe.cache
-            result[name] = Recipe(
-                context=export(context),
-                dockerfile=own,
-                platform=GUEST,
-                epoch=int(checkout.source.committed_at.timestamp()),
-                arguments=recipe.args,
-                target=recipe.target,
-                contexts=contexts,
-                cache_from=cache.from_ if cache else (),
-                cache_to=cache.to if cache else None,
-                push=work.loaded.config.built[name].image.repository if work.options.to is None else None,
-            )
-        yield result
 
 
-@contextlib.contextmanager
-def _secrets(work: Job, names: Sequence[str]) -> Iterator[dict[str, dict[str, Path]]]:
-    """For each image the files with its build secrets, by id, for their owner only; gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix=".secrets-", dir=work.options.workdir) as folder:
-        result: dict[str, dict[str, Path]] = {}
-        for name in names:
-            result[name] = {}
-            for identity, named in work.loaded.config.built[name].build.secrets.items():
-                result[name][identity] = Path(folder) / f"{name}-{identity}"
-                files.write(result[name][identity], _secret(work, named), mode=files.PRIVATE)
-        yield result
-
-
-def _secret(work: Job, named: SecretName | SecretFile) -> bytes:
-    """The content of a build secret; the masker hides it from here on, in what steps print too."""
-    if isinstance(named, SecretName):
-        return secret.look_up(named.secret).reveal().encode()
-    path = work.loaded.directory / named.file
-    try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_SECRET + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read the build secret `{path}`: {error.strerror}") from None
-    if len(content) > _LARGEST_SECRET:
-        raise UsageError(f"the build secret `{path}` is larger than {_LARGEST_SECRET} bytes")
-    secret.Secret(content.decode(errors="replace")).reveal()
-    return content
-
-
-def _build_image(work: Job, by_platform: Mapping[Platform, Builder], name: str, recipe: Recipe) -> Image:
+def _build_image(work: Job, by_platform: Builders, name: str, recipe: Recipe) -> Image:
     wanted = work.loaded.config.built[name]
     platforms = platforms_of(work, wanted, name)
-    layout = work.layout
-    made = []
-    for platform in platforms:
-        builder = by_platform[platform]
-        work.report.step(f"{name}: building for {platform} with {builder.version}")
-        with layout.staging() as staging:
-            built = builder.build(
-                replace(recipe, platform=platform),
-                staging,
-                lambda line: work.report.detail(f"{name}: {line}"),
-            )
-        if built.sparse:
-            _fetch(work, wanted.image.repository, built.descriptor)
-        member = layout.manifest(built.descriptor)
-        found = manifest.platform_of_config(layout.config(member))
-        if (found.os, found.architecture) != (platform.os, platform.architecture):
-            raise RefusedError(f"{name}: asked for {platform}, {builder.version} made an image for {found}")
-        made.append(replace(built, descriptor=replace(built.descriptor, platform=platform)))
-    descriptor = replace(made[0].descriptor, platform=None)
-    if len(made) > 1:
-        index = manifest.index_of([built.descriptor for built in made])
-        descriptor = layout.write(index.content, index.media_type)
-    layout.name(wanted.image, descriptor)
+    pins = {platform: work.lock.pins(platform) for platform in platforms}
+    made = make(work, by_platform, name, recipe, pins=pins, layout=work.layout)
+    for platform, built in made.items():
+        _check_lock(work, name, platform, built.materials, by_platform[platform].version)
+    descriptor = joined([built.descriptor for built in made.values()], work.layout)
+    work.layout.name(wanted.image, descriptor)
     work.report.step(f"{name}: built {descriptor.digest}")
-    unknown = any(built.materials is None for built in made)
+    taken = {platform: built.materials for platform, built in made.items() if built.materials is not None}
     return Image(
         name=name,
         reference=wanted.image,
         descriptor=descriptor,
         platforms=platforms,
-        builder=_version(by_platform, platforms),
-        materials=None
-        if unknown
-        else tuple(sorted({item for built in made for item in built.materials or ()})),
-        sparse=any(built.sparse for built in made),
-        reproducible=all(built.reproducible for built in made),
+        builder=version_of(by_platform, platforms),
+        materials=materials.merged(taken) if len(taken) == len(made) else None,
+        sparse=any(built.sparse for built in made.values()),
+        reproducible=all(built.reproducible for built in made.values()),
+        missing=tuple(platform for platform in wanted.build.platforms if platform not in made),
     )
+
+
+def make(
+    work: Job,
+    by_platform: Builders,
+    name: str,
+    recipe: Recipe,
+    *,
+    pins: Mapping[Platform, Mapping[str, str]],
+    layout: Layout,
+) -> dict[Platform, Built]:
+    """Build one image for the platforms that `pins` names, into the layout."""
+    made = {}
+    for platform, pinned in pins.items():
+        builder = by_platform[platform]
+        work.report.step(f"{name}: building for {platform} with {builder.version}")
+        with layout.staging() as staging:
+            built = builder.build(
+                replace(recipe, platform=platform, pins=pinned),
+                staging,
+                lambda line: work.report.detail(f"{name}: {line}"),
+            )
+        if built.sparse:
+            assert recipe.push is not None
+            _fetch(work, recipe.push, built.descriptor)
+        found = manifest.platform_of_config(layout.config(layout.manifest(built.descriptor)))
+        if (found.os, found.architecture) != (platform.os, platform.architecture):
+            raise RefusedError(f"{name}: asked for {platform}, {builder.version} made an image for {found}")
+        made[platform] = replace(built, descriptor=replace(built.descriptor, platform=platform))
+    return made
+
+
+def joined(members: Sequence[Descriptor], layout: Layout) -> Descriptor:
+    """The image that consists of these manifests: the only one, or an index of them."""
+    if len(members) == 1:
+        return replace(members[0], platform=None)
+    index = manifest.index_of(members)
+    return layout.write(index.content, index.media_type)
 
 
 def _fetch(work: Job, repository: Repository, descriptor: Descriptor) -> None:
     """Take the manifest and config of what a builder pushed into the layout, checked by digest."""
-    registry = RemoteRegistry(repository.registry, _push_login(work, repository.registry), work.transport)
+    registry = work.own_reader(repository.registry)
     found = registry.get_manifest(repository, descriptor)
     if found.config is None:
         raise ServiceError(

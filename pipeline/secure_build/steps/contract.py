@@ -60,12 +60,7 @@ def contract_workload(work: Job, *, draft: bool) -> tuple[BuildRecord, ContractF
     """The plain `workload` section of a compose workload, in a file for its owner only."""
     current = work.current_record()
     with Checkout.open(work.loaded.directory, allow_dirty=True) as checkout:
-        if checkout.source.commit != current.source.commit:
-            raise UsageError(
-                f"the images were built from commit {current.source.commit}, "
-                f"and commit {checkout.source.commit} is checked out",
-                hint="run `secure-build build` again",
-            )
+        work.require_commit(current, checkout)
         place, file = read_compose(work, checkout)
         pins, used = pin_services(work, current, file)
         members, findings = _members(checkout, file, place, file.pinned(pins))

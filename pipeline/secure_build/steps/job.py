@@ -9,35 +9,39 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from secure_build import config, files, process, record, secret
+from secure_build import config, files, lock, process, record, secret
 from secure_build.config import Loaded, Login
 from secure_build.errors import UsageError
 from secure_build.layout import Layout
+from secure_build.lock import Lock
 from secure_build.model import BuilderName, BuildRecord, Credential, Platform, UsedImage
 from secure_build.reference import Reference
 from secure_build.registry.auth import docker_config_credential
 from secure_build.registry.client import RemoteRegistry
 from secure_build.registry.http import Transport
 from secure_build.report import Report
+from secure_build.source import Checkout
 
 OCI = "oci:"
 # Folders in the work folder that live as long as a run.
-TEMPORARY = (".staging-*", ".context-*", ".login-*", ".secrets-*")
+TEMPORARY = (".staging-*", ".context-*", ".login-*", ".secrets-*", ".again-*")
 # The most that is read of a file of the source.
 LARGEST_FILE = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line decides."""
+    """What the command line decides. `records` are files, or records in registries, by digest."""
 
     config: Path
     workdir: Path
-    record: Path | None = None
+    records: tuple[str, ...] = ()
     jobs: int = 4
     builder: BuilderName | None = None
     platform: Platform | None = None
     allow_dirty: bool = False
+    locked: bool = False
+    by_digest: bool = False
     images: tuple[str, ...] = ()
     to: str | None = None
     into: Path | None = None
@@ -52,12 +56,18 @@ class Job:
     loaded: Loaded
     transport: Transport
     layout: Layout
+    # What inputs have to be; empty where there is no lock.
+    lock: Lock = field(default_factory=Lock)
     # Third-party images that this invocation has resolved; a tag is asked for once.
     resolved: dict[Reference, UsedImage] = field(default_factory=dict)
 
     @property
     def record_path(self) -> Path:
-        return self.options.record or self.options.workdir / "build-record.json"
+        return self.options.workdir / "build-record.json"
+
+    @property
+    def lock_path(self) -> Path:
+        return lock.path_of(self.loaded.path)
 
     def last_record(self) -> BuildRecord | None:
         """The record that is there, whatever it is of; None when it cannot be used."""
@@ -72,12 +82,32 @@ class Job:
     def current_record(self) -> BuildRecord:
         """The record, when it is of this config; raises UsageError otherwise."""
         current = record.read(self.record_path)
+        self.require_config(current, str(self.record_path))
+        return current
+
+    def require_config(self, current: BuildRecord, name: str) -> None:
         if current.config != self.loaded.digest:
             raise UsageError(
-                f"`{self.record_path}` was made with another content of `{self.loaded.path}`",
+                f"`{name}` was made with another content of `{self.loaded.path}`",
                 hint="run `secure-build build` again",
             )
-        return current
+
+    def require_commit(self, current: BuildRecord, checkout: Checkout) -> None:
+        """Raise UsageError when the images are of another commit than the one at hand."""
+        if checkout.source.commit != current.source.commit:
+            raise UsageError(
+                f"the images were built from commit {current.source.commit}, "
+                f"and commit {checkout.source.commit} is checked out",
+                hint="run `secure-build build` again",
+            )
+
+    def chosen(self, current: BuildRecord) -> set[str]:
+        """The built images to work on; raises UsageError for one that has not been built."""
+        built = {image.name for image in current.images}
+        wanted = set(self.selected()) if self.options.images else built
+        if absent := wanted - built:
+            raise UsageError(f"`{min(absent)}` has not been built", hint="run `secure-build build` first")
+        return wanted
 
     def selected(self) -> list[str]:
         """The images to work on; raises UsageError for a name that the config does not build."""
@@ -102,6 +132,19 @@ class Job:
         login = self.login(registry, "pull") or docker_config_credential(registry)
         return RemoteRegistry(registry, login, self.transport)
 
+    def own_reader(self, registry: str) -> RemoteRegistry:
+        """A registry to read one's own images from before they are published; as `reader`, and with
+        the login for pushing where there is none for pulling."""
+        login = self.login(registry, "pull") or self.push_login(registry)
+        return RemoteRegistry(registry, login, self.transport)
+
+    def push_login(self, registry: str) -> Credential | None:
+        """The login for pushing, if this machine has it: a job that only builds need not."""
+        named = self.loaded.config.access(registry).push
+        if named is not None and not secret.is_known(named.password.secret):
+            return None
+        return self.login(registry, "push") or docker_config_credential(registry)
+
 
 def layout_directory(destination: str) -> Path:
     """The folder in `oci:DIR`; raises UsageError for another destination."""
@@ -115,18 +158,19 @@ def layout_directory(destination: str) -> Path:
 
 
 @contextlib.contextmanager
-def job(options: Options, report: Report) -> Iterator[Job]:
+def opened(options: Options, report: Report) -> Iterator[Job]:
     """Load the config and take the work folder; raises UsageError when another run has it."""
     loaded = config.load(options.config)
     if options.to is not None:
         layout_directory(options.to)
+    locked = _load_lock(options, loaded)
     secret.take(loaded.config.secret_names)
     # Variables such as GIT_DIR make git look at another repository than the one at hand.
     process.forget_variables("GIT_")
     _prepare(options.workdir)
-    with (options.workdir / ".lock").open("w") as lock:
+    with (options.workdir / ".lock").open("w") as guard:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(
                 f"another run is using `{options.workdir}`", hint="wait for it, or name another `--workdir`"
@@ -137,7 +181,18 @@ def job(options: Options, report: Report) -> Iterator[Job]:
                 shutil.rmtree(left, ignore_errors=True)
         layout = Layout.create(options.workdir / "layout")
         with Transport() as transport:
-            yield Job(options, report, loaded, transport, layout)
+            yield Job(options, report, loaded, transport, layout, locked)
+
+
+def _load_lock(options: Options, loaded: Loaded) -> Lock:
+    path = lock.path_of(loaded.path)
+    found = lock.load(path)
+    if found is None and options.locked:
+        raise UsageError(
+            f"there is no `{path}`, and `--locked` builds with nothing else",
+            hint="run `secure-build lock` and commit what it writes",
+        )
+    return found or Lock()
 
 
 def _prepare(workdir: Path) -> None:

@@ -13,7 +13,7 @@ from secure_build.contract.compose import ComposeFile, Service
 from secure_build.errors import RefusedError, UsageError
 from secure_build.manifest import Manifest
 from secure_build.model import GUEST, BuildRecord, Platform, UsedImage
-from secure_build.reference import Pinned, Reference
+from secure_build.reference import Digest, Pinned, Reference
 from secure_build.registry.client import RemoteRegistry
 from secure_build.steps.job import Job
 
@@ -80,15 +80,37 @@ def resolve_all(work: Job, references: Sequence[Reference]) -> dict[Reference, U
 
     def resolve(reference: Reference) -> UsedImage:
         registry = work.reader(reference.repository.registry)
-        found = registry.resolve(reference.tagged())
+        locked = locked_digest(work, reference)
+        wanted = Reference(reference.repository, digest=locked) if locked else reference.tagged()
+        found = registry.resolve(wanted)
         platforms = _remote_platforms(registry, reference, found)
         require_guest(platforms, f"`{reference}`")
-        work.report.step(f"{reference}: resolved to {found.descriptor.digest}")
+        how = "locked at" if locked else "resolved to"
+        work.report.step(f"{reference}: {how} {found.descriptor.digest}")
         return UsedImage(reference, found.descriptor.digest, platforms)
 
     found = stopping.side_by_side(resolve, missing, jobs=work.options.jobs)
     work.resolved.update(zip(missing, found, strict=True))
     return {reference: work.resolved[reference] for reference in references}
+
+
+def locked_digest(work: Job, reference: Reference) -> Digest | None:
+    """What the lock says of an image that the workload uses, None when it says nothing.
+
+    Raises RefusedError when it says nothing although nothing else is to be used.
+    """
+    if reference.digest is not None:
+        return None
+    locked = work.lock.digest("used", str(reference.tagged()), GUEST)
+    if locked is None and work.options.locked:
+        raise not_locked(work, f"`{reference}`")
+    return Digest.parse(locked) if locked else None
+
+
+def not_locked(work: Job, what: str) -> RefusedError:
+    return RefusedError(
+        f"{what} is not in `{work.lock_path}`", hint="run `secure-build lock` and commit what it writes"
+    )
 
 
 def _remote_platforms(

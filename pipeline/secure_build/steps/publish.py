@@ -1,7 +1,8 @@
 """publish: the layout's bytes to registries or another layout, in an order that is safe to break.
 
 Blobs, then manifests by digest, then a check of what was written, and the tag last: whoever pulls
-by tag never sees an image that is not whole. What is there already is not sent again.
+by tag never sees an image that is not whole, and an image that lacks platforms gets no tag at all.
+What is there already is not sent again.
 """
 
 from __future__ import annotations
@@ -22,32 +23,37 @@ from secure_build.steps.job import Job, layout_directory
 
 
 def publish(work: Job) -> BuildRecord:
-    """Publish what the layout holds, to the registries or, with `to`, to another layout."""
+    """Publish what the layout holds, to the registries or, with `to`, to another layout.
+
+    With `by_digest` no tag is set. Raises UsageError for an image of which a part is to get a tag.
+    """
     current = work.current_record()
-    chosen = set(work.options.images or (image.name for image in current.images))
-    work.selected()
-    absent = chosen - {image.name for image in current.images}
-    if absent:
-        raise UsageError(f"`{min(absent)}` has not been built", hint="run `secure-build build` first")
+    chosen = work.chosen(current)
+    by_digest = work.options.by_digest
+    for image in current.images:
+        if image.name in chosen and image.missing and not by_digest:
+            raise _is_part(image)
     registries = {image.reference.repository.registry for image in current.images if image.name in chosen}
     if work.options.to:
         # One object for all: it guards the index that they share.
         layout = Layout.create(layout_directory(work.options.to))
         destinations: dict[str, Registry] = dict.fromkeys(registries, layout)
     else:
-        destinations = {registry: _remote(work, registry) for registry in registries}
+        destinations = {registry: destination_of(work, registry) for registry in registries}
     jobs = work.options.jobs
 
     def send(image: Image) -> Image:
         if image.name not in chosen:
             return image
         destination = destinations[image.reference.repository.registry]
-        upload = send_image(work.layout, image, destination, jobs=max(1, jobs // len(chosen)))
-        if upload.unchanged:
+        part = max(1, jobs // len(chosen))
+        upload = send_image(work.layout, image, destination, jobs=part, name_it=not by_digest)
+        if by_digest:
+            work.report.step(f"{image.name}: put at {image.pinned}, without a tag ({upload})")
+        elif upload.unchanged:
             work.report.step(f"{image.name}: unchanged, not uploaded ({image.reference} on {destination})")
         else:
-            sent = f"{upload.blobs} blobs, {size(upload.bytes)}"
-            work.report.step(f"{image.name}: published {image.reference} on {destination} ({sent})")
+            work.report.step(f"{image.name}: published {image.reference} on {destination} ({upload})")
             if upload.moved_from:
                 work.report.step(f"{image.name}: the tag named {upload.moved_from} before")
         return replace(image, published=str(destination))
@@ -58,7 +64,16 @@ def publish(work: Job) -> BuildRecord:
     return result
 
 
-def _remote(work: Job, registry: str) -> RemoteRegistry:
+def _is_part(image: Image) -> UsageError:
+    missing = ", ".join(map(str, image.missing))
+    return UsageError(
+        f"{image.name} was not built for {missing}, and `{image.reference}` is to name all of it",
+        hint="join the records of all platforms (`--record A --record B`), or use `--by-digest`",
+    )
+
+
+def destination_of(work: Job, registry: str) -> RemoteRegistry:
+    """A registry to write to, with the login for pushing or the machine's own."""
     login = work.login(registry, "push") or docker_config_credential(registry)
     return RemoteRegistry(registry, login, work.transport, push=True)
 
@@ -72,10 +87,15 @@ class Upload:
     unchanged: bool = False
     moved_from: Digest | None = None
 
+    def __str__(self) -> str:
+        return f"{self.blobs} blobs, {size(self.bytes)}"
 
-def send_image(layout: Layout, image: Image, destination: Registry, *, jobs: int) -> Upload:
+
+def send_image(
+    layout: Layout, image: Image, destination: Registry, *, jobs: int, name_it: bool = True
+) -> Upload:
     """Put an image where its reference says; raises ServiceError when what is read back differs."""
-    before = destination.tagged(image.reference)
+    before = destination.tagged(image.reference) if name_it else None
     if before == image.descriptor.digest:
         return Upload(unchanged=True)
     repository = image.reference.repository
@@ -95,6 +115,8 @@ def send_image(layout: Layout, image: Image, destination: Registry, *, jobs: int
         destination.put_manifest(repository, manifest)
     for manifest in manifests:
         _read_back(destination, image, manifest)
+    if not name_it:
+        return Upload(len(sent), sum(sent))
     destination.tag(image.reference, root)
     if (named := destination.tagged(image.reference)) != image.descriptor.digest:
         raise ServiceError(
