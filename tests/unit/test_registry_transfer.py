@@ -503,6 +503,11 @@ def test_a_config_that_artifacts_share_is_sent_once(
     assert len(copy(registry, digest, other, transport).evidence) == 3
     # The image's two blobs, the empty config, and a layer of each artifact.
     assert len(other.asked("PUT", "/uploads/")) == 2 + 1 + 3
+    # Nor when it is there from another time.
+    other.requests.clear()
+    referring(registry, "base/busybox", digest, note="four")
+    copy(registry, digest, other, transport)
+    assert len(other.asked("PUT", "/uploads/")) == 1
 
 
 def test_signatures_that_are_there_are_left_alone(
