@@ -179,7 +179,10 @@ def project(
     monkeypatch.setattr(builders, "open_builder", open_fake)
     for name in [name for name in os.environ if name.startswith("SECURE_BUILD_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "no-docker"))
+    # A machine that keeps no logins.
+    monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
+    for name in ("DOCKER_CONFIG", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "nothing"))
     folder = tmp_path / "project"
     folder.mkdir()
     git(folder, "init", "--quiet", "--initial-branch=main")

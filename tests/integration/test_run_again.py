@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from integration.access_log import AccessLog
 from integration.project import Project
+from secure_build.layout import Layout
 from services.running import RunningRegistry
 
 Projects = Callable[..., Project]
@@ -103,11 +104,14 @@ def test_damaged_blob_never_reaches_a_registry(
     project = make_project(builder)
     project.commit()
     project.run("build")
-    blobs = project.workdir / "layout" / "blobs" / "sha256"
-    largest = max(blobs.iterdir(), key=lambda path: path.stat().st_size)
-    content = bytearray(largest.read_bytes())
+    layout = Layout(project.workdir / "layout")
+    # A layer of our own: those of the base are mounted from where they are, and not read here.
+    [(_, image)] = layout.entries()
+    layer = layout.manifest(image).layers[-1]
+    path = layout.directory / "blobs" / "sha256" / layer.digest.hexadecimal
+    content = bytearray(path.read_bytes())
     content[-1] ^= 1
-    largest.write_bytes(content)
+    path.write_bytes(content)
 
     log = AccessLog(registry)
     outcome = project.run("publish", status=4)

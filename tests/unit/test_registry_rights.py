@@ -125,7 +125,8 @@ def test_a_token_service_that_refuses_the_other_scope_is_no_end(
         client.tagged(Reference(web, "1"))
         base = Repository(tokens.host, "acme/base")
         assert client.put_blob(web, DESCRIPTOR, chunks, mount_from=base)
-        client.tagged(Reference(web, "1"))
+        # The login is right all the same.
+        client.tagged(Reference(Repository(tokens.host, "acme/third"), "1"))
 
 
 def test_nothing_is_mounted_from_itself(registry: FakeRegistry, transport: Transport) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from fakes.registry import FakeRegistry, Fault, SmallImage, small_image
 from secure_build import manifest, stopping
 from secure_build.errors import ServiceError
 from secure_build.layout import DamagedError, Layout
-from secure_build.manifest import OCI_INDEX, OCI_MANIFEST, Manifest
+from secure_build.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Manifest
 from secure_build.model import BuilderVersion, Descriptor, Image, Material, Platform
 from secure_build.reference import Digest, Reference, Repository
 from secure_build.registry.client import MissingBlobsError, NotFoundError, RemoteRegistry
@@ -138,6 +139,20 @@ def test_hardening_07_what_is_read_back_must_be_what_was_sent(
     registry.faults.append(Fault("GET", "/manifests/", body=b"{}"))
     with pytest.raises(ServiceError, match="with content whose digest is"):
         send_image(layout, built(registry, keep(layout, IMAGE)), remote, jobs=1)
+    assert registry.tags == {}
+
+
+def test_hardening_07_what_is_read_back_must_be_of_the_type_that_was_sent(
+    registry: FakeRegistry, remote: RemoteRegistry, layout: Layout
+) -> None:
+    """The bytes of a manifest need not tell it, and a runtime goes by what the registry says."""
+    keep(layout, IMAGE)
+    document = json.loads(IMAGE.manifest.content)
+    del document["mediaType"]
+    descriptor = layout.write(json.dumps(document).encode(), OCI_MANIFEST)
+    registry.faults.append(Fault("GET", "/manifests/", headers={"Content-Type": DOCKER_MANIFEST}))
+    with pytest.raises(ServiceError, match=re.escape(f"as `{DOCKER_MANIFEST}`, but")):
+        send_image(layout, built(registry, descriptor), remote, jobs=1)
     assert registry.tags == {}
 
 
@@ -476,6 +491,23 @@ def test_evidence_comes_along_before_the_tag(
     found = client.referrers(Repository(other.host, "mirror/busybox"), digest)
     assert {one.descriptor.digest for one in found} == {sbom}
     assert ((("mirror/busybox", fallback_tag(digest))) in other.tags) is not lists
+
+
+def test_a_config_that_artifacts_share_is_sent_once(
+    registry: FakeRegistry, other: FakeRegistry, transport: Transport
+) -> None:
+    registry.lists_referrers = True
+    digest = registry.add_image("base/busybox", "1")
+    for note in ("one", "two", "three"):
+        referring(registry, "base/busybox", digest, note=note)
+    assert len(copy(registry, digest, other, transport).evidence) == 3
+    # The image's two blobs, the empty config, and a layer of each artifact.
+    assert len(other.asked("PUT", "/uploads/")) == 2 + 1 + 3
+    # Nor when it is there from another time.
+    other.requests.clear()
+    referring(registry, "base/busybox", digest, note="four")
+    copy(registry, digest, other, transport)
+    assert len(other.asked("PUT", "/uploads/")) == 1
 
 
 def test_signatures_that_are_there_are_left_alone(

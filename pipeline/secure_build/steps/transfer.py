@@ -222,9 +222,10 @@ class _Transfer:
 
     def read_back(self, content: Manifest) -> None:
         found = self.destination.get_manifest(self.repository, content.descriptor)
-        if found.content != content.content:
+        if found != content:
             raise ServiceError(
-                f"{self.destination} gives other bytes for {content.descriptor.digest} than were sent"
+                f"{self.destination} gives {content.descriptor.digest} as `{found.media_type}`, "
+                f"but `{content.media_type}` was sent"
             )
 
     def _upload(self, blob: Descriptor, mount_from: Repository | None) -> bool:
