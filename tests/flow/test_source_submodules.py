@@ -108,7 +108,7 @@ def test_submodules_of_a_repository_here(nested: Path, tmp_path: Path, work: Pat
         "clone",
         "--quiet",
         "--recurse-submodules",
-        *rewritten(nested, tmp_path),
+        *rewritten(nested),
         str(nested),
         str(clone),
     )
