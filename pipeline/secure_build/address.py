@@ -118,9 +118,10 @@ class Address:
         return f"{self.scheme}://{user}{self.origin.partition('://')[2]}{self.path}"
 
 
-def is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
+def is_loopback(host: str | None) -> bool:
+    """Whether the host is this machine by its spelling: `localhost`, 127.0.0.0/8 or ::1."""
+    if host is None or host.lower() == "localhost":
+        return host is not None
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

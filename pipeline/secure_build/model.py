@@ -64,8 +64,20 @@ class Descriptor:
 
 
 @dataclass(frozen=True, slots=True)
+class Submodule:
+    """A submodule whose content was built too: its path in the source, its commit, and its address."""
+
+    path: str
+    commit: str
+    url: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
-    """A git commit. `url` has no credentials; `clean` is false when the tree had other content."""
+    """A git commit. `url` has no credentials; `clean` is false when the tree had other content.
+
+    `submodules` are those whose content was taken too, sorted by path.
+    """
 
     url: str | None
     commit: str
@@ -73,19 +85,11 @@ class Source:
     clean: bool
     committed_at: datetime
     subdir: str
+    submodules: tuple[Submodule, ...] = ()
 
     def __post_init__(self) -> None:
         if not _COMMIT.fullmatch(self.commit):
             raise UsageError(f"`{self.commit[:80]}` is no full commit id")
-
-
-@dataclass(frozen=True, slots=True)
-class Submodule:
-    """A submodule whose content was built too: its path in the source, its commit, and its address."""
-
-    path: str
-    commit: str
-    url: str | None
 
 
 @dataclass(frozen=True, slots=True)

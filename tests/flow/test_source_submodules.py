@@ -66,7 +66,7 @@ def test_without_the_option_a_submodule_is_refused_and_the_option_named(
     nested: Path, server: HttpGit, work: Path, tmp_path: Path
 ) -> None:
     with take(server, work, submodules=False) as checkout:
-        assert checkout.submodules == ()
+        assert checkout.source.submodules == ()
         with pytest.raises(UsageError, match="`lib/part` is a git submodule") as caught:
             checkout.export(PurePosixPath(), tmp_path / "out")
         assert "`source: {submodules: true}`" in str(caught.value.hint)
@@ -84,7 +84,7 @@ def test_submodules_of_a_server_are_taken_at_their_commits(
         checkout.export(PurePosixPath("lib"), tmp_path / "out")
         assert checkout.read(PurePosixPath("lib/part/inner/file"), at_most=LARGEST) == b"inner.git\n"
         assert checkout.is_directory(PurePosixPath("lib/part/inner"))
-        assert checkout.submodules == (
+        assert checkout.source.submodules == (
             Submodule("lib/part", recorded[0], f"{server.url}/part.git"),
             Submodule("lib/part/inner", recorded[1], f"{server.url}/inner.git"),
         )
@@ -114,7 +114,7 @@ def test_submodules_of_a_repository_here(nested: Path, tmp_path: Path, work: Pat
     )
     with open_source(settings, clone, work, allow_dirty=False) as checkout:
         assert checkout.read(PurePosixPath("lib/part/inner/file"), at_most=LARGEST) == b"inner.git\n"
-        assert [sub.path for sub in checkout.submodules] == ["lib/part", "lib/part/inner"]
+        assert [sub.path for sub in checkout.source.submodules] == ["lib/part", "lib/part/inner"]
     write(clone / "lib" / "part" / "inner" / "file", "changed\n")
     with pytest.raises(SecureBuildError, match="`lib/part/inner/file`"):
         open_source(settings, clone, work, allow_dirty=False)
@@ -222,7 +222,7 @@ def test_hardening_37_a_gitmodules_includes_no_file(server: HttpGit, work: Path,
     write(web / ".gitmodules", (web / ".gitmodules").read_text() + f"[include]\n\tpath = {outside}\n")
     commit(web)
     with take(server, work) as checkout:
-        assert checkout.submodules[0].url == f"{server.url}/part.git"
+        assert checkout.source.submodules[0].url == f"{server.url}/part.git"
 
 
 def test_hardening_37_a_submodule_at_the_place_of_git_itself(server: HttpGit, work: Path) -> None:
@@ -274,7 +274,7 @@ def test_hardening_37_the_token_is_for_the_server_of_the_source_only(
         places = ("near", "../near.git", near), ("far", f"{public.url}/far.git", far)
         repository(own, "web.git", *places)
         with take(private, work, username="acme", token=SecretName(secret="TOKEN")) as checkout:
-            assert [sub.path for sub in checkout.submodules] == ["far", "near"]
+            assert [sub.path for sub in checkout.source.submodules] == ["far", "near"]
         assert {login for _, login in public.requests} == {None}
         assert any(login for path, login in private.requests if path.startswith("/near"))
         # One that wants a login gets none, and says so.

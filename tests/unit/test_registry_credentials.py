@@ -15,7 +15,7 @@ from secure_build.errors import MachineError, UsageError
 from secure_build.model import Credential
 from secure_build.process import ProcessError, Program
 from secure_build.reference import Repository
-from secure_build.registry.auth import docker_config_credential, machine_credential
+from secure_build.registry.auth import machine_credential
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +54,11 @@ def helpers(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes | Exception]:
     return answers
 
 
+def of_registry(registry: str) -> Credential | None:
+    """The login for an image that no key names by its path."""
+    return machine_credential(Repository(registry, "some/image"))
+
+
 def encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
@@ -77,13 +82,13 @@ def told(credential: Credential | None) -> tuple[str, str] | None:
 )
 def test_hardening_34_the_login_in_auths(config: Callable[[Any], None], registry: str, key: str) -> None:
     config({"auths": {"other.example": {"auth": "!"}, key: {"auth": encoded("ann:pass:word")}}})
-    assert told(docker_config_credential(registry)) == ("ann", "pass:word")
+    assert told(of_registry(registry)) == ("ann", "pass:word")
 
 
 @pytest.mark.parametrize("key", ["us.icr.io/acme", "us.icr.io:5000", "xus.icr.io", "us.icr.io.evil.example"])
 def test_the_login_of_another_place_is_not_taken(config: Callable[[Any], None], key: str) -> None:
     config({"auths": {key: {"auth": encoded("ann:word")}}})
-    assert docker_config_credential("us.icr.io") is None
+    assert of_registry("us.icr.io") is None
 
 
 def test_the_plain_name_goes_before_older_spellings(config: Callable[[Any], None]) -> None:
@@ -95,7 +100,7 @@ def test_the_plain_name_goes_before_older_spellings(config: Callable[[Any], None
             }
         }
     )
-    assert told(docker_config_credential("us.icr.io")) == ("new", "word")
+    assert told(of_registry("us.icr.io")) == ("new", "word")
 
 
 @pytest.mark.parametrize(
@@ -112,14 +117,14 @@ def test_hardening_34_forms_of_a_login(
     config: Callable[[Any], None], entry: Any, login: tuple[str, str] | None
 ) -> None:
     config({"auths": {"us.icr.io": entry}})
-    assert told(docker_config_credential("us.icr.io")) == login
+    assert told(of_registry("us.icr.io")) == login
 
 
 @pytest.mark.parametrize("entry", [{"auth": "!"}, {"auth": encoded("no colon")}, {"auth": 5}, "text", [1]])
 def test_hardening_34_a_damaged_login_is_named(config: Callable[[Any], None], entry: Any) -> None:
     config({"auths": {"us.icr.io": entry}})
     with pytest.raises(UsageError, match=r"the login for us\.icr\.io in `.*config\.json` is damaged"):
-        docker_config_credential("us.icr.io")
+        of_registry("us.icr.io")
 
 
 @pytest.mark.parametrize(
@@ -129,20 +134,20 @@ def test_hardening_34_a_damaged_login_is_named(config: Callable[[Any], None], en
 def test_a_config_that_cannot_be_read_is_named(config: Callable[[Any], None], text: str) -> None:
     config(text)
     with pytest.raises(UsageError, match=r"the logins in `.*config\.json` cannot be read"):
-        docker_config_credential("us.icr.io")
+        of_registry("us.icr.io")
 
 
 def test_without_a_config_there_is_no_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "absent"))
-    assert docker_config_credential("us.icr.io") is None
+    assert of_registry("us.icr.io") is None
     monkeypatch.delenv("DOCKER_CONFIG")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert docker_config_credential("us.icr.io") is None
+    assert of_registry("us.icr.io") is None
     (tmp_path / ".docker").mkdir()
     (tmp_path / ".docker" / "config.json").write_text(
         json.dumps({"auths": {"us.icr.io": {"auth": encoded("ann:word")}}})
     )
-    assert told(docker_config_credential("us.icr.io")) == ("ann", "word")
+    assert told(of_registry("us.icr.io")) == ("ann", "word")
 
 
 def test_hardening_34_helpers_go_before_the_store_and_the_store_before_auths(
@@ -158,9 +163,9 @@ def test_hardening_34_helpers_go_before_the_store_and_the_store_before_auths(
     helpers["icr us.icr.io"] = b'{"Username": "helper", "Secret": "word"}'
     helpers["desktop quay.io"] = b'{"ServerURL": "quay.io", "Username": "store", "Secret": "word"}'
     helpers["desktop https://index.docker.io/v1/"] = b'{"Username": "hub", "Secret": "word"}'
-    assert told(docker_config_credential("us.icr.io")) == ("helper", "word")
-    assert told(docker_config_credential("quay.io")) == ("store", "word")
-    assert told(docker_config_credential("docker.io")) == ("hub", "word")
+    assert told(of_registry("us.icr.io")) == ("helper", "word")
+    assert told(of_registry("quay.io")) == ("store", "word")
+    assert told(of_registry("docker.io")) == ("hub", "word")
 
 
 def test_a_helper_may_know_no_login(
@@ -170,14 +175,14 @@ def test_a_helper_may_know_no_login(
     helpers["desktop us.icr.io"] = ProcessError(
         "failed", status=1, output="credentials not found in native keychain", ending="ended with status 1"
     )
-    assert docker_config_credential("us.icr.io") is None
+    assert of_registry("us.icr.io") is None
 
 
 @pytest.mark.parametrize("name", ["../../bin/sh", "-x", "a b", "x" * 10 + "\n", "$(id)"])
 def test_a_helper_that_has_no_proper_name_is_refused(config: Callable[[Any], None], name: str) -> None:
     config({"credsStore": name})
     with pytest.raises(UsageError, match="is no name of a Docker credential helper"):
-        docker_config_credential("us.icr.io")
+        of_registry("us.icr.io")
 
 
 def test_a_helper_that_is_absent_is_named(
@@ -186,7 +191,7 @@ def test_a_helper_that_is_absent_is_named(
     monkeypatch.setenv("PATH", str(tmp_path))
     config({"credHelpers": {"1.dkr.ecr.eu-west-1.amazonaws.com": "ecr-login"}})
     with pytest.raises(MachineError, match="`docker-credential-ecr-login` is not on this machine") as raised:
-        docker_config_credential("1.dkr.ecr.eu-west-1.amazonaws.com")
+        of_registry("1.dkr.ecr.eu-west-1.amazonaws.com")
     assert raised.value.hint == "install the package `amazon-ecr-credential-helper`"
 
 

@@ -59,11 +59,6 @@ def docker_config_directory() -> Path:
         return Path("/nonexistent")  # This account has no home.
 
 
-def docker_config_credential(registry: str) -> Credential | None:
-    """The machine's login for a registry as a whole, see `machine_credential`."""
-    return _find(registry, None)
-
-
 def machine_credential(repository: Repository) -> Credential | None:
     """The machine's login for the repository, None when there is none.
 

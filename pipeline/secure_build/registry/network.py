@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from secure_build.address import is_loopback
 from secure_build.errors import UsageError
-from secure_build.registry.tokens import is_loopback
 from secure_build.secret import Secret, basic_authorization
 
 _CERTIFICATES = ("/etc/containers/certs.d", "/etc/docker/certs.d")

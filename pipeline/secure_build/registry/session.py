@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
+from secure_build.address import is_loopback
 from secure_build.errors import MachineError, ServiceError
 from secure_build.model import Credential
 from secure_build.reference import DOCKER_HUB
@@ -21,7 +22,6 @@ from secure_build.registry.tokens import (
     Challenge,
     Token,
     check_realm,
-    is_loopback,
     parse_challenge,
     parse_token,
 )

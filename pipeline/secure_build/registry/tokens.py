@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from secure_build.address import is_loopback
 from secure_build.errors import ServiceError
 from secure_build.manifest import load_object
 from secure_build.reference import Repository
@@ -140,16 +141,6 @@ def check_realm(realm: str, registry_url: str) -> None:
     raise ServiceError(
         f"the registry {own.netloc} sends logins to `{address}`, which is not HTTPS at a public host"
     )
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether the host is this machine by its spelling: `localhost`, 127.0.0.0/8 or ::1."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address((host or "").strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def covers(granted: Iterable[str], action: str) -> bool:

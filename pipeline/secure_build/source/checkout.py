@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Self
 
 from secure_build.errors import RefusedError, UsageError
-from secure_build.model import Source, Submodule
+from secure_build.model import Source
 from secure_build.source.repository import EXECUTABLE, SUBMODULE, SYMLINK, Entry, Repository
 from secure_build.source.submodules import Finder, Tree, local
 
@@ -18,17 +19,13 @@ _LONGEST_TARGET = 4096
 
 
 class Checkout:
-    """One commit. A context manager: it keeps processes of git for reading.
-
-    `submodules` are those whose content was taken too, sorted by path.
-    """
+    """One commit. A context manager: it keeps processes of git for reading."""
 
     def __init__(self, tree: Tree, source: Source, repositories: Sequence[Repository]) -> None:
         self._moment = int(source.committed_at.timestamp())
         self._entries = tree.entries
         self._repositories = repositories
-        self.source = source
-        self.submodules: tuple[Submodule, ...] = tree.submodules
+        self.source = replace(source, submodules=tree.submodules)
 
     @classmethod
     def open(cls, directory: Path, *, allow_dirty: bool, submodules: bool = False) -> Self:

@@ -12,7 +12,7 @@ from secure_build.contract import auths
 from secure_build.errors import RefusedError, UsageError
 from secure_build.model import BuildRecord, Credential, Finding
 from secure_build.reference import Pinned, Reference
-from secure_build.registry.auth import docker_config_credential
+from secure_build.registry.auth import machine_credential
 from secure_build.registry.client import AccessError, RemoteRegistry
 from secure_build.steps.job import Job
 
@@ -28,17 +28,20 @@ def check_logins(work: Job, registries: Iterable[str]) -> dict[str, Credential |
         if runtime is not None:
             auths.contract_key(registry)
             allowed = work.loaded.config.access(registry).allow_push_credential
-            auths.check_runtime(runtime, _push_login(work, registry), allow_push=allowed)
+            for push in _push_logins(work, registry) or [None]:
+                auths.check_runtime(runtime, push, allow_push=allowed)
     return logins
 
 
-def _push_login(work: Job, registry: str) -> Credential | None:
+def _push_logins(work: Job, registry: str) -> list[Credential | None]:
     """What this machine publishes with, if it does: a job that only writes contracts has no such secret."""
     access = work.loaded.config.access(registry)
     if access.push is None:
-        return docker_config_credential(registry)
+        built = {image.image.repository for image in work.loaded.config.built.values()}
+        return [machine_credential(own) for own in sorted(built) if own.registry == registry]
     same_name = access.runtime is not None and access.runtime.password == access.push.password
-    return work.login(registry, "push") if same_name or secret.is_known(access.push.password.secret) else None
+    known = same_name or secret.is_known(access.push.password.secret)
+    return [work.login(registry, "push")] if known else []
 
 
 def runtime_logins(
