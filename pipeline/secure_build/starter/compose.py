@@ -9,6 +9,7 @@ it would be is not known here, and a note says so. Keys: the Compose specificati
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +27,9 @@ from secure_build.strict_yaml import Document
 _BUILD_KEYS = frozenset(
     "context dockerfile target args secrets additional_contexts platforms dockerfile_inline".split()
 )
+# As the config takes them.
+ARGUMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECRET_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _REMOTE = ("://", "git@", "github.com/")
 _IMAGE_SCHEME = "docker-image://"
 
@@ -186,6 +190,8 @@ class _Reader:
                     where,
                     "write its value into the config, under `args:`",
                 )
+            elif not ARGUMENT_NAME.fullmatch(key):
+                self._note(f"service `{shown(name)}`: `{shown(key)}` cannot name a build argument", where)
             elif looks_secret(key):
                 self._note(
                     f"service `{shown(name)}`: the build argument `{shown(key)}` looks like a secret, "
@@ -201,6 +207,7 @@ class _Reader:
         for entry in entries if isinstance(entries, list) else []:
             source = entry.get("source") if isinstance(entry, dict) else entry
             target = entry.get("target") or source if isinstance(entry, dict) else entry
+            target = target if isinstance(target, str) and _SECRET_ID.fullmatch(target) else None
             found = declared.get(source) if isinstance(declared, dict) and isinstance(source, str) else None
             variable = found.get("environment") if isinstance(found, dict) else None
             file = found.get("file") if isinstance(found, dict) else None
