@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from secure_build import strict_yaml
+from secure_build.config.tokens import token_reason
 from secure_build.contract import interpolation
 from secure_build.errors import UsageError
 from secure_build.model import GUEST
@@ -30,6 +31,7 @@ _BUILD_KEYS = frozenset(
 # As the config takes them.
 ARGUMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_CONTEXT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*")
 _REMOTE = ("://", "git@", "github.com/")
 _IMAGE_SCHEME = "docker-image://"
 
@@ -192,7 +194,7 @@ class _Reader:
                 )
             elif not ARGUMENT_NAME.fullmatch(key):
                 self._note(f"service `{shown(name)}`: `{shown(key)}` cannot name a build argument", where)
-            elif looks_secret(key):
+            elif looks_secret(key, text):
                 self._note(
                     f"service `{shown(name)}`: the build argument `{shown(key)}` looks like a secret, "
                     "so it was left out",
@@ -221,6 +223,9 @@ class _Reader:
 
     def _contexts(self, name: str, entries: Any) -> Iterator[tuple[str, str]]:
         for key, value in _pairs(entries):
+            if not _CONTEXT_NAME.fullmatch(key):
+                self._left_out(name, "additional_contexts")
+                continue
             if isinstance(value, str) and value.startswith(_IMAGE_SCHEME) and "@sha256:" in value:
                 yield key, value
                 continue
@@ -251,8 +256,10 @@ def recipe(context: str, dockerfile: str) -> dict[str, Any]:
     return {"context": context, **({} if relative == "Dockerfile" else {"dockerfile": relative})}
 
 
-def looks_secret(name: str) -> bool:
-    """Whether a build argument's name says that its value is nobody else's business."""
+def looks_secret(name: str, value: str = "") -> bool:
+    """Whether a build argument is a secret by its name, or looks like one to the config."""
+    if token_reason(name, value):
+        return True
     words = name.upper().replace("-", "_").split("_")
     return bool({"TOKEN", "PASSWORD", "PASSWD", "SECRET", "APIKEY", "CREDENTIALS"} & set(words)) or (
         "KEY" in words and bool({"API", "ACCESS", "PRIVATE", "SSH"} & set(words))

@@ -192,7 +192,7 @@ def _build(values: _Values) -> dict[str, Any]:
     for name, value in arguments.items():
         if not ARGUMENT_NAME.fullmatch(name):
             raise values.wrong("ARG", "has a name that no build argument can have")
-        if looks_secret(name):
+        if looks_secret(name, value if isinstance(value, str) else ""):
             secrets.append(name)
         elif isinstance(value, bool):
             plain[name] = str(value).lower()
