@@ -9,11 +9,13 @@ it would be is not known here, and a note says so. Keys: the Compose specificati
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from secure_build import strict_yaml
+from secure_build.config.tokens import token_reason
 from secure_build.contract import interpolation
 from secure_build.errors import UsageError
 from secure_build.model import GUEST
@@ -26,6 +28,10 @@ from secure_build.strict_yaml import Document
 _BUILD_KEYS = frozenset(
     "context dockerfile target args secrets additional_contexts platforms dockerfile_inline".split()
 )
+# As the config takes them.
+ARGUMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECRET_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_CONTEXT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*")
 _REMOTE = ("://", "git@", "github.com/")
 _IMAGE_SCHEME = "docker-image://"
 
@@ -186,7 +192,9 @@ class _Reader:
                     where,
                     "write its value into the config, under `args:`",
                 )
-            elif looks_secret(key):
+            elif not ARGUMENT_NAME.fullmatch(key):
+                self._note(f"service `{shown(name)}`: `{shown(key)}` cannot name a build argument", where)
+            elif looks_secret(key, text):
                 self._note(
                     f"service `{shown(name)}`: the build argument `{shown(key)}` looks like a secret, "
                     "so it was left out",
@@ -201,6 +209,7 @@ class _Reader:
         for entry in entries if isinstance(entries, list) else []:
             source = entry.get("source") if isinstance(entry, dict) else entry
             target = entry.get("target") or source if isinstance(entry, dict) else entry
+            target = target if isinstance(target, str) and _SECRET_ID.fullmatch(target) else None
             found = declared.get(source) if isinstance(declared, dict) and isinstance(source, str) else None
             variable = found.get("environment") if isinstance(found, dict) else None
             file = found.get("file") if isinstance(found, dict) else None
@@ -214,6 +223,9 @@ class _Reader:
 
     def _contexts(self, name: str, entries: Any) -> Iterator[tuple[str, str]]:
         for key, value in _pairs(entries):
+            if not _CONTEXT_NAME.fullmatch(key):
+                self._left_out(name, "additional_contexts")
+                continue
             if isinstance(value, str) and value.startswith(_IMAGE_SCHEME) and "@sha256:" in value:
                 yield key, value
                 continue
@@ -244,8 +256,10 @@ def recipe(context: str, dockerfile: str) -> dict[str, Any]:
     return {"context": context, **({} if relative == "Dockerfile" else {"dockerfile": relative})}
 
 
-def looks_secret(name: str) -> bool:
-    """Whether a build argument's name says that its value is nobody else's business."""
+def looks_secret(name: str, value: str = "") -> bool:
+    """Whether a build argument is a secret by its name, or looks like one to the config."""
+    if token_reason(name, value):
+        return True
     words = name.upper().replace("-", "_").split("_")
     return bool({"TOKEN", "PASSWORD", "PASSWD", "SECRET", "APIKEY", "CREDENTIALS"} & set(words)) or (
         "KEY" in words and bool({"API", "ACCESS", "PRIVATE", "SSH"} & set(words))

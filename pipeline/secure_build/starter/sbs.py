@@ -19,7 +19,7 @@ from secure_build.address import Address
 from secure_build.errors import UsageError
 from secure_build.model import GUEST
 from secure_build.reference import DOCKER_HUB, Reference, registry_name
-from secure_build.starter.compose import looks_secret, recipe
+from secure_build.starter.compose import ARGUMENT_NAME, looks_secret, recipe
 from secure_build.starter.draft import Draft, KeyPath, Note, shown
 from secure_build.starter.sbs_keys import BY_NAME, Key
 from secure_build.starter.wishes import DEFAULT_TAG, KNOWN_HOSTS, secret_name, source, source_comments
@@ -190,7 +190,9 @@ def _build(values: _Values) -> dict[str, Any]:
     secrets = _names(values)
     plain = {}
     for name, value in arguments.items():
-        if looks_secret(name):
+        if not ARGUMENT_NAME.fullmatch(name):
+            raise values.wrong("ARG", "has a name that no build argument can have")
+        if looks_secret(name, value if isinstance(value, str) else ""):
             secrets.append(name)
         elif isinstance(value, bool):
             plain[name] = str(value).lower()
