@@ -154,7 +154,7 @@ _HINTS = {
     "--mount option requires buildkit": "`RUN --mount` needs the builder `buildx` or `buildah`",
     "secret required but no secret": "name it under the image's `build: secrets:` in the config",
     "failed to solve: secret ": "name it under the image's `build: secrets:` in the config",
-    "pushing": "the builder may not write to that registry: `push:` under `registries:` in the config",
+    "failed to push ": "it may not write there: `push:` under `registries:` in the config",
     "authentication required": "a private base needs a login: `pull:` under `registries:` in the config",
     "unauthorized": "a private base needs a login: `pull:` under `registries:` in the config",
 }
