@@ -123,6 +123,7 @@ def test_a_token_service_tells_whether_a_push_is_allowed(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with FakeRegistry(users={"robot": "push-canary-7c1"}, auth="token") as private:
+        private.readable_tokens = True
         project.write("docker-compose.yml", f"services:\n  web:\n    image: {private.host}/acme/web:1.0\n")
         login = {"username": "robot", "password": {"secret": "PUSH"}}
         project.configure(

@@ -72,7 +72,7 @@ class Upload:
     moved_from: Digest | None = None
 
     def __str__(self) -> str:
-        taken = f"; {self.mounted} taken over from other repositories" if self.mounted else ""
+        taken = f"; {self.mounted} mounted" if self.mounted else ""
         return f"{self.blobs} blobs, {size(self.bytes)}{taken}"
 
 
