@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -37,18 +38,30 @@ class TokenService:
     """Serves while the `with` block lasts.
 
     `users` maps names to passwords, `rights` names to the actions they may do; nobody else gets a
-    token. `seconds` is how long one is good for.
+    token, unless rights of `""` are those of everybody. `seconds` is how long one is good for. With
+    `tls`, a certificate and its key, it is spoken to by HTTPS.
     """
 
     def __init__(
-        self, directory: Path, users: Mapping[str, str], rights: Mapping[str, set[str]], *, seconds: int = 300
+        self,
+        directory: Path,
+        users: Mapping[str, str],
+        rights: Mapping[str, set[str]],
+        *,
+        seconds: int = 300,
+        tls: tuple[Path, Path] | None = None,
     ) -> None:
         self.users, self.rights, self.seconds = dict(users), dict(rights), seconds
         self.asked: list[Asked] = []
         self.certificate, self._key = certificates.self_signed(directory, "tokens")
         self._server = _Server(self)
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.host = f"127.0.0.1:{self._server.server_address[1]}"
         self.trust = TokenTrust(
-            realm=f"http://127.0.0.1:{self._server.server_address[1]}/token",
+            realm=f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_address[1]}/token",
             service=_SERVICE,
             issuer=_ISSUER,
             certificate=self.certificate,
@@ -68,7 +81,8 @@ class TokenService:
         """Status and document for one request."""
         kind, _, encoded = authorization.partition(" ")
         user, _, password = base64.b64decode(encoded).decode().partition(":") if kind == "Basic" else [""] * 3
-        status = 200 if user and self.users.get(user) == password else 401
+        known = self.users.get(user) == password if user else "" in self.rights
+        status = 200 if known else 401
         self.asked.append(Asked(scopes, user or None, status))
         if status != 200:
             return status, {"errors": [{"code": "UNAUTHORIZED", "message": "unknown user"}]}
