@@ -56,18 +56,22 @@ def registries(tmp_path: Path) -> Iterator[Registries]:
 
 
 @pytest.fixture
+def upstream(bases: Callable[..., str], registry: RunningRegistry, base: str) -> tuple[str, str]:
+    """What the shop takes from others: a base, and an image that it uses as it is."""
+    bases(f"{registry.host}/valkey/valkey:8.1", variable="VALKEY=yes")
+    return base, f"{registry.host}/valkey/valkey:8.1"
+
+
+@pytest.fixture
 def shop(
     builder: str,
     registries: Registries,
     short_path: Path,
     variables: Callable[..., dict[str, str]],
-    bases: Callable[..., str],
-    registry: RunningRegistry,
-    base: str,
+    upstream: tuple[str, str],
 ) -> Project:
-    """The example, committed, with registries and base as they are here."""
-    valkey = f"{registry.host}/valkey/valkey:8.1"
-    bases(valkey, variable="VALKEY=yes")
+    """The example, committed, with registries and images as they are here."""
+    base, valkey = upstream
     folder = short_path / "shop"
     shutil.copytree(EXAMPLE, folder)
     names = {
