@@ -10,7 +10,7 @@ from secure_build.config import schema
 HEAD = """\
 # secure-build.yaml
 
-Generated from the declaration in `config.py`. For completion and checks in an editor, save the output of
+Generated from the declaration in `config/`. For completion and checks in an editor, save the output of
 `secure-build schema` and put this on the first line:
 
 ```yaml
