@@ -23,13 +23,14 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal, Self
+from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from secure_build import manifest
 from secure_build.manifest import OCI_MANIFEST, Manifest
 from secure_build.model import Descriptor, Platform
 from secure_build.reference import Digest
+from services.serving import Serving
 
 _ROUTE = re.compile(
     r"/v2/(?P<repository>.+)/(?P<kind>blobs|manifests|referrers)/(?P<name>(?:uploads/)?[^/]*)"
@@ -136,7 +137,7 @@ def small_image(platform: str = "linux/s390x", *, layer: bytes = b"a layer") -> 
     return SmallImage(manifest.parse(json.dumps(document).encode(), OCI_MANIFEST), blobs)
 
 
-class FakeRegistry:
+class FakeRegistry(Serving):
     """The registry; serves while the `with` block lasts.
 
     Content is found under `(repository, digest)`, tags under `(repository, tag)`. Everything may be
@@ -186,21 +187,12 @@ class FakeRegistry:
         self.tokens: dict[str, str] = {}
         self._uploads: dict[str, bytes] = {}
         self._lock = threading.Lock()
-        self._server = _Server(self)
-        self.host = f"127.0.0.1:{self._server.server_address[1]}"
+        super().__init__(_Server(self))
         self.url = f"http://{self.host}"
-
-    def __enter__(self) -> Self:
-        # Closing waits for one interval.
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._server.closing.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__exit__()
         if self._server.errors:
             raise self._server.errors[0]
 

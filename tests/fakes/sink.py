@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from services.serving import Serving
 
 _CHUNK = 1 << 20
 
 
-class SinkRegistry:
+class SinkRegistry(Serving):
     """Serves while the `with` block lasts; `received` counts the bytes of blobs that were right."""
 
     def __init__(self) -> None:
@@ -19,18 +21,7 @@ class SinkRegistry:
         self.blobs: set[str] = set()
         self.manifests: dict[str, tuple[str, bytes]] = {}
         self.lock = threading.Lock()
-        self._server = _Server(self)
-        self.host = f"127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(_Server(self))
 
 
 class _Server(ThreadingHTTPServer):

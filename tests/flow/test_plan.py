@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fakes.registry import FakeRegistry, Request, small_image
+from fakes.registry import FakeRegistry, small_image
 from flow.conftest import Project
 from secure_build import builders
 from secure_build.errors import MachineError
+from services.pushed import planned, pushed
 
 
-def planned(project: Project, *arguments: str, code: int) -> dict[str, Any]:
+def plan_of(project: Project, *arguments: str, code: int) -> dict[str, Any]:
     outcome = project.run("plan", "--output", "json", *arguments)
     assert outcome.code == code, outcome.err + outcome.out
     return dict(json.loads(outcome.out))
@@ -24,31 +24,6 @@ def planned(project: Project, *arguments: str, code: int) -> dict[str, Any]:
 
 def image(plan: dict[str, Any], name: str) -> dict[str, Any]:
     return next(one for one in plan["images"] if one["name"] == name)
-
-
-def listed(plan: dict[str, Any]) -> set[tuple[str, str, str]]:
-    """The plan's writes: kind, repository, name."""
-    return {
-        (write["kind"], write["repository"], write["name"])
-        for one in plan["images"]
-        for write in one["writes"] or ()
-    }
-
-
-def logged(host: str, requests: list[Request]) -> set[tuple[str, str, str]]:
-    """The same from the log of a registry: what was put there."""
-    found = set()
-    for request in requests:
-        blob = re.search(
-            r"^/v2/(.+)/blobs/uploads/.*[?&](?:digest|mount)=sha256(?::|%3A)([0-9a-f]+)", request.path
-        )
-        manifest = re.search(r"^/v2/(.+)/manifests/(.+)$", request.path)
-        if blob and request.status == 201:
-            found.add(("blob", f"{host}/{blob[1]}", f"sha256:{blob[2]}"))
-        elif manifest and request.method == "PUT":
-            kind = "manifest" if manifest[2].startswith("sha256:") else "tag"
-            found.add((kind, f"{host}/{manifest[1]}", manifest[2]))
-    return found
 
 
 def state(folder: Path) -> dict[str, str]:
@@ -61,7 +36,7 @@ def state(folder: Path) -> dict[str, str]:
 
 
 def test_before_the_first_build(project: Project, registry: FakeRegistry) -> None:
-    plan = planned(project, code=5)
+    plan = plan_of(project, code=5)
     web = image(plan, "web")
     assert (web["doing"], web["inputs"], web["writes"]) == ("build", None, None)
     assert web["builders"] == ["buildah 0"]
@@ -94,26 +69,26 @@ def test_hardening_60_a_plan_writes_nothing_and_equals_the_run(
     assert project.run("build").code == 0
     before = state(project.workdir)
     registry.requests.clear()
-    plan = planned(project, code=5)
+    plan = plan_of(project, code=5)
     assert registry.writes == []
     assert state(project.workdir) == before
     assert {image(plan, name)["doing"] for name in ("web", "api")} == {"keep"}
     registry.requests.clear()
     assert project.run("run").code == 0
-    writes = listed(plan)
+    writes = planned(plan)
     assert {kind for kind, _, _ in writes} == {"blob", "manifest", "tag"}
-    assert logged(project.host, registry.requests) == writes
+    assert pushed(project.host, registry.requests) == writes
     # Once all is there, the plan is empty, and so is the run.
     registry.requests.clear()
-    again = planned(project, code=0)
-    assert listed(again) == set()
+    again = plan_of(project, code=0)
+    assert planned(again) == set()
     assert image(again, "web")["writes"] == []
     assert project.run("run").code == 0
     assert registry.writes == []
 
 
 def test_probing_finds_out_whether_a_push_is_allowed(project: Project, registry: FakeRegistry) -> None:
-    plan = planned(project, "--probe-push", code=0)
+    plan = plan_of(project, "--probe-push", code=0)
     assert [one["level"] for one in plan["findings"]] == ["pass"]
     assert [line.split()[0] for line in registry.writes] == ["POST", "DELETE"]
     assert registry.open_uploads == 0
@@ -131,7 +106,7 @@ def test_a_token_service_tells_whether_a_push_is_allowed(
             registries={private.host: {"push": login, "runtime": login, "allow-push-credential": True}},
         )
         monkeypatch.setenv("PUSH", "push-canary-7c1")
-        plan = planned(project, code=0)
+        plan = plan_of(project, code=0)
         assert [(one["check"], one["level"]) for one in plan["findings"]] == [("push", "pass")]
         assert plan["auths"] == [private.host]
         monkeypatch.setenv("PUSH", "wrong-canary-7c1")
@@ -164,7 +139,7 @@ def test_everything_that_is_missing_is_seen_at_once(
         },
     )
     project.write("app/hello.txt", "changed\n")
-    plan = planned(project, code=1)
+    plan = plan_of(project, code=1)
     failed = {(one["check"], one["what"]) for one in plan["findings"] if one["level"] == "fail"}
     assert ("secret", "the secret `ICR_PUSH`") in failed
     assert ("secret", "the secret `ICR_PULL`") in failed
@@ -174,7 +149,7 @@ def test_everything_that_is_missing_is_seen_at_once(
 
 
 def test_what_each_choice_is_worth(project: Project, registry: FakeRegistry) -> None:
-    choices = {one["choice"]: one for one in image(planned(project, code=5), "web")["enforce"]}
+    choices = {one["choice"]: one for one in image(plan_of(project, code=5), "web")["enforce"]}
     assert list(choices) == ["digest", "rhs", "dct", "cosign"]
     assert choices["digest"] == {
         "choice": "digest",
@@ -209,14 +184,14 @@ def test_a_mirrored_image_is_copied_and_enforced_under_its_new_name(
                 },
             }
         )
-        plan = planned(project, code=5)
+        plan = plan_of(project, code=5)
         cache = image(plan, "cache")
         assert (cache["doing"], cache["pinned"]) == ("mirror", f"{own.host}/mirror/cache@{digest}")
         assert "the runtime goes by the digest alone" in project.run("plan").out
         assert own.writes == []
         assert project.run("run").code == 0
-        mirrored = {write for write in listed(plan) if write[1].startswith(own.host)}
-        assert logged(own.host, own.requests) == mirrored
+        mirrored = {write for write in planned(plan) if write[1].startswith(own.host)}
+        assert pushed(own.host, own.requests) == mirrored
         assert {kind for kind, _, _ in mirrored} == {"blob", "manifest", "tag"}
         used = next(one for one in project.record["used"] if one["mirror"])
         assert used["mirror"] == f"{own.host}/mirror/cache:8"
@@ -230,6 +205,6 @@ def test_a_mirrored_image_is_copied_and_enforced_under_its_new_name(
 def test_a_plan_for_a_layout_asks_no_registry_for_rights(project: Project, registry: FakeRegistry) -> None:
     assert project.run("build").code == 0
     registry.requests.clear()
-    plan = planned(project, "--to", "oci:../carried", code=0)
+    plan = plan_of(project, "--to", "oci:../carried", code=0)
     assert registry.requests == []
     assert {write["kind"] for write in image(plan, "web")["writes"]} == {"blob", "manifest", "tag"}

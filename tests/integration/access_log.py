@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
+from services.counting import Counted
 from services.running import RunningRegistry
 
 _LINE = re.compile(r'"(?P<method>[A-Z]+) (?P<path>\S+) [^"]*" (?P<status>\d{3}) ')
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    method: str
-    path: str
-    status: int
-
-    @property
-    def writes(self) -> bool:
-        return self.method not in ("GET", "HEAD")
 
 
 class AccessLog:
@@ -29,10 +18,10 @@ class AccessLog:
         self._path: Path = registry.log
         self._start = 0 if whole else self._path.stat().st_size
 
-    def requests(self) -> list[Request]:
+    def requests(self) -> list[Counted]:
         with self._path.open("rb") as file:
             file.seek(self._start)
             text = file.read().decode(errors="replace")
-        found = [Request(it["method"], it["path"], int(it["status"])) for it in _LINE.finditer(text)]
+        found = [Counted(it["method"], it["path"], int(it["status"])) for it in _LINE.finditer(text)]
         assert len(found) == len(text.splitlines()), text
         return found

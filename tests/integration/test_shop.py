@@ -8,15 +8,15 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from integration.access_log import AccessLog, Request
+from integration.access_log import AccessLog
 from integration.project import Project, command
 from services import certificates, running
 from services.needed import need
+from services.pushed import planned, pushed
 from services.running import RunningRegistry
 from services.tokens import TokenService
 
@@ -96,29 +96,6 @@ def shop(
     return project
 
 
-def written(host: str, requests: list[Request]) -> set[tuple[str, str, str]]:
-    """What a registry's log says was put there: kind, repository, name."""
-    found = set()
-    for request in requests:
-        blob = re.search(r"^/v2/(.+)/blobs/uploads/.*[?&](?:digest|mount)=sha256(?::|%3A)(\w+)", request.path)
-        manifest = re.search(r"^/v2/(.+)/manifests/(.+)$", request.path)
-        if blob and request.status == 201:
-            found.add(("blob", f"{host}/{blob[1]}", f"sha256:{blob[2]}"))
-        elif manifest and request.method == "PUT":
-            assert request.status == 201
-            kind = "manifest" if manifest[2].startswith("sha256:") else "tag"
-            found.add((kind, f"{host}/{manifest[1]}", manifest[2]))
-    return found
-
-
-def planned(plan: dict[str, Any]) -> set[tuple[str, str, str]]:
-    return {
-        (write["kind"], write["repository"], write["name"])
-        for image in plan["images"]
-        for write in image["writes"]
-    }
-
-
 def test_two_registries_in_one_run_as_planned(shop: Project, registries: Registries) -> None:
     shop.run("build")
     # Of basic auth nobody knows beforehand whether it may push; tokens say so.
@@ -130,7 +107,7 @@ def test_two_registries_in_one_run_as_planned(shop: Project, registries: Registr
     }
     logs = {one.host: AccessLog(one) for one in (registries.public, registries.private)}
     outcome = shop.run("run")
-    done = {write for host, log in logs.items() for write in written(host, log.requests())}
+    done = {write for host, log in logs.items() for write in pushed(host, log.requests())}
     assert done == planned(plan)
     assert {kind for kind, _, _ in done} == {"blob", "manifest", "tag"}
     for value in SECRETS.values():

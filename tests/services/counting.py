@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import threading
 from collections import Counter
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any
+
+from services.serving import Serving
 
 _CHUNK = 1 << 18
 # What concerns one connection only; the body's length is told anew.
@@ -31,7 +32,7 @@ class Counted:
         return f"{self.method} {self.path} {self.status}"
 
 
-class CountingProxy:
+class CountingProxy(Serving):
     """Listens on a loopback port while the `with` block lasts; `requests` holds what came by.
 
     The upstream registry sees the proxy's own host name, so that its addresses lead back here.
@@ -39,18 +40,7 @@ class CountingProxy:
 
     def __init__(self, upstream: str) -> None:
         self.requests: list[Counted] = []
-        self._server = _Server(upstream, self.requests)
-        self.host = f"127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(_Server(upstream, self.requests))
 
     @property
     def writes(self) -> list[Counted]:

@@ -10,17 +10,17 @@ import base64
 import json
 import secrets
 import ssl
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from services import certificates
 from services.running import TokenTrust
+from services.serving import Serving
 
 _SERVICE, _ISSUER = "tests", "token-service"
 
@@ -34,7 +34,7 @@ class Asked:
     status: int
 
 
-class TokenService:
+class TokenService(Serving):
     """Serves while the `with` block lasts.
 
     `users` maps names to passwords, `rights` names to the actions they may do; nobody else gets a
@@ -54,28 +54,17 @@ class TokenService:
         self.users, self.rights, self.seconds = dict(users), dict(rights), seconds
         self.asked: list[Asked] = []
         self.certificate, self._key = certificates.self_signed(directory, "tokens")
-        self._server = _Server(self)
+        super().__init__(_Server(self))
         if tls is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*tls)
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.host = f"127.0.0.1:{self._server.server_address[1]}"
         self.trust = TokenTrust(
-            realm=f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_address[1]}/token",
+            realm=f"{'https' if tls else 'http'}://{self.host}/token",
             service=_SERVICE,
             issuer=_ISSUER,
             certificate=self.certificate,
         )
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
     def answer(self, authorization: str, scopes: tuple[str, ...]) -> tuple[int, dict[str, Any]]:
         """Status and document for one request."""
