@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +209,14 @@ def test_a_plan_for_a_layout_asks_no_registry_for_rights(project: Project, regis
     plan = plan_of(project, "--to", "oci:../carried", code=0)
     assert registry.requests == []
     assert {write["kind"] for write in image(plan, "web")["writes"]} == {"blob", "manifest", "tag"}
+
+
+def test_a_machine_that_cannot_run_the_steps_is_told(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In its package the function stands in the place of the module.
+    module = sys.modules["secure_build.steps.plan"]
+    monkeypatch.setattr(module, "run_here", lambda _platform: False)
+    warned = [one for one in plan_of(project, code=5)["findings"] if one["level"] == "warn"]
+    assert [(one["check"], one["what"]) for one in warned] == [("platform", "building for linux/s390x")]
+    assert "qemu-user-static" in warned[0]["hint"]

@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 
 from secure_build import builders, model, secret, stopping
 from secure_build.builders import Surroundings
+from secure_build.builders.programs import run_here
 from secure_build.config import UsedImage
 from secure_build.contract import enforcement
 from secure_build.contract.enforcement import Worth
@@ -151,7 +152,19 @@ class _Planner:
             )
             if found:
                 versions[platform] = found
+                self._check_programs(platform, found)
         return versions
+
+    def _check_programs(self, platform: Platform, builder: BuilderVersion) -> None:
+        """buildah runs the steps on this machine; of the other builders only they know where."""
+        if builder.name == "buildah" and run_here(platform) is False:
+            self._find(
+                "platform",
+                f"building for {platform}",
+                "warn",
+                "this machine does not run programs of that platform, so a step with `RUN` would fail",
+                "install `qemu-user-static`, on Debian with `binfmt-support`",
+            )
 
     def _version(
         self, wanted: BuilderName | Mapping[Platform, BuilderName] | None, platform: Platform
