@@ -225,4 +225,4 @@ def _summary_of_writes(images: Sequence[PlannedImage]) -> Iterator[str]:
         requests = sum(write.requests for write in known)
         yield f"uploads    {size(sum(write.size for write in known))} in {requests} writing requests"
     if unknown:
-        yield f"uploads    of {unknown} image{'s' if unknown > 1 else ''} are known after the build"
+        yield f"uploads    those of {unknown} image{'s' if unknown > 1 else ''} will be known after the build"

@@ -19,7 +19,7 @@ CHOICES: tuple[Choice, ...] = ("digest", "rhs", "dct", "cosign")
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """One choice of `enforce`: whether the contract could express it, and what it would prove or why not."""
+    """One choice: whether the contract could express it, and what it proves or why it cannot."""
 
     choice: Choice
     possible: bool
@@ -45,6 +45,6 @@ def _worth(choice: Choice, target: str, workload: Literal["compose", "play"], re
     return Worth(
         choice,
         True,
-        "would prove who signed, not which build: whoever controls the registry could put back an older "
-        "signed image",
+        "the runtime could check who signed, not which build: whoever controls the registry could put back "
+        "an older signed image; secure-build writes digests only",
     )
