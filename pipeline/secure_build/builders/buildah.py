@@ -18,11 +18,11 @@ from secure_build import process
 from secure_build.builders import Builder, Built, Recipe, Surroundings, build_failed
 from secure_build.builders.logins import docker_config
 from secure_build.builders.policy import check_pins, image_pins, spellings
-from secure_build.errors import MachineError, RefusedError, SecureBuildError, ServiceError
+from secure_build.errors import MachineError, RefusedError, SecureBuildError, ServiceError, UsageError
 from secure_build.layout import Layout
 from secure_build.model import BuilderVersion, Descriptor, Material
 from secure_build.process import ProcessError, Program
-from secure_build.reference import Reference
+from secure_build.reference import Digest, Reference
 
 BUILDAH = Program("buildah", "buildah")
 _PROBE_SECONDS = 60.0
@@ -64,7 +64,7 @@ class Buildah:
                 raise build_failed("buildah", error.output.strip()) from None
             descriptor = self._exported(image_id.read_text().strip(), staging)
         found = self._materials(account.pulled, recipe)
-        check_pins(recipe.pins, found)
+        check_pins(recipe.pins, found or ())
         if account.fetched and any("://" in name for name in recipe.pins):
             raise RefusedError(
                 "buildah does not hold what `ADD` fetches to the digest that is locked",
@@ -102,20 +102,34 @@ class Buildah:
                 self._exports[identity] = entries[0][1]
             return self._exports[identity]
 
-    def _materials(self, pulled: set[str], recipe: Recipe) -> tuple[Material, ...]:
-        """The digests of what was pulled, from the store; the log only says which names count."""
-        listed = json.loads(self._run("images", "--json", "--no-trunc"))
-        digests = {name: image["digest"] for image in listed for name in image.get("names") or []}
+    def _materials(self, pulled: set[str], recipe: Recipe) -> tuple[Material, ...] | None:
+        """The digests of what was pulled, from the store; the log only says which names count.
+
+        None when the store does not know one of them.
+        """
         pinned: dict[str, list[str]] = {}
         for reference, image in image_pins(recipe.pins).items():
             pinned.setdefault(image, []).append(str(reference))
         found = []
         for reference in map(Reference.parse, sorted(pulled)):
-            if (digest := str(reference.digest or digests.get(str(reference), ""))) != "":
-                # What was pinned has the name of its pin; of several that are one image, each counts.
-                names = pinned.get(str(reference), [str(reference)])
-                found += [Material("image", name, digest) for name in names]
+            digest = reference.digest or self._digest(reference)
+            if digest is None:
+                return None
+            # What was pinned has the name of its pin; of several that are one image, each counts.
+            names = pinned.get(str(reference), [str(reference)])
+            found += [Material("image", name, str(digest)) for name in names]
         return tuple(sorted(found))
+
+    def _digest(self, reference: Reference) -> Digest | None:
+        """The digest that an image of this name has in the store.
+
+        Asked for by name: a list of all images fails when another build removes one meanwhile.
+        """
+        try:
+            (listed,) = json.loads(self._run("images", "--json", "--no-trunc", str(reference)))
+            return Digest.parse(listed["digest"])
+        except (ProcessError, ValueError, KeyError, UsageError):
+            return None
 
     @contextlib.contextmanager
     def _logins(self, recipe: Recipe) -> Iterator[dict[str, str]]:
