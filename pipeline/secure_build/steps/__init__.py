@@ -10,7 +10,6 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from secure_build.errors import UsageError
 from secure_build.model import BuildRecord, Finding
 from secure_build.report import Report
 from secure_build.steps.build import build
@@ -79,24 +78,12 @@ def run(work: Job) -> tuple[BuildRecord, ContractFile | None]:
         work.login(registry, "push")
     check_logins(work, config.registries)
     if not work.options.records:
-        _require_whole(work)
+        work.require_whole()
         build(work)
     result = publish(work)
     if config.workload is None:
         return result, None
     return contract_workload(work, draft=False)
-
-
-def _require_whole(work: Job) -> None:
-    """Raise UsageError when images are to be built in part, since a part gets no tag."""
-    for name in work.selected():
-        image = work.loaded.config.built[name]
-        if set(work.platforms_of(name)) != set(image.build.platforms):
-            raise UsageError(
-                f"`run` publishes whole images, and {name} would be built for {work.options.platform} only",
-                hint="run `secure-build build --platform` for each platform, "
-                "then `secure-build run --record A --record B`",
-            )
 
 
 def summary(result: BuildRecord) -> dict[str, Any]:

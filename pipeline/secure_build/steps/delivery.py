@@ -13,7 +13,7 @@ from secure_build.errors import RefusedError, UsageError
 from secure_build.model import BuildRecord, Credential, Finding
 from secure_build.reference import Pinned, Reference
 from secure_build.registry.auth import machine_credential
-from secure_build.registry.client import AccessError, RemoteRegistry
+from secure_build.registry.client import AccessError, NotFoundError, RemoteRegistry
 from secure_build.steps.job import Job
 
 
@@ -55,23 +55,23 @@ def runtime_logins(
     elsewhere = {
         image.pinned for image in current.images if image.published != image.reference.repository.registry
     }
+    mirrored = {image.pinned for image in work.resolved.values() if image.mirror}
     if work.options.to:
-        elsewhere |= {image.pinned for image in work.resolved.values() if image.mirror}
+        elsewhere |= mirrored
     logins = check_logins(work, (image.repository.registry for image in images))
 
     def try_pull(image: Pinned) -> Finding:
         registry = image.repository.registry
         login = logins[registry]
         if image in elsewhere:
-            return Finding(
-                check="delivery",
-                level="deferred",
-                what=str(image),
-                why="it is not published to its registry yet, so the guest's pull could not be tried",
-            )
+            return _deferred(image, "it is not published to its registry yet")
         reference = Reference(image.repository, digest=image.digest)
         try:
             RemoteRegistry(registry, login, work.transport).resolve(reference)
+        except NotFoundError:
+            if image not in mirrored:
+                raise
+            return _deferred(image, "it is not copied to its mirror yet")
         except AccessError as error:
             if login is None:
                 raise UsageError(
@@ -86,3 +86,7 @@ def runtime_logins(
 
     findings = stopping.side_by_side(try_pull, sorted(images), jobs=work.options.jobs)
     return [login for login in logins.values() if login], findings
+
+
+def _deferred(image: Pinned, why: str) -> Finding:
+    return Finding("delivery", "deferred", str(image), f"{why}, so the guest's pull could not be tried")

@@ -156,6 +156,23 @@ class Job:
             )
         return (asked,)
 
+    def require_whole(self) -> None:
+        """Raise UsageError when images are to be built in part, since a part gets no tag."""
+        for name in self.selected():
+            image = self.loaded.config.built[name]
+            if set(self.platforms_of(name)) != set(image.build.platforms):
+                raise UsageError(
+                    f"`run` publishes whole images, and {name} would be built for "
+                    f"{self.options.platform} only",
+                    hint="run `secure-build build --platform` for each platform, "
+                    "then `secure-build run --record A --record B`",
+                )
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether publishing also copies third-party images: to registries, and with tags, all of them."""
+        return not (self.options.to or self.options.by_digest or self.options.images)
+
     def login(self, registry: str, use: str) -> Credential | None:
         """The config's login for a use: `push`, `pull` or `runtime`."""
         named: Login | None = getattr(self.loaded.config.access(registry), use)

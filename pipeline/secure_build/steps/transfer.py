@@ -143,13 +143,10 @@ def put(
     return Upload(len(sent), sum(sent), mounted)
 
 
-def missing(
-    manifests: Sequence[Manifest], destination: Registry, repository: Repository, *, jobs: int
-) -> list[Descriptor]:
+def missing(manifests: Sequence[Manifest], destination: Registry, repository: Repository) -> list[Descriptor]:
     """The blobs that `put` would have to bring: those that the repository has not got."""
-    blobs = list(dict.fromkeys(blob for one in manifests for blob in one.blobs))
-    there = stopping.side_by_side(lambda blob: destination.has_blob(repository, blob), blobs, jobs=jobs)
-    return [blob for blob, has in zip(blobs, there, strict=True) if not has]
+    blobs = dict.fromkeys(blob for one in manifests for blob in one.blobs)
+    return [blob for blob in blobs if not destination.has_blob(repository, blob)]
 
 
 def name(reference: Reference, root: Manifest, destination: Registry) -> None:
@@ -163,14 +160,17 @@ def name(reference: Reference, root: Manifest, destination: Registry) -> None:
         )
 
 
-def manifests_of(source: Source, root: Manifest, *, jobs: int) -> list[Manifest]:
+def manifests_of(source: Source, root: Manifest, *, jobs: int | None = None) -> list[Manifest]:
     """The manifests of an image, members before the index that names them.
 
-    Raises ServiceError for an index within an index: no builder makes one, and they could nest
-    without end.
+    Without `jobs` they are read one after the other, and a failure stops nothing but this. Raises
+    ServiceError for an index within an index: no builder makes one, and they could nest without end.
     """
     members = list({member.digest: member for member in root.members}.values())
-    found = stopping.side_by_side(source.manifest, members, jobs=jobs)
+    if jobs is None:
+        found = [source.manifest(member) for member in members]
+    else:
+        found = stopping.side_by_side(source.manifest, members, jobs=jobs)
     for one in found:
         if one.members:
             raise ServiceError(f"index {root.descriptor.digest} lists another index, {one.descriptor.digest}")
