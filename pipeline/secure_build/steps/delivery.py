@@ -12,7 +12,6 @@ from secure_build.contract import auths
 from secure_build.errors import RefusedError, UsageError
 from secure_build.model import BuildRecord, Credential, Finding
 from secure_build.reference import Pinned, Reference
-from secure_build.registry.auth import machine_credential
 from secure_build.registry.client import AccessError, NotFoundError, RemoteRegistry
 from secure_build.steps.job import Job
 
@@ -37,8 +36,10 @@ def _push_logins(work: Job, registry: str) -> list[Credential | None]:
     """What this machine publishes with, if it does: a job that only writes contracts has no such secret."""
     access = work.loaded.config.access(registry)
     if access.push is None:
-        built = {image.image.repository for image in work.loaded.config.built.values()}
-        return [machine_credential(own) for own in sorted(built) if own.registry == registry]
+        config = work.loaded.config
+        own = {image.image.repository for image in config.built.values()}
+        own |= {image.mirror.repository for image in config.used.values() if image.mirror}
+        return [work.machine_login(one) for one in sorted(own) if one.registry == registry]
     same_name = access.runtime is not None and access.runtime.password == access.push.password
     known = same_name or secret.is_known(access.push.password.secret)
     return [work.login(registry, "push")] if known else []
