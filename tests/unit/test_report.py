@@ -12,6 +12,7 @@ from secure_build.errors import SecureBuildError
 from secure_build.model import Finding
 from secure_build.report import Report, shown, size
 from secure_build.secret import Secret
+from secure_build.steps import findings
 
 
 def test_lines_have_the_time_and_no_display(capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,6 +100,18 @@ def test_sizes(count: int, text: str) -> None:
 def test_colours_within_a_secret_do_not_show_it() -> None:
     Secret("coloured-canary-1").reveal()
     assert shown("coloured-\x1b[31mcanary\x1b[0m-1") == "***"
+
+
+def test_findings_as_data_are_masked() -> None:
+    value = Secret("finding-canary-1").reveal()
+    (told,) = findings([Finding("check", "fail", f"a {value}", f"b {value}", hint=f"c {value}")])
+    assert told == {
+        "check": "check",
+        "level": "fail",
+        "what": "a ***",
+        "why": "b ***",
+        "hint": "c ***",
+    }
 
 
 def test_what_has_several_lines_keeps_them(capsys: pytest.CaptureFixture[str]) -> None:

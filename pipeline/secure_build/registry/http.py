@@ -381,4 +381,5 @@ def _registry_errors(text: str) -> tuple[str, frozenset[str]]:
         codes = frozenset(str(error.get("code")) for error in errors[:100])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "", frozenset()
-    return mask("; ".join(told))[:300], codes
+    # In one line: what a registry says must not look like something that we say.
+    return mask(" ".join("; ".join(told).split()))[:300], codes

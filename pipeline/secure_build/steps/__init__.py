@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from secure_build import secret
 from secure_build.model import BuildRecord, Finding
 from secure_build.report import Report
 from secure_build.steps.build import build
@@ -108,10 +109,10 @@ def summary(result: BuildRecord) -> dict[str, Any]:
 
 
 def findings(listed: Sequence[Finding]) -> list[dict[str, Any]]:
-    """Findings as plain data; what is not known of one is left out."""
+    """Findings as plain data, masked, since they quote others; what is not known of one is left out."""
     return [
         {
-            name: value
+            name: secret.mask(value)
             for name in ("check", "level", "what", "why", "hint", "where")
             if (value := getattr(finding, name)) is not None
         }
