@@ -13,7 +13,7 @@ from typing import Any
 from secure_build import secret
 from secure_build.model import BuildRecord, Finding
 from secure_build.report import Report
-from secure_build.steps.build import build
+from secure_build.steps.build import build, require_locked
 from secure_build.steps.check import check
 from secure_build.steps.contract import (
     ContractFile,
@@ -73,6 +73,8 @@ def run(work: Job) -> tuple[BuildRecord, ContractFile | None]:
     if work.options.records:
         joined = work.current_record()
         work.require_commit(joined, work.checkout(commit=joined.source.commit))
+        for image in joined.images:
+            require_locked(work, image)
     if config.workload is not None:
         check_workload(work, selected=work.selected())
     for registry in config.registries if not work.options.to else ():
