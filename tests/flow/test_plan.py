@@ -381,3 +381,25 @@ def test_a_long_reason_keeps_its_lines(project: Project, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(builders, "open_builder", no_builder)
     assert "machine:\n  buildx: gone\n  buildah: gone\n" in project.run("plan").out
+
+
+def test_layers_that_nobody_has_are_found_before_the_run(project: Project, registry: FakeRegistry) -> None:
+    """A remote builder leaves its layers in the registry, and there they can be lost."""
+    assert project.run("run").code == 0
+    record = project.record
+    record["images"][0]["sparse"] = True
+    (project.workdir / "build-record.json").write_text(json.dumps(record))
+    layers = [blob for (_, blob), content in registry.blobs.items() if content.startswith(b"\x1f\x8b")]
+    for layer in layers:
+        (project.workdir / "layout" / "blobs" / "sha256" / layer.hexadecimal).unlink()
+    assert image(planned(project, code=0), "web")["writes"] == []
+    registry.tags.clear()
+    assert {write["kind"] for write in image(planned(project, code=5), "web")["writes"]} == {
+        "manifest",
+        "tag",
+    }
+    registry.blobs.clear()
+    (lost, _) = planned(project, code=5)["findings"]
+    outcome = project.run("run")
+    assert outcome.code == 4
+    assert f"error: {lost['why']}" in outcome.err

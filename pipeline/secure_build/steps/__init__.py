@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from secure_build import secret
+from secure_build.errors import UsageError
 from secure_build.model import BuildRecord, Finding
 from secure_build.report import Report
 from secure_build.steps.build import build, require_locked
@@ -71,6 +72,11 @@ def run(work: Job) -> tuple[BuildRecord, ContractFile | None]:
     """
     config = work.loaded.config
     if work.options.records:
+        if work.options.platform:
+            raise UsageError(
+                "`--platform` says what to build, and with `--record` nothing is built",
+                hint="leave `--platform` out",
+            )
         joined = work.current_record()
         work.require_commit(joined, work.checkout(commit=joined.source.commit))
         for image in joined.images:

@@ -239,7 +239,9 @@ class _Planner:
             return ()
         layout = self._work.layout
         manifests = transfer.manifests_of(layout, layout.manifest(image.descriptor))
-        return _writes_of(image.reference, manifests, transfer.missing(manifests, destination, repository))
+        return _writes_of(
+            image.reference, manifests, transfer.missing(layout, manifests, destination, repository)
+        )
 
     def _destination(self, repository: Repository) -> Registry:
         """Where an image would go; a layout that is not there is not made."""
@@ -256,7 +258,9 @@ class _Planner:
         made = replace(made, pinned=found.pinned, platforms=found.platforms)
         if mirror is None:
             return made
-        return replace(made, writes=self._try("registry", what, lambda: self._mirrored(found, mirror)))
+        return replace(
+            made, writes=self._try("registry", f"`{mirror}`", lambda: self._mirrored(found, mirror))
+        )
 
     def _mirrored(self, image: model.UsedImage, mirror: Reference) -> tuple[Write, ...]:
         """What copying an image would put; what is said of it, its evidence, comes on top."""
@@ -266,7 +270,9 @@ class _Planner:
         source = RemoteSource(self._work.reader(image.reference.repository), image.reference.repository)
         root = source.registry.resolve(Reference(image.reference.repository, digest=image.digest))
         manifests = transfer.manifests_of(source, root)
-        return _writes_of(mirror, manifests, transfer.missing(manifests, destination, mirror.repository))
+        return _writes_of(
+            mirror, manifests, transfer.missing(source, manifests, destination, mirror.repository)
+        )
 
     def _push_rights(self, images: Sequence[PlannedImage]) -> None:
         """Whether the logins may publish, for each repository that is to be written."""

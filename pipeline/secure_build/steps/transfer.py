@@ -143,10 +143,18 @@ def put(
     return Upload(len(sent), sum(sent), mounted)
 
 
-def missing(manifests: Sequence[Manifest], destination: Registry, repository: Repository) -> list[Descriptor]:
-    """The blobs that `put` would have to bring: those that the repository has not got."""
+def missing(
+    source: Source, manifests: Sequence[Manifest], destination: Registry, repository: Repository
+) -> list[Descriptor]:
+    """The blobs that `put` would have to bring: those that the repository has not got.
+
+    Raises ServiceError for one that the source has not got either.
+    """
     blobs = dict.fromkeys(blob for one in manifests for blob in one.blobs)
-    return [blob for blob in blobs if not destination.has_blob(repository, blob)]
+    found = [blob for blob in blobs if not destination.has_blob(repository, blob)]
+    for blob in found:
+        _require(source, blob, repository)
+    return found
 
 
 def name(reference: Reference, root: Manifest, destination: Registry) -> None:
@@ -175,6 +183,14 @@ def manifests_of(source: Source, root: Manifest, *, jobs: int | None = None) -> 
         if one.members:
             raise ServiceError(f"index {root.descriptor.digest} lists another index, {one.descriptor.digest}")
     return [*found, root]
+
+
+def _require(source: Source, blob: Descriptor, repository: Repository) -> None:
+    if not source.has(blob):
+        raise ServiceError(
+            f"blob {blob.digest} is neither in the layout nor in `{repository}`",
+            hint="build the image again; a remote builder pushes its layers there",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,11 +256,7 @@ class _Transfer:
                 arrived += len(chunk)
                 self.advance(len(chunk))
 
-        if not self.source.has(blob):
-            raise ServiceError(
-                f"blob {blob.digest} is neither in the layout nor in `{self.repository}`",
-                hint="build the image again; a remote builder pushes its layers there",
-            )
+        _require(self.source, blob, self.repository)
         sent = self.destination.put_blob(self.repository, blob, chunks, mount_from=mount_from)
         self.advance(blob.size - arrived)
         return sent
