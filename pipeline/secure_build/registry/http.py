@@ -358,6 +358,8 @@ def _why(error: Exception) -> str:
     if timed_out and not isinstance(error, NewConnectionError):
         return "timed out"
     inner = error.args[-1] if error.args and isinstance(error.args[-1], Exception) else error.__cause__
+    if isinstance(inner, NewConnectionError):
+        inner = inner.__cause__
     text = str(inner or error)
     return mask(text.rpartition(">: ")[2] or type(error).__name__)[:300]
 
