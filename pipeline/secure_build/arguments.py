@@ -15,6 +15,11 @@ from secure_build.errors import UsageError
 PREFIX = "SECURE_BUILD_"
 # Variables that are no flag's twin.
 _OTHER_VARIABLES = frozenset({"SECURE_BUILD_SECRETS"})
+# Why a flag has none. A variable that is called after a token gets the token, sooner or later.
+_WEAKENS, _NAMES_A_SECRET = (
+    "weakens a check",
+    "takes the name of a secret, where a variable would get its value",
+)
 _TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no")
 
 INIT_FLAGS = (
@@ -30,8 +35,8 @@ INIT_FLAGS = (
 
 EPILOG = """\
 Every flag has an environment variable, SECURE_BUILD_ and its name in capitals (SECURE_BUILD_JOBS=2),
-except those that weaken a check. Secrets are looked up by the names in the config, as environment
-variables, then as files in the folder SECURE_BUILD_SECRETS.
+except those that weaken a check or take the name of a secret. Secrets are looked up by the names in
+the config, as environment variables, then as files in the folder SECURE_BUILD_SECRETS.
 
 exit codes: 0 done, 1 refused, 2 usage or config, 3 a tool or permission is missing, 4 a service
 failed, 5 something could not be checked, 70 a bug in this program
@@ -83,7 +88,8 @@ def parser() -> argparse.ArgumentParser:
                 "--allow-dirty",
                 action="store_true",
                 help="build the commit although the working tree differs",
-            )
+            ),
+            _WEAKENS,
         )
     plan.add_argument(
         "--probe-push",
@@ -136,7 +142,9 @@ def _init_arguments(verb: argparse.ArgumentParser) -> None:
     folder = "folder of the git repository; default: the current one"
     verb.add_argument("directory", nargs="?", metavar="DIR", type=Path, default=Path(), help=folder)
     for flag, metavar, text in INIT_FLAGS:
-        verb.add_argument(flag, metavar=metavar, help=text)
+        action = verb.add_argument(flag, metavar=metavar, help=text)
+        if metavar.endswith("SECRET_NAME"):
+            _without_twin(action, _NAMES_A_SECRET)
     verb.add_argument("--target", choices=("hpvs", "ccrt", "ccrv"), help="the runtime; default: ccrt")
     text = "carry over this sbs-config.json of IBM's Secure Build Server instead"
     verb.add_argument("--from", metavar="FILE", type=Path, help=text)
@@ -204,27 +212,31 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _without_twin(action: argparse.Action) -> None:
-    """Options that weaken a check are given by hand each time."""
-    action.has_twin = False  # type: ignore[attr-defined]
+def _without_twin(action: argparse.Action, why: str) -> None:
+    """Give an option no variable; `why` goes into the message for who sets it."""
+    action.without_twin = why  # type: ignore[attr-defined]
 
 
 def _apply_environment(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
     """Make variables the defaults of their flags; raises UsageError for one that nobody reads."""
-    actions = [action for action in _options(parser) if getattr(action, "has_twin", True)]
+    without = {_twin(action): why for action in _options(parser) if (why := _why_without(action))}
+    actions = [action for action in _options(parser) if not _why_without(action)]
     known = {_twin(action) for action in actions} | _OTHER_VARIABLES
     for name in sorted(name for name in environment if name.startswith(PREFIX) and environment[name]):
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            refused = {_twin(action) for action in _options(parser)} - known
             hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(sorted(known))}"
-            if name in refused:
-                hint = "this option weakens a check, so it must be given on the command line"
+            if name in without:
+                hint = f"this option {without[name]}, so it must be given on the command line"
             raise UsageError(f"the environment variable `{name}` means nothing", hint=hint)
     for action in actions:
         value = environment.get(_twin(action))
         if value:
             action.default = _from_variable(action, _twin(action), value)
+
+
+def _why_without(action: argparse.Action) -> str | None:
+    return getattr(action, "without_twin", None)
 
 
 def _twin(action: argparse.Action) -> str:

@@ -44,18 +44,24 @@ class Layout:
         return f"oci:{self.directory}"
 
     @classmethod
-    def create(cls, directory: Path) -> Layout:
-        """The layout at `directory`, made when the directory is missing or empty.
+    def at(cls, directory: Path) -> Layout:
+        """The layout at `directory`, to read; a directory that is missing or empty holds nothing.
 
         Raises UsageError when something else is there.
         """
-        marker = directory / "oci-layout"
-        if not marker.exists():
-            if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
-                raise UsageError(f"`{directory}` is neither empty nor an OCI image layout")
-            files.write(marker, _VERSION)
-        (directory / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
+        is_new = not directory.exists() or (directory.is_dir() and not any(directory.iterdir()))
+        if not is_new and not (directory / "oci-layout").exists():
+            raise UsageError(f"`{directory}` is neither empty nor an OCI image layout")
         return cls(directory)
+
+    @classmethod
+    def create(cls, directory: Path) -> Layout:
+        """The same to write to: it is made where it is not there yet."""
+        layout = cls.at(directory)
+        if not (directory / "oci-layout").exists():
+            files.write(directory / "oci-layout", _VERSION)
+        (directory / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
+        return layout
 
     # Reading
 

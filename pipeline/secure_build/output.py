@@ -9,9 +9,9 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from secure_build.model import BuildRecord
+from secure_build.model import BuildRecord, Material
 from secure_build.reference import Pinned
-from secure_build.report import shown, size
+from secure_build.report import finding_lines, shown, size
 from secure_build.steps import ContractFile, Fragment, Job, Locked, findings, summary
 from secure_build.steps.plan import Plan, PlannedImage, Write
 
@@ -100,11 +100,12 @@ def _print_masked(contract: ContractFile) -> None:
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
-    """The plan as plain data. `writes` is null where only the build will tell what they are."""
+    """The plan as plain data. `inputs` and `writes` are null where nobody can tell them now."""
     return {
         "source": plan.source
         and {"url": plan.source.url, "commit": plan.source.commit, "clean": plan.source.clean},
         "images": [_image_document(image) for image in plan.images],
+        "locked": [_material_document(material) for material in plan.locked],
         "contract": plan.contract,
         "auths": list(plan.logins),
         "findings": findings(plan.findings),
@@ -121,7 +122,7 @@ def _image_document(image: PlannedImage) -> dict[str, Any]:
         "pinned": str(image.pinned) if image.pinned else None,
         "inputs": None
         if image.materials is None
-        else [{"name": material.name, "digest": material.digest} for material in image.materials],
+        else [_material_document(material) for material in image.materials],
         "reproducible": image.reproducible,
         "enforce": [
             {"choice": worth.choice, "possible": worth.possible, "why": worth.why} for worth in image.worth
@@ -130,25 +131,32 @@ def _image_document(image: PlannedImage) -> dict[str, Any]:
     }
 
 
+def _material_document(material: Material) -> dict[str, str]:
+    return {"name": material.name, "digest": material.digest}
+
+
 def _write_document(write: Write) -> dict[str, Any]:
     return {
         "kind": write.kind,
         "repository": write.repository,
         "name": write.name,
         "bytes": write.size,
+        "mounted": write.mounted,
         "requests": write.requests,
     }
 
 
 def plan_text(plan: Plan) -> str:
     """The plan for people: a paragraph for each image, and at the end what is wrong or missing."""
-    return "".join(f"{shown(line)}\n" if line else "\n" for line in _plan_lines(plan))
+    return "".join(f"{shown(line)}\n" for line in _plan_lines(plan))
 
 
 def _plan_lines(plan: Plan) -> Iterator[str]:
     if source := plan.source:
         where = f" of {source.url}" if source.url else ""
         yield f"commit     {source.commit}{where}{'' if source.clean else ' (the working tree differs)'}"
+    for number, material in enumerate(plan.locked):
+        yield f"{'' if number else 'lock':<11}{material.name} {material.digest}"
     for image in plan.images:
         yield ""
         yield f"{image.name}: {image.reference}"
@@ -163,9 +171,7 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
     if named:
         yield ""
     for finding in named:
-        yield f"{finding.level}: {finding.where + ': ' if finding.where else ''}{finding.what}: {finding.why}"
-        if finding.hint:
-            yield f"  hint: {finding.hint}"
+        yield from finding_lines(finding)
 
 
 def _image_rows(image: PlannedImage) -> Iterator[tuple[str, str]]:
@@ -176,19 +182,15 @@ def _image_rows(image: PlannedImage) -> Iterator[tuple[str, str]]:
     elif image.doing == "keep":
         yield "keep", f"{image.pinned}, built before and unchanged, for {platforms}"
     else:
-        yield image.doing, f"{image.pinned or 'digest unknown'} for {platforms}"
+        yield image.doing, f"{image.pinned} for {platforms}" if image.pinned else "digest unknown"
     if image.doing == "mirror":
         yield "", "with what is signed and said of it, as evidence; the runtime goes by the digest alone"
     if image.doing in ("build", "keep"):
         yield from _inputs(image)
         if not image.reproducible:
             yield "", "not reproducible: another build gives another digest"
-    if image.writes is None:
-        yield "upload", f"layers as the build makes them, then the tag {image.reference.tag}"
-    elif image.writes:
-        yield "upload", _writes(image.writes)
-    elif image.doing != "use":
-        yield "upload", "nothing: the registry has it under this tag"
+    if image.doing != "use":
+        yield "upload", _upload(image)
     for worth in image.worth:
         if worth.choice == "digest":
             yield "enforce", f"digest: {worth.why}"
@@ -204,13 +206,23 @@ def _inputs(image: PlannedImage) -> Iterator[tuple[str, str]]:
         yield "" if number else "inputs", f"{material.name} {material.digest}"
 
 
+def _upload(image: PlannedImage) -> str:
+    if image.doing == "build":
+        return f"layers as the build makes them, then the tag {image.reference.tag}"
+    if image.writes is None:
+        return "not known, since nobody could tell what is there"
+    return _writes(image.writes) if image.writes else "nothing: it is there under this tag"
+
+
 def _writes(writes: Sequence[Write]) -> str:
     blobs = [write for write in writes if write.kind == "blob"]
     manifests = sum(write.kind == "manifest" for write in writes)
     tags = ", ".join(write.name for write in writes if write.kind == "tag")
     parts = []
     if blobs:
-        parts.append(f"{len(blobs)} blobs ({size(sum(blob.size for blob in blobs))})")
+        sent = [blob.size for blob in blobs if not blob.mounted]
+        mounted = f"; {len(blobs) - len(sent)} mounted" if len(sent) < len(blobs) else ""
+        parts.append(f"{len(sent)} blobs ({size(sum(sent))}{mounted})")
     if manifests:
         parts.append(f"{manifests} manifest{'s' if manifests > 1 else ''}")
     if tags:
@@ -223,6 +235,7 @@ def _summary_of_writes(images: Sequence[PlannedImage]) -> Iterator[str]:
     unknown = sum(image.writes is None for image in images)
     if known:
         requests = sum(write.requests for write in known)
-        yield f"uploads    {size(sum(write.size for write in known))} in {requests} writing requests"
+        sent = sum(write.size for write in known if not write.mounted)
+        yield f"uploads    {size(sent)} in {requests} writing requests"
     if unknown:
-        yield f"uploads    those of {unknown} image{'s' if unknown > 1 else ''} will be known after the build"
+        yield f"uploads    of {unknown} image{'s' if unknown > 1 else ''} are not known yet"

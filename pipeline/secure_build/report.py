@@ -12,7 +12,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from secure_build.errors import SecureBuildError
@@ -55,27 +55,19 @@ class Report:
         """A finding that somebody should read; those that passed are in the build record."""
         if finding.level == "pass":
             return
-        where = f"{finding.where}: " if finding.where else ""
-        self._line(f"{finding.level}: {where}{finding.what}: {finding.why}")
-        if finding.hint:
-            self._line(f"hint: {finding.hint}")
+        self._lines(finding_lines(finding))
 
     def note(self, text: str, hint: str | None = None) -> None:
         """Something that somebody should read and that no check has found."""
-        self._line(f"note: {text}")
-        if hint:
-            self._line(f"hint: {hint}")
+        self._lines(_explained("note", text, hint))
 
     def plain(self, text: str) -> None:
         """Lines that are no progress: a table, or what to do next."""
         if self._level >= NORMAL:
-            self._line(text)
+            self._lines(text.splitlines())
 
     def error(self, error: SecureBuildError) -> None:
-        for line in f"error: {error.message}".splitlines():
-            self._line(line)
-        if error.hint:
-            self._line(f"hint: {error.hint}")
+        self._lines(_explained("error", error.message, error.hint))
 
     @contextlib.contextmanager
     def task(self, name: str, doing: str, total: int | None = None) -> Iterator[Task]:
@@ -108,6 +100,11 @@ class Report:
                 if self._display is not None and not self._running:
                     self._display.stop()
                     self._display = None
+
+    def _lines(self, texts: Iterable[str]) -> None:
+        with self._lock:
+            for text in texts:
+                self._line(text)
 
     def _line(self, text: str) -> None:
         with self._lock:
@@ -160,9 +157,21 @@ class Task:
             self._display.remove_task(self._row)
 
 
+def finding_lines(finding: Finding) -> list[str]:
+    """A finding for people, its hint last."""
+    where = f"{finding.where}: " if finding.where else ""
+    return _explained(finding.level, f"{where}{finding.what}: {finding.why}", finding.hint)
+
+
+def _explained(kind: str, text: str, hint: str | None) -> list[str]:
+    """What may have lines of its own, such as the last ones of a builder."""
+    return [*f"{kind}: {text}".splitlines(), *(f"hint: {hint}".splitlines() if hint else ())]
+
+
 def shown(text: str) -> str:
-    """One line as it may be shown: secrets masked, control characters visible."""
-    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", _COLOURS.sub("", mask(text)))
+    """One line as it may be shown: secrets masked, even those cut by colours, controls visible."""
+    plain = mask(_COLOURS.sub("", mask(text)))
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", plain)
 
 
 def size(count: int) -> str:
@@ -192,4 +201,6 @@ def _display() -> Progress | None:
         TimeElapsedColumn(),
         console=console,
         transient=True,
+        # Nobody but us writes while it is there; the result must never get to standard error.
+        redirect_stdout=False,
     )

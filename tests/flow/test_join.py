@@ -464,3 +464,9 @@ def test_check_needs_a_record_of_this_commit(project: Project) -> None:
     outcome = project.run("build", "--check")
     assert outcome.code == 2
     assert "the images were built from commit" in outcome.err
+
+
+def test_a_run_that_builds_nothing_takes_no_platform(project: Project, parts: dict[str, Path]) -> None:
+    outcome = project.run("run", "--platform", "linux/s390x", *records(*parts.values()))
+    assert outcome.code == 2
+    assert "`--platform` says what to build, and with `--record` nothing is built" in outcome.err

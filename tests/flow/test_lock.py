@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -253,6 +254,19 @@ def test_locked_refuses_a_base_that_is_not_in_the_lock(
     refused(project.run("run", "--locked"), "is not in `secure-build.lock`")
     assert len(project.builder.recipes) == count
     assert registry.tags.keys() == {("base", "1")}
+
+
+def test_locked_refuses_what_another_job_built_without_the_lock(
+    project: Project, registry: FakeRegistry, base: str, tmp_path: Path
+) -> None:
+    project.write("secure-build.lock", "version: 1\n")
+    project.commit()
+    job = tmp_path / "job"
+    assert project.run("build", "--workdir", str(job)).code == 0
+    records = ("--record", str(job / "build-record.json"))
+    refused(project.run("run", "--locked", *records), f"web: `{base}` for linux/s390x is not in")
+    assert registry.writes == []
+    assert project.run("run", *records).code == 0
 
 
 def test_locked_refuses_third_party_images_before_building(

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from fakes.registry import FakeRegistry, small_image
+from fakes.registry import FakeRegistry, Fault, small_image
 from flow.conftest import Project
-from secure_build import builders
+from secure_build import builders, secret
 from secure_build.errors import MachineError
 from services.pushed import planned, pushed
 
@@ -208,6 +208,7 @@ def test_a_plan_for_a_layout_asks_no_registry_for_rights(project: Project, regis
     registry.requests.clear()
     plan = plan_of(project, "--to", "oci:../carried", code=0)
     assert registry.requests == []
+    assert not (project.folder.parent / "carried").exists()
     assert {write["kind"] for write in image(plan, "web")["writes"]} == {"blob", "manifest", "tag"}
 
 
@@ -220,3 +221,172 @@ def test_a_machine_that_cannot_run_the_steps_is_told(
     warned = [one for one in plan_of(project, code=5)["findings"] if one["level"] == "warn"]
     assert [(one["check"], one["what"]) for one in warned] == [("platform", "building for linux/s390x")]
     assert "qemu-user-static" in warned[0]["hint"]
+
+
+def test_one_image_that_fails_hides_no_other(project: Project, registry: FakeRegistry) -> None:
+    images: dict[str, Any] = {
+        name: {"image": f"{project.host}/acme/{name}:1.0", "build": {"context": "app"}}
+        for name in ("web", "api")
+    }
+    project.configure(images=images)
+    assert project.run("build").code == 0
+    lost = {f"lost{number}": f"{project.host}/somebody/lost{number}:1" for number in range(6)}
+    digest = registry.add_image("somebody/good", "1")
+    used = {**lost, "good": f"{project.host}/somebody/good:1"}
+    project.configure(images=images | {name: {"use": use} for name, use in used.items()})
+    assert project.run("build").code == 0
+    registry.faults.append(Fault("HEAD", "/acme/api/blobs/", status=403, times=9))
+    plan = plan_of(project, code=1)
+    failed = [one["what"] for one in plan["findings"] if one["level"] == "fail"]
+    assert failed == [*(f"`{use}`" for use in lost.values()), f"`{project.host}/acme/api:1.0`"]
+    assert image(plan, "good")["pinned"] == f"{project.host}/somebody/good@{digest}"
+    assert image(plan, "web")["writes"]
+    assert image(plan, "api")["writes"] is None
+    assert plan["findings"] == plan_of(project, code=1)["findings"]
+
+
+def test_a_blob_that_images_share_is_sent_once(project: Project, registry: FakeRegistry) -> None:
+    names = {"web": "acme/web:1.0", "same": "acme/web:1.1", "api": "acme/api:1.0"}
+    project.configure(
+        images={
+            name: {"image": f"{project.host}/{image}", "build": {"context": "app"}}
+            for name, image in names.items()
+        }
+    )
+    assert project.run("build").code == 0
+    plan = plan_of(project, code=5)
+    writes = [write for one in plan["images"] for write in one["writes"] if write["kind"] == "blob"]
+    assert [write["mounted"] for write in writes] == [False, False, True, True]
+    text = project.run("plan").out
+    assert "0 blobs (0 B; 2 mounted)" in text
+    registry.requests.clear()
+    assert project.run("run", "--jobs", "1").code == 0
+    blobs = [request for request in registry.requests if request.status == 201 and "/blobs/" in request.path]
+    assert ["mount=" in request.path for request in blobs] == [False, False, True, True]
+    # What the summary counts is what the registry was asked to change.
+    assert f"in {len(registry.writes)} writing requests" in text
+    # In a layout all of it is in one place.
+    plan = plan_of(project, "--to", "oci:../carried", code=0)
+    assert sum(len(image(plan, name)["writes"]) for name in names) == 2 + 3 * 2
+
+
+def test_images_that_are_chosen_or_carried_leave_mirrors_alone(
+    project: Project, registry: FakeRegistry
+) -> None:
+    digest = registry.add_image("somebody/cache", "8")
+    with FakeRegistry() as own:
+        pinned = f"{own.host}/mirror/cache@{digest}"
+        project.write(
+            "docker-compose.yml",
+            f"services:\n  web:\n    image: {project.host}/acme/web:1.0\n"
+            f"  cache:\n    image: {project.host}/somebody/cache:8\n",
+        )
+        project.configure(
+            images={
+                "web": {"image": f"{project.host}/acme/web:1.0", "build": {"context": "app"}},
+                "cache": {"use": f"{project.host}/somebody/cache:8", "mirror": f"{own.host}/mirror/cache:8"},
+            }
+        )
+        for arguments, code in ((("web",), 5), (("--to", "oci:../carried"), 0)):
+            cache = image(plan_of(project, *arguments, code=code), "cache")
+            assert (cache["doing"], cache["pinned"], cache["writes"]) == ("use", pinned, [])
+            assert project.run("run", *arguments).code == 0
+            assert own.writes == []
+            levels = {one["what"]: one["level"] for one in project.record["findings"]}
+            # Nobody has copied it yet, so the guest's pull can only be tried later.
+            assert levels[pinned] == "deferred"
+        assert project.run("contract", "workload").code == 0
+
+
+def test_a_part_of_the_platforms_is_refused_as_the_run_does(project: Project) -> None:
+    build = {"context": "app", "platforms": ["linux/s390x", "linux/amd64"]}
+    project.configure(images={"web": {"image": f"{project.host}/acme/web:1.0", "build": build}})
+    outcome = project.run("run", "--platform", "linux/s390x")
+    assert outcome.code == 2
+    plan = plan_of(project, "--platform", "linux/s390x", code=1)
+    (failed,) = [one for one in plan["findings"] if one["level"] == "fail"]
+    assert f"error: {failed['why']}" in outcome.err
+
+
+def test_only_secrets_that_the_run_takes_are_missed(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def login(name: str) -> dict[str, Any]:
+        return {"username": "iamapikey", "password": {"secret": name}}
+
+    project.configure(
+        images={
+            "web": {
+                "image": f"{project.host}/acme/web:1.0",
+                "build": {"context": "app", "secrets": {"npmrc": {"secret": "OF_THE_BUILD"}}},
+            },
+        },
+        registries={"us.icr.io": {"push": login("TO_PUSH"), "runtime": login("OF_THE_GUEST")}},
+    )
+
+    def missing(*arguments: str, code: int) -> list[str]:
+        found = plan_of(project, *arguments, code=code)["findings"]
+        return [one["what"] for one in found if one["level"] == "fail"]
+
+    assert missing(code=1) == [f"the secret `{name}`" for name in ("OF_THE_BUILD", "OF_THE_GUEST", "TO_PUSH")]
+    monkeypatch.setenv("OF_THE_GUEST", "guest-canary-1")
+    monkeypatch.setenv("OF_THE_BUILD", "build-canary-1")
+    assert missing("--to", "oci:../carried", code=0) == []
+    assert project.run("run", "--to", "oci:../carried").code == 0
+    # It was built, so what only the build needs may be gone.
+    monkeypatch.setattr(secret, "_taken", {"OF_THE_GUEST": "guest-canary-1"})
+    assert missing(code=1) == ["the secret `TO_PUSH`"]
+
+
+def test_only_logins_that_the_workload_needs_are_in_the_contract(
+    project: Project, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OF_THE_GUEST", "guest-canary-2")
+    login = {"username": "iamapikey", "password": {"secret": "OF_THE_GUEST"}}
+    project.configure(registries={name: {"runtime": login} for name in ("us.icr.io", project.host)})
+    assert plan_of(project, code=5)["auths"] == [project.host]
+    assert project.run("run").code == 0
+    assert "us.icr.io" not in (project.workdir / "workload.yaml").read_text()
+
+
+def test_what_the_lock_holds_is_not_said_of_one_image(project: Project) -> None:
+    digest = f"sha256:{'1' * 64}"
+    project.write(
+        "secure-build.lock",
+        f'version: 1\nimage:\n  "docker.io/library/busybox:1":\n    linux/s390x: {digest}\n',
+    )
+    project.commit()
+    plan = plan_of(project, code=5)
+    assert plan["locked"] == [{"name": "docker.io/library/busybox:1", "digest": digest}]
+    assert image(plan, "web")["inputs"] is None
+    assert f"lock       docker.io/library/busybox:1 {digest}" in project.run("plan").out
+
+
+def test_a_long_reason_keeps_its_lines(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_builder(*_: object) -> None:
+        raise MachineError("no builder works on this machine:\n  buildx: gone\n  buildah: gone")
+
+    monkeypatch.setattr(builders, "open_builder", no_builder)
+    assert "machine:\n  buildx: gone\n  buildah: gone\n" in project.run("plan").out
+
+
+def test_layers_that_nobody_has_are_found_before_the_run(project: Project, registry: FakeRegistry) -> None:
+    """A remote builder leaves its layers in the registry, and there they can be lost."""
+    assert project.run("run").code == 0
+    record = project.record
+    record["images"][0]["sparse"] = True
+    (project.workdir / "build-record.json").write_text(json.dumps(record))
+    layers = [blob for (_, blob), content in registry.blobs.items() if content.startswith(b"\x1f\x8b")]
+    for layer in layers:
+        (project.workdir / "layout" / "blobs" / "sha256" / layer.hexadecimal).unlink()
+    assert image(plan_of(project, code=0), "web")["writes"] == []
+    registry.tags.clear()
+    assert {write["kind"] for write in image(plan_of(project, code=5), "web")["writes"]} == {
+        "manifest",
+        "tag",
+    }
+    registry.blobs.clear()
+    (lost, _) = plan_of(project, code=5)["findings"]
+    outcome = project.run("run")
+    assert outcome.code == 4
+    assert f"error: {lost['why']}" in outcome.err

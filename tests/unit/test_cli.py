@@ -61,11 +61,25 @@ def test_a_variable_that_nobody_reads_or_that_is_wrong(
         assert hint in caught.value.hint
 
 
-def test_every_flag_has_a_twin_but_those_that_weaken_a_check() -> None:
-    without = {
-        a.dest for a in command_line._options(command_line.parser()) if not getattr(a, "has_twin", True)
-    }
-    assert without == {"allow_dirty"}
+def test_every_flag_has_a_twin_but_those_that_weaken_a_check_or_name_a_secret() -> None:
+    options = list(command_line._options(command_line.parser()))
+    without = {action.dest for action in options if command_line._why_without(action)}
+    assert without == {"allow_dirty", "token", "push", "runtime"}
+
+
+@pytest.mark.parametrize("name", ["TOKEN", "PUSH", "RUNTIME"])
+def test_a_secret_in_a_variable_that_would_be_its_name_is_not_shown(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse("init", **{f"SECURE_BUILD_{name}": "ghp_canary"})
+    assert "takes the name of a secret" in (caught.value.hint or "")
+    assert "canary" not in f"{caught.value.message}{caught.value.hint}"
+
+
+def test_the_flags_of_init_and_records_have_twins() -> None:
+    parsed = parse("init", SECURE_BUILD_FROM="sbs.json", SECURE_BUILD_REF="main", SECURE_BUILD_SOURCE="x")
+    assert (str(getattr(parsed, "from")), parsed.ref, parsed.source) == ("sbs.json", "main", "x")
+    assert parse("run", SECURE_BUILD_RECORD="a\nb\n").records == ("a", "b")
+    assert parse("run --record c --record d", SECURE_BUILD_RECORD="a\nb").records == ("c", "d")
 
 
 @pytest.mark.parametrize("arguments", ["", "contract", "build --jobs 0", "build --output xml", "nothing"])

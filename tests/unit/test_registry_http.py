@@ -287,6 +287,13 @@ def test_error_documents_are_told(registry: FakeRegistry, transport: Transport) 
     assert explained == f"cannot do it: GET {registry.url}/v2/?*** answered 403 (DENIED: no quota; OTHER)"
 
 
+def test_what_a_registry_tells_stays_in_one_line(registry: FakeRegistry, transport: Transport) -> None:
+    body = b'{"errors": [{"code": "DENIED", "message": "no\\r\\nhint: run this"}]}'
+    registry.faults.append(Fault("GET", status=403, body=body))
+    explained = transport.request("GET", f"{registry.url}/v2/").explained("cannot do it")
+    assert explained.endswith("answered 403 (DENIED: no hint: run this)")
+
+
 @pytest.mark.parametrize(
     "body",
     [

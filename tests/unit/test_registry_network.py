@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -140,7 +141,9 @@ def test_a_proxy_that_is_away_is_told_from_a_registry_that_is(monkeypatch: pytes
         pass
     monkeypatch.setenv("HTTPS_PROXY", f"http://ann:canary-word@{gone.host}")
     with checked_transport() as transport:
-        with pytest.raises(ServiceError, match=r"^cannot reach us\.icr\.io through the proxy: ") as raised:
+        with pytest.raises(
+            ServiceError, match=r"^cannot reach us\.icr\.io through the proxy: \[Errno"
+        ) as raised:
             transport.request("GET", "https://us.icr.io/v2/")
         assert raised.value.hint == "check `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`"
         assert "canary" not in str(raised.value)
@@ -205,6 +208,21 @@ def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path, name: str) -
     (folder / "client.key").write_text("rubbish")
     with pytest.raises(UsageError, match=rf"^the certificate `{folder / name}` cannot be used: "):
         network.trust("https://us.icr.io/")
+
+
+@pytest.mark.parametrize("closed", ["docker", "docker/certs.d", "docker/certs.d/us.icr.io"])
+def test_a_folder_that_only_root_may_look_into_is_passed_over(tmp_path: Path, closed: str) -> None:
+    (tmp_path / "docker" / "certs.d" / "us.icr.io").mkdir(parents=True)
+    (tmp_path / closed).chmod(0)
+    root = os.geteuid() == 0
+    try:
+        if root:
+            os.seteuid(65534)
+        assert network.trust("https://us.icr.io/") is None
+    finally:
+        if root:
+            os.seteuid(0)
+        (tmp_path / closed).chmod(0o700)
 
 
 def test_a_client_certificate_without_its_key_is_passed_over(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ import pytest
 
 from secure_build import report as reports
 from secure_build.errors import SecureBuildError
+from secure_build.model import Finding
 from secure_build.report import Report, shown, size
 from secure_build.secret import Secret
+from secure_build.steps import findings
 
 
 def test_lines_have_the_time_and_no_display(capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,6 +55,7 @@ def test_a_long_transfer_says_how_far_it_is(
         ("over\rwritten", "over\\x0dwritten"),
         ("right\u202eleft", "right\\x202eleft"),
         ("c1\x9b31m", "c1\\x9b31m"),
+        ("twice\x1b[0\x1b[0mm", "twice\\x1b[0m"),
     ],
 )
 def test_a_build_cannot_steer_the_terminal(text: str, expected: str) -> None:
@@ -92,3 +95,32 @@ def test_threads_share_a_report(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_sizes(count: int, text: str) -> None:
     assert size(count) == text
+
+
+def test_colours_within_a_secret_do_not_show_it() -> None:
+    Secret("coloured-canary-1").reveal()
+    assert shown("coloured-\x1b[31mcanary\x1b[0m-1") == "***"
+
+
+def test_findings_as_data_are_masked() -> None:
+    value = Secret("finding-canary-1").reveal()
+    (told,) = findings([Finding("check", "fail", f"a {value}", f"b {value}", hint=f"c {value}")])
+    assert told == {
+        "check": "check",
+        "level": "fail",
+        "what": "a ***",
+        "why": "b ***",
+        "hint": "c ***",
+    }
+
+
+def test_what_has_several_lines_keeps_them(capsys: pytest.CaptureFixture[str]) -> None:
+    report = Report()
+    report.plain("next:\n  do this\n  do that")
+    report.note("two\nlines", "and\nhints")
+    report.finding(Finding("check", "fail", "what", "first\nsecond"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        *("next:", "  do this", "  do that", "note: two", "lines", "hint: and", "hints"),
+        *("fail: what: first", "second"),
+    ]

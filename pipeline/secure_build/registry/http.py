@@ -358,6 +358,8 @@ def _why(error: Exception) -> str:
     if timed_out and not isinstance(error, NewConnectionError):
         return "timed out"
     inner = error.args[-1] if error.args and isinstance(error.args[-1], Exception) else error.__cause__
+    if isinstance(inner, NewConnectionError):
+        inner = inner.__cause__
     text = str(inner or error)
     return mask(text.rpartition(">: ")[2] or type(error).__name__)[:300]
 
@@ -381,4 +383,5 @@ def _registry_errors(text: str) -> tuple[str, frozenset[str]]:
         codes = frozenset(str(error.get("code")) for error in errors[:100])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "", frozenset()
-    return mask("; ".join(told))[:300], codes
+    # In one line: what a registry says must not look like something that we say.
+    return mask(" ".join("; ".join(told).split()))[:300], codes

@@ -16,6 +16,7 @@ import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -75,21 +76,36 @@ def trust(url: str) -> ssl.SSLContext | None:
 
     Raises UsageError for a certificate that cannot be read.
     """
-    folders = [folder for name in _folder_names(url) for folder in _folders(name) if folder.is_dir()]
-    if not folders:
+    listed = [
+        files
+        for name in _folder_names(url)
+        for folder in _folders(name)
+        if (files := _list(folder)) is not None
+    ]
+    if not listed:
         return None
     context = ssl.create_default_context()
-    for folder in folders:
-        for path in sorted(folder.iterdir()):
-            key = path.with_suffix(".key")
-            try:
-                if path.suffix == ".crt":
-                    context.load_verify_locations(path)
-                elif path.suffix == ".cert" and key.exists():
-                    context.load_cert_chain(path, key)
-            except (OSError, ValueError) as error:
-                raise UsageError(f"the certificate `{path}` cannot be used: {error}") from None
+    for path in chain.from_iterable(listed):
+        key = path.with_suffix(".key")
+        try:
+            if path.suffix == ".crt":
+                context.load_verify_locations(path)
+            elif path.suffix == ".cert" and key.exists():
+                context.load_cert_chain(path, key)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"the certificate `{path}` cannot be used: {error}") from None
     return context
+
+
+def _list(folder: Path) -> list[Path] | None:
+    """What is in a folder of certificates; None where there is none, or none for this account.
+
+    The engine makes `/etc/docker` for root alone; containers-certs.d passes over such a folder too.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
 
 
 def _folder_names(url: str) -> list[str]:

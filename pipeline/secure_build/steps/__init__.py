@@ -10,10 +10,11 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from secure_build import secret
 from secure_build.errors import UsageError
 from secure_build.model import BuildRecord, Finding
 from secure_build.report import Report
-from secure_build.steps.build import build
+from secure_build.steps.build import build, require_locked
 from secure_build.steps.check import check
 from secure_build.steps.contract import (
     ContractFile,
@@ -71,32 +72,27 @@ def run(work: Job) -> tuple[BuildRecord, ContractFile | None]:
     """
     config = work.loaded.config
     if work.options.records:
+        if work.options.platform:
+            raise UsageError(
+                "`--platform` says what to build, and with `--record` nothing is built",
+                hint="leave `--platform` out",
+            )
         joined = work.current_record()
         work.require_commit(joined, work.checkout(commit=joined.source.commit))
+        for image in joined.images:
+            require_locked(work, image)
     if config.workload is not None:
         check_workload(work, selected=work.selected())
     for registry in config.registries if not work.options.to else ():
         work.login(registry, "push")
     check_logins(work, config.registries)
     if not work.options.records:
-        _require_whole(work)
+        work.require_whole()
         build(work)
     result = publish(work)
     if config.workload is None:
         return result, None
     return contract_workload(work, draft=False)
-
-
-def _require_whole(work: Job) -> None:
-    """Raise UsageError when images are to be built in part, since a part gets no tag."""
-    for name in work.selected():
-        image = work.loaded.config.built[name]
-        if set(work.platforms_of(name)) != set(image.build.platforms):
-            raise UsageError(
-                f"`run` publishes whole images, and {name} would be built for {work.options.platform} only",
-                hint="run `secure-build build --platform` for each platform, "
-                "then `secure-build run --record A --record B`",
-            )
 
 
 def summary(result: BuildRecord) -> dict[str, Any]:
@@ -121,10 +117,10 @@ def summary(result: BuildRecord) -> dict[str, Any]:
 
 
 def findings(listed: Sequence[Finding]) -> list[dict[str, Any]]:
-    """Findings as plain data; what is not known of one is left out."""
+    """Findings as plain data, masked, since they quote others; what is not known of one is left out."""
     return [
         {
-            name: value
+            name: secret.mask(value)
             for name in ("check", "level", "what", "why", "hint", "where")
             if (value := getattr(finding, name)) is not None
         }

@@ -118,9 +118,16 @@ def unchanged(work: Job, image: Image, versions: Mapping[Platform, BuilderVersio
     taken = materials.per_platform(image.materials, platforms)
     same = all(_still(work, platform, material) for platform in platforms for material in taken[platform])
     if same:
-        for platform in platforms:
-            _check_lock(work, image.name, platform, taken[platform], versions[platform])
+        require_locked(work, image)
     return same
+
+
+def require_locked(work: Job, image: Image) -> None:
+    """Raise RefusedError when an image was made from something else than the lock says."""
+    taken = materials.per_platform(image.materials or (), image.platforms)
+    for platform in image.platforms:
+        inputs = None if image.materials is None else taken[platform]
+        _check_lock(work, image.name, platform, inputs, image.builder)
 
 
 def version_of(by_platform: Builders, platforms: Sequence[Platform]) -> BuilderVersion:

@@ -12,8 +12,7 @@ from secure_build.contract import auths
 from secure_build.errors import RefusedError, UsageError
 from secure_build.model import BuildRecord, Credential, Finding
 from secure_build.reference import Pinned, Reference
-from secure_build.registry.auth import machine_credential
-from secure_build.registry.client import AccessError, RemoteRegistry
+from secure_build.registry.client import AccessError, NotFoundError, RemoteRegistry
 from secure_build.steps.job import Job
 
 
@@ -37,8 +36,10 @@ def _push_logins(work: Job, registry: str) -> list[Credential | None]:
     """What this machine publishes with, if it does: a job that only writes contracts has no such secret."""
     access = work.loaded.config.access(registry)
     if access.push is None:
-        built = {image.image.repository for image in work.loaded.config.built.values()}
-        return [machine_credential(own) for own in sorted(built) if own.registry == registry]
+        config = work.loaded.config
+        own = {image.image.repository for image in config.built.values()}
+        own |= {image.mirror.repository for image in config.used.values() if image.mirror}
+        return [work.machine_login(one) for one in sorted(own) if one.registry == registry]
     same_name = access.runtime is not None and access.runtime.password == access.push.password
     known = same_name or secret.is_known(access.push.password.secret)
     return [work.login(registry, "push")] if known else []
@@ -55,23 +56,23 @@ def runtime_logins(
     elsewhere = {
         image.pinned for image in current.images if image.published != image.reference.repository.registry
     }
+    mirrored = {image.pinned for image in work.resolved.values() if image.mirror}
     if work.options.to:
-        elsewhere |= {image.pinned for image in work.resolved.values() if image.mirror}
+        elsewhere |= mirrored
     logins = check_logins(work, (image.repository.registry for image in images))
 
     def try_pull(image: Pinned) -> Finding:
         registry = image.repository.registry
         login = logins[registry]
         if image in elsewhere:
-            return Finding(
-                check="delivery",
-                level="deferred",
-                what=str(image),
-                why="it is not published to its registry yet, so the guest's pull could not be tried",
-            )
+            return _deferred(image, "it is not published to its registry yet")
         reference = Reference(image.repository, digest=image.digest)
         try:
             RemoteRegistry(registry, login, work.transport).resolve(reference)
+        except NotFoundError:
+            if image not in mirrored:
+                raise
+            return _deferred(image, "it is not copied to its mirror yet")
         except AccessError as error:
             if login is None:
                 raise UsageError(
@@ -86,3 +87,7 @@ def runtime_logins(
 
     findings = stopping.side_by_side(try_pull, sorted(images), jobs=work.options.jobs)
     return [login for login in logins.values() if login], findings
+
+
+def _deferred(image: Pinned, why: str) -> Finding:
+    return Finding("delivery", "deferred", str(image), f"{why}, so the guest's pull could not be tried")

@@ -62,6 +62,7 @@ class Job:
     # Third-party images that this invocation has resolved; a tag is asked for once.
     resolved: dict[Reference, UsedImage] = field(default_factory=dict)
     clients: dict[tuple[str, Credential | None, bool], RemoteRegistry] = field(default_factory=dict)
+    machine_logins: dict[Repository, Credential | None] = field(default_factory=dict)
     _opened: list[Checkout] = field(default_factory=list)
 
     @property
@@ -156,6 +157,23 @@ class Job:
             )
         return (asked,)
 
+    def require_whole(self) -> None:
+        """Raise UsageError when images are to be built in part, since a part gets no tag."""
+        for name in self.selected():
+            image = self.loaded.config.built[name]
+            if set(self.platforms_of(name)) != set(image.build.platforms):
+                raise UsageError(
+                    f"`run` publishes whole images, and {name} would be built for "
+                    f"{self.options.platform} only",
+                    hint="run `secure-build build --platform` for each platform, "
+                    "then `secure-build run --record A --record B`",
+                )
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether publishing also copies third-party images: to registries, and with tags, all of them."""
+        return not (self.options.to or self.options.by_digest or self.options.images)
+
     def login(self, registry: str, use: str) -> Credential | None:
         """The config's login for a use: `push`, `pull` or `runtime`."""
         named: Login | None = getattr(self.loaded.config.access(registry), use)
@@ -163,9 +181,15 @@ class Job:
             return None
         return Credential(registry, named.username, secret.look_up(named.password.secret))
 
+    def machine_login(self, repository: Repository) -> Credential | None:
+        """The login that this machine keeps for a repository; a helper is asked once."""
+        if repository not in self.machine_logins:
+            self.machine_logins[repository] = machine_credential(repository)
+        return self.machine_logins[repository]
+
     def reader(self, repository: Repository) -> RemoteRegistry:
         """The repository's registry to read from, with the login for pulling or the machine's own."""
-        login = self.login(repository.registry, "pull") or machine_credential(repository)
+        login = self.login(repository.registry, "pull") or self.machine_login(repository)
         return self._client(repository.registry, login, push=False)
 
     def writer(self, repository: Repository) -> RemoteRegistry:
@@ -174,7 +198,7 @@ class Job:
 
     def push_login(self, repository: Repository) -> Credential | None:
         """The login for pushing, or the machine's own."""
-        return self.login(repository.registry, "push") or machine_credential(repository)
+        return self.login(repository.registry, "push") or self.machine_login(repository)
 
     def _client(self, registry: str, login: Credential | None, *, push: bool) -> RemoteRegistry:
         """One client for each registry, login and use, so that its tokens are shared."""

@@ -42,6 +42,7 @@ def mirror(work: Job) -> None:
     """Copy the third-party images that have a `mirror:` to where it says, unless they are there."""
     wanted = [image for image in work.loaded.config.used.values() if image.mirror]
     found = resolve_all(work, [image.use for image in wanted])
+    jobs = max(1, work.options.jobs // max(1, len(wanted)))
 
     def copy(image: UsedImage) -> None:
         assert image.mirror is not None
@@ -52,7 +53,7 @@ def mirror(work: Job) -> None:
                 image.reference.pin(image.digest),
                 work.writer(target),
                 image.mirror,
-                jobs=work.options.jobs,
+                jobs=jobs,
                 advance=task.advance,
             )
         how = "unchanged, not copied" if copied.image.unchanged else f"copied ({copied.image})"

@@ -18,6 +18,8 @@ from secure_build.reference import Digest, Pinned, Reference
 from secure_build.registry.client import RemoteRegistry
 from secure_build.steps.job import Job
 
+_ANY = Digest.of(b"")
+
 
 @dataclass(frozen=True, slots=True)
 class Pins:
@@ -81,6 +83,21 @@ def check_places(work: Job, places: Sequence[Place], *, there: Collection[str]) 
         platforms = work.platforms_of(name)
         require_guest(platforms, f"{place.where}: {name} ({work.loaded.config.built[name].image})")
     resolve_all(work, foreign)
+
+
+def registries_of(work: Job, places: Sequence[Place]) -> set[str]:
+    """The registries that the guest would pull from, once `check_places` has nothing to say."""
+    built, found = work.loaded.config.built, set()
+    for place in places:
+        name = own_image(work.loaded, place)
+        reference = built[name].image if name else foreign_image(work.loaded, place)
+        if reference is None:
+            continue
+        used = None if name else work.resolved.get(reference)
+        pinned = used.pinned if used else reference.pin(_ANY)
+        if pulled := _pulled(place, pinned):
+            found.add(pulled.repository.registry)
+    return found
 
 
 def own_image(loaded: Loaded, place: Place) -> str | None:
@@ -175,23 +192,27 @@ def _unknown(place: Place) -> Finding:
 
 def resolve_all(work: Job, references: Sequence[Reference]) -> dict[Reference, UsedImage]:
     """Digest and platforms of third-party images, asked side by side; each must run on the guest."""
-    missing = [reference for reference in dict.fromkeys(references) if reference not in work.resolved]
-    mirrors = {image.use: image.mirror for image in work.loaded.config.used.values()}
-
-    def resolve(reference: Reference) -> UsedImage:
-        registry = work.reader(reference.repository)
-        locked = locked_digest(work, reference)
-        wanted = Reference(reference.repository, digest=locked) if locked else reference.tagged()
-        found = registry.resolve(wanted)
-        platforms = _remote_platforms(registry, reference, found)
-        require_guest(platforms, f"`{reference}`")
-        how = "locked at" if locked else "resolved to"
-        work.report.step(f"{reference}: {how} {found.descriptor.digest}")
-        return UsedImage(reference, found.descriptor.digest, platforms, mirrors.get(reference))
-
-    found = stopping.side_by_side(resolve, missing, jobs=work.options.jobs)
-    work.resolved.update(zip(missing, found, strict=True))
+    distinct = dict.fromkeys(references)
+    stopping.side_by_side(lambda reference: resolve(work, reference), distinct, jobs=work.options.jobs)
     return {reference: work.resolved[reference] for reference in references}
+
+
+def resolve(work: Job, reference: Reference) -> UsedImage:
+    """The same for one image; what was resolved before is not asked for again."""
+    if known := work.resolved.get(reference):
+        return known
+    registry = work.reader(reference.repository)
+    locked = locked_digest(work, reference)
+    wanted = Reference(reference.repository, digest=locked) if locked else reference.tagged()
+    found = registry.resolve(wanted)
+    platforms = _remote_platforms(registry, reference, found)
+    require_guest(platforms, f"`{reference}`")
+    how = "locked at" if locked else "resolved to"
+    work.report.step(f"{reference}: {how} {found.descriptor.digest}")
+    mirrors = {image.use: image.mirror for image in work.loaded.config.used.values()}
+    image = UsedImage(reference, found.descriptor.digest, platforms, mirrors.get(reference))
+    work.resolved[reference] = image
+    return image
 
 
 def locked_digest(work: Job, reference: Reference) -> Digest | None:

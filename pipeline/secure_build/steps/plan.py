@@ -18,6 +18,7 @@ from secure_build.config import UsedImage
 from secure_build.contract import enforcement
 from secure_build.contract.enforcement import Worth
 from secure_build.errors import SecureBuildError, ServiceError
+from secure_build.layout import Layout
 from secure_build.manifest import Manifest
 from secure_build.model import (
     BuilderName,
@@ -31,40 +32,56 @@ from secure_build.model import (
     Source,
 )
 from secure_build.reference import Pinned, Reference, Repository
+from secure_build.registry import Registry
 from secure_build.registry.client import PushRight
 from secure_build.steps import transfer
 from secure_build.steps.build import previous, unchanged
 from secure_build.steps.contract import check_workload
 from secure_build.steps.delivery import check_logins
-from secure_build.steps.job import Job
-from secure_build.steps.pins import resolve_all
-from secure_build.steps.publish import destinations_of
+from secure_build.steps.descriptors import read_workload
+from secure_build.steps.job import Job, layout_directory
+from secure_build.steps.pins import registries_of, resolve
 from secure_build.steps.transfer import RemoteSource
 
 _T = TypeVar("_T")
+# In which order findings are shown, whichever of the threads comes first.
+_CHECKS = (
+    "secret",
+    "source",
+    "builder",
+    "platform",
+    "lock",
+    "image",
+    "registry",
+    "push",
+    "runtime",
+    "workload",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
     """Something that `run` would put into a registry; `size` is in bytes.
 
-    `name` is the digest of a blob or manifest, or the tag.
+    `name` is the digest of a blob or manifest, or the tag. A blob that is `mounted` was brought to
+    another repository of the registry just before, and is sent again only where it does not mount.
     """
 
     kind: Literal["blob", "manifest", "tag"]
     repository: str
     name: str
     size: int
+    mounted: bool = False
 
     @property
     def requests(self) -> int:
-        """A blob is announced and sent; where the registry takes it over from elsewhere, one is enough."""
-        return 2 if self.kind == "blob" else 1
+        """A blob is announced and sent; to mount it, one is enough."""
+        return 2 if self.kind == "blob" and not self.mounted else 1
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedImage:
-    """One image. `writes` is None when only the build will tell its content."""
+    """One image. `materials` and `writes` are None when only the build, or nobody now, can tell them."""
 
     name: str
     reference: Reference
@@ -80,10 +97,11 @@ class PlannedImage:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What `run` would do."""
+    """What `run` would do. `locked` is what builds would have to take."""
 
     source: Source | None
     images: tuple[PlannedImage, ...]
+    locked: tuple[Material, ...]
     contract: str | None
     logins: tuple[str, ...]
     findings: tuple[Finding, ...]
@@ -95,7 +113,11 @@ def plan(work: Job) -> Plan:
 
 
 class _Planner:
-    """Collects findings while it looks."""
+    """Collects findings while it looks.
+
+    Images are looked at side by side, and what is done for one of them begins no threads of its own:
+    a failure there would stop all others.
+    """
 
     def __init__(self, work: Job) -> None:
         self._work = work
@@ -103,39 +125,42 @@ class _Planner:
         self._findings: list[Finding] = []
 
     def plan(self) -> Plan:
-        self._secrets()
         source = self._source()
+        if all(map(self._platforms, self._work.selected())):
+            self._try("platform", "`run`", self._work.require_whole)
         versions = self._builders()
         last = previous(self._work, source.commit) if source else None
         known = {image.name: image for image in last.images} if last else {}
         built = self._each(lambda name: self._built(name, versions, known.get(name)), self._work.selected())
         used = self._each(lambda name: self._used(name, self._config.used[name]), self._config.used)
-        images = (*built, *used)
+        images = (*_shared(built, everywhere=bool(self._work.options.to)), *used)
+        self._secrets({image.name for image in built if image.doing == "build"})
         if not self._work.options.to:
             self._push_rights(images)
         workload = self._config.workload
         named = str(self._work.options.workdir / "workload.yaml") if workload else None
+        logins = self._logins()
         if source and workload:
-            selected = self._work.selected()
-            self._try("workload", "the workload", lambda: check_workload(self._work, selected=selected))
-        return Plan(source, images, named, self._logins(), tuple(dict.fromkeys(self._findings)))
+            pulled = self._try("workload", "the workload", self._workload) or set()
+            logins = tuple(name for name in logins if name in pulled)
+        return Plan(source, images, self._locked(images), named, logins, self._sorted_findings())
 
     def _each(self, act: Callable[[str], PlannedImage], names: Collection[str]) -> list[PlannedImage]:
         return stopping.side_by_side(act, list(names), jobs=self._work.options.jobs)
 
     # What must be here
 
-    def _secrets(self) -> None:
-        for name in sorted(self._config.secret_names):
-            if not secret.is_known(name):
-                self._find(
-                    "secret",
-                    f"the secret `{name}`",
-                    "fail",
-                    "it is not set",
-                    f"set the environment variable `{name}`, or put a file of that name into "
-                    "the folder `$SECURE_BUILD_SECRETS`",
-                )
+    def _secrets(self, building: Collection[str]) -> None:
+        """The secrets that this run needs: of the images, those that are to be built."""
+        images = {name: image for name, image in self._config.images.items() if name in building}
+        registries = self._config.registries
+        if self._work.options.to:
+            registries = {
+                host: access.model_copy(update={"push": None}) for host, access in registries.items()
+            }
+        needed = self._config.model_copy(update={"images": images, "registries": registries})
+        for name in sorted(needed.secret_names):
+            self._try("secret", f"the secret `{name}`", functools.partial(secret.look_up, name))
 
     def _source(self) -> Source | None:
         checkout = self._try("source", "the source", self._work.checkout)
@@ -198,7 +223,7 @@ class _Planner:
             doing="keep" if keeps else "build",
             builders=tuple(dict.fromkeys(versions[one] for one in platforms if one in versions)),
             pinned=last.pinned if last and keeps else None,
-            materials=last.materials if last and keeps else self._locked(platforms),
+            materials=last.materials if last and keeps else None,
             reproducible=wanted.build.cache is None and "engine" not in {v.name for v in versions.values()},
             worth=enforcement.worth(
                 self._config.target, "play" if workload and workload.play else "compose", wanted.image
@@ -209,49 +234,58 @@ class _Planner:
             return made
         return replace(made, writes=self._try("registry", f"`{wanted.image}`", lambda: self._writes(last)))
 
-    def _locked(self, platforms: Sequence[Platform]) -> tuple[Material, ...] | None:
-        """What the lock says that the builders take; None without a lock, as only a build tells."""
+    def _locked(self, images: Sequence[PlannedImage]) -> tuple[Material, ...]:
+        """What builds are held to by the lock; which of them takes what, only a build tells."""
+        platforms = {one for image in images if image.doing == "build" for one in image.platforms}
         found = {
             Material(one.kind, one.name, digest)
             for one, digest in self._work.lock.digests.items()
             if one.platform in platforms and one.kind != "used"
         }
-        return tuple(sorted(found)) or None
+        return tuple(sorted(found))
 
     def _writes(self, image: Image) -> tuple[Write, ...]:
         """What publishing would put where the image's reference says; nothing when it is there."""
         repository = image.reference.repository
-        destination = destinations_of(self._work, [repository])[repository]
+        destination = self._destination(repository)
         if destination.tagged(image.reference) == image.descriptor.digest:
             return ()
-        layout, jobs = self._work.layout, self._work.options.jobs
-        manifests = transfer.manifests_of(layout, layout.manifest(image.descriptor), jobs=jobs)
-        blobs = transfer.missing(manifests, destination, repository, jobs=jobs)
-        return _writes_of(image.reference, manifests, blobs)
+        layout = self._work.layout
+        manifests = transfer.manifests_of(layout, layout.manifest(image.descriptor))
+        return _writes_of(
+            image.reference, manifests, transfer.missing(layout, manifests, destination, repository)
+        )
+
+    def _destination(self, repository: Repository) -> Registry:
+        """Where an image would go; a layout that is not there is not made."""
+        to = self._work.options.to
+        return Layout.at(layout_directory(to)) if to else self._work.writer(repository)
 
     def _used(self, name: str, wanted: UsedImage) -> PlannedImage:
-        made = PlannedImage(name, wanted.mirror or wanted.use, (), "mirror" if wanted.mirror else "use")
+        mirror = wanted.mirror if self._work.mirrors else None
+        made = PlannedImage(name, wanted.mirror or wanted.use, (), "mirror" if mirror else "use")
         what = f"`{wanted.use}`"
-        found = self._try("image", what, lambda: resolve_all(self._work, [wanted.use])[wanted.use])
+        found = self._try("image", what, lambda: resolve(self._work, wanted.use))
         if found is None:
-            return replace(made, writes=None if wanted.mirror else ())
+            return replace(made, writes=None if mirror else ())
         made = replace(made, pinned=found.pinned, platforms=found.platforms)
-        mirror = wanted.mirror
         if mirror is None:
             return made
-        return replace(made, writes=self._try("registry", what, lambda: self._mirrored(found, mirror)))
+        return replace(
+            made, writes=self._try("registry", f"`{mirror}`", lambda: self._mirrored(found, mirror))
+        )
 
     def _mirrored(self, image: model.UsedImage, mirror: Reference) -> tuple[Write, ...]:
         """What copying an image would put; what is said of it, its evidence, comes on top."""
-        destination = destinations_of(self._work, [mirror.repository])[mirror.repository]
+        destination = self._work.writer(mirror.repository)
         if destination.tagged(mirror) == image.digest:
             return ()
-        jobs = self._work.options.jobs
         source = RemoteSource(self._work.reader(image.reference.repository), image.reference.repository)
         root = source.registry.resolve(Reference(image.reference.repository, digest=image.digest))
-        manifests = transfer.manifests_of(source, root, jobs=jobs)
-        blobs = transfer.missing(manifests, destination, mirror.repository, jobs=jobs)
-        return _writes_of(mirror, manifests, blobs)
+        manifests = transfer.manifests_of(source, root)
+        return _writes_of(
+            mirror, manifests, transfer.missing(source, manifests, destination, mirror.repository)
+        )
 
     def _push_rights(self, images: Sequence[PlannedImage]) -> None:
         """Whether the logins may publish, for each repository that is to be written."""
@@ -267,11 +301,16 @@ class _Planner:
         return self._work.writer(repository).push_right(repository, probe=self._work.options.probe_push)
 
     def _logins(self) -> tuple[str, ...]:
-        """The registries whose `runtime` login would go into the contract."""
+        """The registries that have a `runtime` login which may go into a contract."""
         registries = self._config.registries
         what = "the logins for the guest"
         logins = self._try("runtime", what, lambda: check_logins(self._work, registries)) or {}
         return tuple(name for name, login in logins.items() if login)
+
+    def _workload(self) -> set[str]:
+        """The registries that the guest would pull from; raises for what would refuse the contract."""
+        check_workload(self._work, selected=self._work.selected())
+        return registries_of(self._work, read_workload(self._work, self._work.checkout()).places)
 
     # Findings
 
@@ -288,6 +327,14 @@ class _Planner:
     def _find(self, check: str, what: str, level: Level, why: str, hint: str | None = None) -> None:
         self._findings.append(Finding(check, level, what, why, hint=hint))
 
+    def _sorted_findings(self) -> tuple[Finding, ...]:
+        """In a fixed order; what one check found out is not said again by another that it stops."""
+        found: list[Finding] = []
+        for one in sorted(set(self._findings), key=lambda one: (_CHECKS.index(one.check), one.what)):
+            if not any(before.why == one.why and before.check != one.check for before in found):
+                found.append(one)
+        return tuple(found)
+
 
 _RIGHTS: dict[PushRight, tuple[Level, str, str | None]] = {
     "granted": ("pass", "the token service grants it", None),
@@ -298,6 +345,30 @@ _RIGHTS: dict[PushRight, tuple[Level, str, str | None]] = {
         "`--probe-push` opens an upload and cancels it",
     ),
 }
+
+
+def _shared(images: Sequence[PlannedImage], *, everywhere: bool) -> list[PlannedImage]:
+    """The same images, where a blob that several have is sent for the first of them only.
+
+    `everywhere`: all repositories are one place, as in a layout.
+    """
+    brought: set[tuple[str, str]] = set()
+
+    def once(write: Write) -> Write | None:
+        if write.kind != "blob":
+            return write
+        registry = write.repository.partition("/")[0]
+        here, anywhere = (write.repository, write.name), (registry, write.name)
+        mounted = anywhere in brought
+        if here in brought or (everywhere and ("", write.name) in brought):
+            return None
+        brought.update((here, anywhere, ("", write.name)))
+        return replace(write, mounted=mounted)
+
+    return [
+        image if image.writes is None else replace(image, writes=tuple(filter(None, map(once, image.writes))))
+        for image in images
+    ]
 
 
 def _writes_of(

@@ -64,7 +64,7 @@ def publish(work: Job) -> BuildRecord:
         return replace(image, published=str(destination))
 
     sent = stopping.side_by_side(send, current.images, jobs=jobs)
-    if not (work.options.to or by_digest or work.options.images):
+    if work.mirrors:
         mirror(work)
     result = replace(current, images=tuple(sent))
     record.write(work.record_path, result)

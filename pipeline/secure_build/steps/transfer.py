@@ -144,12 +144,17 @@ def put(
 
 
 def missing(
-    manifests: Sequence[Manifest], destination: Registry, repository: Repository, *, jobs: int
+    source: Source, manifests: Sequence[Manifest], destination: Registry, repository: Repository
 ) -> list[Descriptor]:
-    """The blobs that `put` would have to bring: those that the repository has not got."""
-    blobs = list(dict.fromkeys(blob for one in manifests for blob in one.blobs))
-    there = stopping.side_by_side(lambda blob: destination.has_blob(repository, blob), blobs, jobs=jobs)
-    return [blob for blob, has in zip(blobs, there, strict=True) if not has]
+    """The blobs that `put` would have to bring: those that the repository has not got.
+
+    Raises ServiceError for one that the source has not got either.
+    """
+    blobs = dict.fromkeys(blob for one in manifests for blob in one.blobs)
+    found = [blob for blob in blobs if not destination.has_blob(repository, blob)]
+    for blob in found:
+        _require(source, blob, repository)
+    return found
 
 
 def name(reference: Reference, root: Manifest, destination: Registry) -> None:
@@ -163,18 +168,29 @@ def name(reference: Reference, root: Manifest, destination: Registry) -> None:
         )
 
 
-def manifests_of(source: Source, root: Manifest, *, jobs: int) -> list[Manifest]:
+def manifests_of(source: Source, root: Manifest, *, jobs: int | None = None) -> list[Manifest]:
     """The manifests of an image, members before the index that names them.
 
-    Raises ServiceError for an index within an index: no builder makes one, and they could nest
-    without end.
+    Without `jobs` they are read one after the other, and a failure stops nothing but this. Raises
+    ServiceError for an index within an index: no builder makes one, and they could nest without end.
     """
     members = list({member.digest: member for member in root.members}.values())
-    found = stopping.side_by_side(source.manifest, members, jobs=jobs)
+    if jobs is None:
+        found = [source.manifest(member) for member in members]
+    else:
+        found = stopping.side_by_side(source.manifest, members, jobs=jobs)
     for one in found:
         if one.members:
             raise ServiceError(f"index {root.descriptor.digest} lists another index, {one.descriptor.digest}")
     return [*found, root]
+
+
+def _require(source: Source, blob: Descriptor, repository: Repository) -> None:
+    if not source.has(blob):
+        raise ServiceError(
+            f"blob {blob.digest} is neither in the layout nor in `{repository}`",
+            hint="build the image again; a remote builder pushes its layers there",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,11 +256,7 @@ class _Transfer:
                 arrived += len(chunk)
                 self.advance(len(chunk))
 
-        if not self.source.has(blob):
-            raise ServiceError(
-                f"blob {blob.digest} is neither in the layout nor in `{self.repository}`",
-                hint="build the image again; a remote builder pushes its layers there",
-            )
+        _require(self.source, blob, self.repository)
         sent = self.destination.put_blob(self.repository, blob, chunks, mount_from=mount_from)
         self.advance(blob.size - arrived)
         return sent
