@@ -195,9 +195,9 @@ class _Survey:
     def _take_dockerfiles(self) -> None:
         for path, name in self._dockerfiles().items():
             build = compose.recipe(posixpath.dirname(path) or ".", path)
-            # A name that stands nowhere yet may be any.
-            name = self._free(_key(name))
-            self._add_built(Service(name, path, None, {**build, "platforms": [str(GUEST)]}))
+            # No file names this image yet, so any name will do.
+            free = self._free(_key(name))
+            self._add_built(Service(free, path, None, {**build, "platforms": [str(GUEST)]}))
 
     def _add_built(self, service: Service) -> None:
         name = _key(service.name)
