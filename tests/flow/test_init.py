@@ -69,7 +69,7 @@ def assert_every_image_is_pinned(shop: Project) -> None:
 def test_from_a_repository_without_a_config_to_a_contract(bare: Project) -> None:
     outcome = bare.run("init")
     assert (outcome.code, outcome.out) == (0, "secure-build.yaml\n")
-    assert "`git add secure-build.yaml && git commit -m 'Add secure-build.yaml'`" in outcome.err
+    assert "next:\n  `git add secure-build.yaml && git commit -m 'Add secure-build.yaml'`\n" in outcome.err
     # What it tells to do is what has to be done.
     assert bare.run("run").code == 1
     bare.commit()

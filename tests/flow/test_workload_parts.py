@@ -330,3 +330,18 @@ def test_the_section_is_what_the_published_schema_wants(project: Project, target
     assert ibm_schema.problems(target, section) == []
     # The check can fail.
     assert ibm_schema.problems(target, {**section, "play": {"resources": [{"kind": "Deployment"}]}})
+
+
+def test_a_secret_of_the_build_stays_out_of_the_archive(project: Project) -> None:
+    compose = COMPOSE.format(host=project.host).replace(
+        "build: app ", "build: {context: app, secrets: [npm]}\n    secrets: [tls] "
+    )
+    secrets = "secrets:\n  npm: {file: npm-token.txt}\n  tls: {file: tls.pem}\n"
+    project.write("docker-compose.yml", compose + secrets)
+    project.write("npm-token.txt", "canary")
+    project.commit()
+    outcome = project.run("run")
+    assert outcome.code == 0, outcome.err
+    assert contract_file.archive(project.workdir / "workload.yaml").keys() == {"docker-compose.yml"}
+    assert "`tls.pem` is not in the commit" in outcome.err
+    assert "hint: take the secret from the contract's variables" in outcome.err

@@ -100,7 +100,8 @@ def _message(detail: ErrorDetails, path: tuple[str | int, ...]) -> str:
     if kind == "literal_error":
         return f"must be {context['expected']}".replace("'", "`")
     if kind == "string_too_short":
-        return f"must have at least {context['min_length']} characters"
+        least = context["min_length"]
+        return f"must have at least {least} characters" if least > 1 else _MESSAGES["too_short"]
     if kind == "string_pattern_mismatch" and path[-1:] == ("secret",):
         return "the name of a secret has letters, digits and `_` only"
     if kind == "string_pattern_mismatch":

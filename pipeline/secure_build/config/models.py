@@ -137,18 +137,21 @@ Registries = Annotated[
 ]
 
 
+PathText = Annotated[str, StringConstraints(min_length=1)]
+
+
 class Play(Strict):
     """Pods and ConfigMaps for `podman kube play`; each path is a file or a folder of the commit."""
 
-    resources: tuple[str, ...] = Field(
+    resources: tuple[PathText, ...] = Field(
         default=(), strict=False, description="Descriptors, put into the contract as they are."
     )
-    templates: tuple[str, ...] = Field(
+    templates: tuple[PathText, ...] = Field(
         default=(),
         strict=False,
         description="Descriptors with Go template text such as `{{ .Env.NAME }}`.",
     )
-    archive: str | None = Field(
+    archive: PathText | None = Field(
         default=None,
         description="A folder: its top-level YAML files are descriptors, all other files lie beside them.",
     )
@@ -167,12 +170,12 @@ def _play_kind(value: object) -> str:
 class Workload(Strict):
     """What the guest runs: a compose file, or pods."""
 
-    compose: str | None = Field(
+    compose: PathText | None = Field(
         default=None, description="The compose file of the workload, as it is in the commit."
     )
     play: (
         Annotated[
-            Annotated[str, Tag(PLAY_PATH)] | Annotated[Play, Tag(PLAY_PARTS)], Discriminator(_play_kind)
+            Annotated[PathText, Tag(PLAY_PATH)] | Annotated[Play, Tag(PLAY_PARTS)], Discriminator(_play_kind)
         ]
         | None
     ) = Field(

@@ -89,15 +89,15 @@ class ComposeFile:
         # Anchors often stand in `x-` blocks, which compose ignores; there a changed image is no change.
         return pinning.pinned([self.document], texts, meaning=_without_extensions)
 
-    def local_files(self) -> list[tuple[str, str]]:
-        """Relative paths that the services read, each with its place in the file: (path, where).
+    def local_files(self) -> list[tuple[str, Path]]:
+        """Relative paths that the services read, each with its place in the file: (path, place).
 
         Not those with a variable, which are known in the guest only.
         """
-        found: dict[str, str] = {}
+        found: dict[str, Path] = {}
         for path, place in sources(self.document):
             if not path.startswith(("/", "~")) and "$" not in path:
-                found.setdefault(path, place_of(self.document, place))
+                found.setdefault(path, place)
         return sorted(found.items())
 
 
@@ -105,8 +105,14 @@ def sources(document: Document) -> Iterator[tuple[str, Path]]:
     """Every path of the guest's file system that the services read, as it is written."""
     data = document.data
     for kind in ("configs", "secrets"):
+        # What only builds read stays out of the guest.
+        used = [
+            mapping(entry).get("source", entry)
+            for body in data["services"].values()
+            for entry in listed(body.get(kind))
+        ]
         for name, entry in mapping(data.get(kind)).items():
-            if isinstance(path := mapping(entry).get("file"), str):
+            if name in used and isinstance(path := mapping(entry).get("file"), str):
                 yield path, (kind, name, "file")
     for name, body in data["services"].items():
         for index, volume in enumerate(body.get("volumes") or []):

@@ -55,7 +55,7 @@ def _several(document: Document) -> Iterator[Finding]:
 
 def _copies(body: dict[str, Any]) -> int:
     count = mapping(body.get("deploy")).get("replicas", body.get("scale", 1))
-    return count if isinstance(count, int) and count > 1 else 1
+    return count if isinstance(count, int) else 1
 
 
 def _service(document: Document, name: str) -> Iterator[Finding]:
@@ -144,7 +144,17 @@ def _variables(document: Document) -> Iterator[Finding]:
     services = document.data["services"]
     read = {name: {**body, "build": None} for name, body in services.items()}
     others = {key: value for key, value in document.data.items() if not key.startswith("x-")}
-    if names := interpolation.required({**others, "services": read}):
+    data = {**others, "services": read}
+    for path, text in interpolation.texts(data):
+        if not interpolation.is_valid(text):
+            yield _finding(
+                document,
+                path,
+                f"`{'.'.join(map(str, path))}` has a `$` that begins no variable",
+                "docker compose refuses such a file",
+                hint="for the character itself write `$$`",
+            )
+    if names := interpolation.required(data):
         listing = ", ".join(f"`{name}`" for name in names)
         yield _finding(
             document,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from secure_build.errors import UsageError
+from secure_build.strict_yaml import Path
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OPERATOR = re.compile(r":?[-?+]")
@@ -28,7 +29,16 @@ def with_defaults(text: str) -> str | None:
 
 def required(data: Any) -> list[str]:
     """The names of the variables in a document's values that have no default, sorted."""
-    return sorted({name for text in _texts(data) for name in _without_default(text)})
+    return sorted({name for _, text in texts(data) for name in _without_default(text)})
+
+
+def is_valid(text: str) -> bool:
+    """Whether compose takes the text: each `$` in it begins a variable, or is written `$$`."""
+    try:
+        with_defaults(text)
+    except UsageError:
+        return False
+    return True
 
 
 def _read(text: str, position: int, *, closing: bool, depth: int) -> tuple[str | None, int]:
@@ -81,15 +91,16 @@ def _invalid(text: str) -> UsageError:
     )
 
 
-def _texts(data: Any) -> Iterator[str]:
+def texts(data: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    """The values of a document that have a `$`, each with its path."""
     if isinstance(data, dict):
-        for value in data.values():
-            yield from _texts(value)
+        for key, value in data.items():
+            yield from texts(value, (*path, key))
     elif isinstance(data, list):
-        for value in data:
-            yield from _texts(value)
+        for index, value in enumerate(data):
+            yield from texts(value, (*path, index))
     elif isinstance(data, str) and "$" in data:
-        yield data
+        yield path, data
 
 
 _WITHOUT_DEFAULT = re.compile(r"\$\$|\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?:\}|:?\?))")

@@ -26,6 +26,12 @@ LARGEST = strict_yaml.LARGEST
 ENDINGS = (".yaml", ".yml")
 # The runtime makes it from the contract's variables.
 GENERATED_CONFIG_MAP = "contract.config.map"
+# Keys on the way to an image, and those that name one or decide whether it is pulled.
+_ON_THE_WAY = ("metadata", "spec", "containers", "initContainers", "volumes", "image")
+_OTHERS = "annotations ephemeralContainers imagePullPolicy kind name reference".split()
+_LETTERS = {key.casefold(): key for key in (*_ON_THE_WAY, *_OTHERS)}
+# podman-kube-play(1), "Automounting Volumes".
+_AUTOMOUNT = "io.podman.annotations.kube.image.automount"
 _WORKLOAD_KINDS = "CronJob DaemonSet Deployment Job ReplicaSet ReplicationController StatefulSet".split()
 _INSTEAD = {
     **dict.fromkeys(_WORKLOAD_KINDS, "write what is under its `template:` as `kind: Pod`"),
@@ -82,7 +88,7 @@ class PlayFile:
 
 
 def check_together(files: Sequence[PlayFile]) -> None:
-    """Raise UsageError for two descriptors that the guest cannot have at the same time."""
+    """Raise UsageError for files without a pod, and for two descriptors of one kind and name."""
     known: dict[tuple[str, str], str] = {}
     for file in files:
         for document in file.descriptors:
@@ -94,6 +100,12 @@ def check_together(files: Sequence[PlayFile]) -> None:
                     hint="give it another name, or name the file once",
                 )
             known[kind, name] = where
+    if all(kind != "Pod" for kind, _ in known):
+        names = ", ".join(f"`{file.name}`" for file in files)
+        raise UsageError(
+            f"the workload has no Pod, so nothing would run: {names}",
+            hint="name the file or folder with the pods under `workload: play:`",
+        )
 
 
 def containers(document: Document) -> Iterator[tuple[str, Path, dict[str, Any]]]:
@@ -109,6 +121,8 @@ def _places(document: Document, number: int, *, templates: bool) -> Iterator[Pla
         return
     grammar: Grammar = "template" if templates else "plain"
     pod = document.data["metadata"]["name"]
+    _check_spelling(document, document.data, ())
+    _check_annotations(document, pod)
     _check_pod(document, pod)
     found: list[tuple[str, Path, str]] = [
         (f"{what} of pod `{pod}`", path, "image") for what, path, _ in containers(document)
@@ -187,6 +201,36 @@ def _check_pod(document: Document, pod: str) -> None:
             for number, variable in enumerate(listed(container.get("env"))):
                 value = {"value": mapping(variable).get("value")}
                 _check_text(document, (*path, "env", number), value, f"`env` of {what}")
+
+
+def _check_spelling(document: Document, data: Any, path: Path) -> None:
+    """Refuse `InitContainers`, `Image` and the like: podman reads keys in any case (Go's encoding/json)."""
+    if isinstance(data, list):
+        for index, item in enumerate(data):
+            _check_spelling(document, item, (*path, index))
+    for key, value in mapping(data).items():
+        meant = _LETTERS.get(key.casefold(), key)
+        if key != meant:
+            raise UsageError(
+                f"{place_of(document, (*path, key))}: `{key}` is read as `{meant}` by podman, "
+                "and as nothing by others",
+                hint=f"write `{meant}`",
+            )
+        if key in _ON_THE_WAY:
+            _check_spelling(document, value, (*path, key))
+
+
+def _check_annotations(document: Document, pod: str) -> None:
+    metadata = document.data["metadata"]
+    for key in ("labels", "annotations"):
+        _check_text(document, ("metadata", key), metadata.get(key), f"`{key}` of pod `{pod}`")
+    for key in mapping(metadata.get("annotations")):
+        if key.startswith(_AUTOMOUNT):
+            raise UsageError(
+                f"{place_of(document, ('metadata', 'annotations', key))}: the annotation `{key}` of pod "
+                f"`{pod}` names images that cannot be pinned",
+                hint="use a volume with `image: {reference: …}`",
+            )
 
 
 def _check_text(document: Document, path: Path, values: Any, what: str) -> None:

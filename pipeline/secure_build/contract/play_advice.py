@@ -21,8 +21,12 @@ from secure_build.contract.play import GENERATED_CONFIG_MAP, PlayFile, container
 from secure_build.model import Finding
 from secure_build.strict_yaml import Document, Path
 
-# Plain scalars that YAML 1.1 takes for something else than YAML 1.2 does.
-_YAML_1_1 = re.compile(r"(?i:y|n|yes|no|on|off)|0[0-7_]+|[0-9][0-9_]*(?::[0-5]?[0-9])+|[0-9]+_[0-9_]*")
+# Plain scalars that some readers of YAML take for text, and others for a number, a date or a truth value.
+_DOUBTFUL = re.compile(
+    r"(?i:y|n|yes|no|on|off)|[-+]?0[0-7_]+|[0-9][0-9_]*(?::[0-5]?[0-9])+|[0-9]+_[0-9_]*"
+    r"|[-+]?0(?:x[0-9A-Fa-f_]+|o[0-7_]+|b[01_]+)|[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+"
+    r"|[-+]?(?:\.[0-9]+|[0-9]+\.)|(?i:[-+]?\.inf|\.nan)|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?"
+)
 _finding = functools.partial(warning, "play")
 _MODES = ("defaultMode", "mode")
 
@@ -179,11 +183,11 @@ def _scalars(document: Document, node: Node, path: Path, *, templates: bool) -> 
             hint="name this file under `workload: play: templates:`, if it is meant",
             basis="documented",
         )
-    elif node.style is None and _YAML_1_1.fullmatch(node.value) and name not in _MODES:
+    elif node.style is None and _DOUBTFUL.fullmatch(node.value) and name not in _MODES:
         yield _finding(
             document,
             path,
             f"`{name}: {node.value}`",
-            "YAML 1.1 and 1.2 read it differently",
+            "not every reader of YAML takes it for the same",
             hint="put it in quotes if it is text; write `true`, `false` or a decimal number otherwise",
         )

@@ -29,6 +29,8 @@ _OVERRIDE = re.compile(r"(?:docker-)?compose\.override\.ya?ml")
 _DOCKERFILE = re.compile(
     r"(?:Dockerfile|Containerfile)(?:\.(?P<after>[\w-]+))?|(?P<before>[\w-]+)\.(?:Dockerfile|Containerfile)"
 )
+# What `Dockerfile.prod` and the like are called after; no image is called `prod`.
+_STAGES = frozenset("ci debug dev development local prod production release staging test".split())
 _LONGEST_NAME = 63
 _MOST_NAMED = 5
 
@@ -153,8 +155,9 @@ class _Survey:
         for path in self._paths:
             match = _DOCKERFILE.fullmatch(posixpath.basename(path))
             if match:
-                named = match["after"] or match["before"]
-                found[path] = named or posixpath.basename(posixpath.dirname(path)) or self._wishes.name
+                folder = posixpath.basename(posixpath.dirname(path)) or self._wishes.name
+                named = match["after"] or match["before"] or folder
+                found[path] = f"{folder}-{named}" if named.lower() in _STAGES else named
         return found
 
     # What goes into `images`
@@ -192,7 +195,9 @@ class _Survey:
     def _take_dockerfiles(self) -> None:
         for path, name in self._dockerfiles().items():
             build = compose.recipe(posixpath.dirname(path) or ".", path)
-            self._add_built(Service(name, path, None, {**build, "platforms": [str(GUEST)]}))
+            # No file names this image yet, so any name will do.
+            free = self._free(_key(name))
+            self._add_built(Service(free, path, None, {**build, "platforms": [str(GUEST)]}))
 
     def _add_built(self, service: Service) -> None:
         name = _key(service.name)

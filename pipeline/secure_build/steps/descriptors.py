@@ -11,13 +11,14 @@ from secure_build.config import Play, Workload
 from secure_build.contract import archive, compose, compose_advice, pinning, play, play_advice
 from secure_build.contract.archive import Archive, Member
 from secure_build.contract.compose import ComposeFile
-from secure_build.contract.places import Place
+from secure_build.contract.places import Place, place_of
 from secure_build.contract.play import PlayFile
 from secure_build.errors import UsageError
 from secure_build.model import Finding
 from secure_build.source import Checkout
 from secure_build.steps.job import LARGEST_FILE, Job
 
+_IN_VARIABLES = "take the secret from the contract's variables: `environment: NAME` instead of `file:`"
 Members = dict[PurePosixPath, Member]
 
 
@@ -122,7 +123,8 @@ def _mounted(checkout: Checkout, file: ComposeFile, place: PurePosixPath) -> tup
     """The files that the services read beside the compose file, and what is said of missing ones."""
     members: Members = {}
     findings = []
-    for relative, where in file.local_files():
+    for relative, written in file.local_files():
+        where = place_of(file.document, written)
         target = compose.archive_path(place, relative, where)
         entries = checkout.files(place.parent / target)
         for entry in entries:
@@ -136,9 +138,9 @@ def _mounted(checkout: Checkout, file: ComposeFile, place: PurePosixPath) -> tup
                     check="archive",
                     level="warn",
                     what=f"`{relative}` is not in the commit",
-                    why="the guest will find an empty folder there",
+                    why="so it is not in the archive, and the guest has nothing there",
                     where=where,
-                    hint="commit it, if the service reads it",
+                    hint=_IN_VARIABLES if written[0] == "secrets" else "commit it, if the service reads it",
                 )
             )
     for reserved in archive.RESERVED_NAMES:

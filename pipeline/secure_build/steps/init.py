@@ -187,7 +187,8 @@ def _tell(started: Started, report: Report) -> None:
         report.plain(" ".join(_columns(row)).rstrip())
     for note in started.notes:
         report.note(f"{note.where}: {note.text}" if note.where else note.text, note.hint)
-    report.plain("next:\n" + "\n".join(f"  {step}" for step in started.steps))
+    for line in ("next:", *(f"  {step}" for step in started.steps)):
+        report.plain(line)
 
 
 def _columns(row: Carried) -> tuple[str, str, str]:
