@@ -403,3 +403,15 @@ def test_layers_that_nobody_has_are_found_before_the_run(project: Project, regis
     outcome = project.run("run")
     assert outcome.code == 4
     assert f"error: {lost['why']}" in outcome.err
+
+
+def test_every_image_of_the_workload_is_looked_at(project: Project) -> None:
+    lost = {name: f"{project.host}/somebody/{name}:1" for name in ("lost", "gone")}
+    others = lost | {"tag": f"{project.host}/acme/web:2.0"}
+    lines = [f"  {name}:\n    image: {image}" for name, image in others.items()]
+    project.write("docker-compose.yml", "services:\n" + "\n".join(lines) + "\n")
+    project.commit()
+    failed = [one["why"] for one in planned(project, code=1)["findings"] if one["level"] == "fail"]
+    assert len(failed) == 3
+    for image in others.values():
+        assert sum(f"`{image}`" in why for why in failed) == 1
