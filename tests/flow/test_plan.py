@@ -415,3 +415,11 @@ def test_every_image_of_the_workload_is_looked_at(project: Project) -> None:
     assert len(failed) == 3
     for image in others.values():
         assert sum(f"`{image}`" in why for why in failed) == 1
+
+
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_a_folder_that_is_no_layout_is_refused_at_once(project: Project, verb: str) -> None:
+    outcome = project.run(verb, "--to", "oci:app")
+    assert outcome.code == 2
+    assert "`app` is neither empty nor an OCI image layout" in outcome.err
+    assert project.builder.recipes == []
