@@ -390,3 +390,23 @@ def test_layers_that_nobody_has_are_found_before_the_run(project: Project, regis
     outcome = project.run("run")
     assert outcome.code == 4
     assert f"error: {lost['why']}" in outcome.err
+
+
+def test_every_image_of_the_workload_is_looked_at(project: Project) -> None:
+    lost = {name: f"{project.host}/somebody/{name}:1" for name in ("lost", "gone")}
+    others = lost | {"tag": f"{project.host}/acme/web:2.0"}
+    lines = [f"  {name}:\n    image: {image}" for name, image in others.items()]
+    project.write("docker-compose.yml", "services:\n" + "\n".join(lines) + "\n")
+    project.commit()
+    failed = [one["why"] for one in planned(project, code=1)["findings"] if one["level"] == "fail"]
+    assert len(failed) == 3
+    for image in others.values():
+        assert sum(f"`{image}`" in why for why in failed) == 1
+
+
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_a_folder_that_is_no_layout_is_refused_at_once(project: Project, verb: str) -> None:
+    outcome = project.run(verb, "--to", "oci:app")
+    assert outcome.code == 2
+    assert "`app` is neither empty nor an OCI image layout" in outcome.err
+    assert project.builder.recipes == []

@@ -497,3 +497,14 @@ def test_hardening_18_what_is_copied_is_named_by_digest_only() -> None:
     for name in ("us.icr.io/acme/web:1", f"us.icr.io/acme/web:1@{digest}", "us.icr.io/acme/web"):
         with pytest.raises(UsageError, match="is not pinned"):
             Pinned.parse(name)
+
+
+def test_a_registry_that_changes_how_it_asks_for_a_login(transport: Transport) -> None:
+    with FakeRegistry(users={"robot": "canary"}, auth="basic") as registry:
+        login = Credential(registry.host, "robot", Secret("canary"))
+        client = RemoteRegistry(registry.host, login, transport, push=True)
+        web, api = (Repository(registry.host, f"acme/{name}") for name in ("web", "api"))
+        assert client.tagged(Reference(web, "1")) is None
+        registry.auth = "token"
+        assert client.tagged(Reference(api, "1")) is None
+        assert client.push_right(web) == "unknown"

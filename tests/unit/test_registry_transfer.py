@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -416,6 +417,22 @@ def copy(
     return copy_image(
         clients[0], Reference(here).pin(digest), clients[1], Reference.parse(f"{destination.host}/{name}")
     )
+
+
+def test_what_is_said_of_an_image_is_asked_for_side_by_side(
+    registry: FakeRegistry, other: FakeRegistry, transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = registry.add_image("base/busybox", "1", platforms=["linux/amd64", "linux/s390x"])
+    ask, three = RemoteRegistry.tagged, threading.Barrier(3)
+
+    def together(self: RemoteRegistry, reference: Reference) -> Digest | None:
+        if self.registry == registry.host:
+            three.wait(timeout=5)
+        return ask(self, reference)
+
+    monkeypatch.setattr(RemoteRegistry, "tagged", together)
+    copy(registry, digest, other, transport)
+    assert len(registry.asked("HEAD", r"\.(sig|att|sbom)$")) == 9
 
 
 def test_an_image_is_copied_whole(registry: FakeRegistry, other: FakeRegistry, transport: Transport) -> None:

@@ -127,8 +127,11 @@ class Session:
         if known.scheme != "bearer":
             return None
         self._authorization(scopes)
-        granted = self._tokens[scopes].granted
-        return None if granted is None else granted.get(repository, frozenset())
+        # There is none when the registry has asked for a password before, in another way than now.
+        token = self._tokens.get(scopes)
+        if token is None or token.granted is None:
+            return None
+        return token.granted.get(repository, frozenset())
 
     def failure(self, answer: Answer, what: str) -> Exception:
         """The exception for an answer that was not hoped for; its message begins with `what`."""

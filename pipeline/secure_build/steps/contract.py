@@ -110,9 +110,13 @@ def contract_images(work: Job) -> tuple[BuildRecord, Fragment]:
 def check_workload(work: Job, *, selected: Collection[str]) -> None:
     """Find before anything is built what would refuse the contract afterwards."""
     described = read_workload(work, work.checkout())
+    check_places(work, described.places, there=built_or(work, selected))
+
+
+def built_or(work: Job, selected: Collection[str]) -> set[str]:
+    """The images that are there once the selected ones have been built."""
     last = work.last_record()
-    there = {*selected, *(image.name for image in (last.images if last else ()))}
-    check_places(work, described.places, there=there)
+    return {*selected, *(image.name for image in (last.images if last else ()))}
 
 
 def _write_section(

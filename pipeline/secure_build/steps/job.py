@@ -228,10 +228,13 @@ def layout_directory(destination: str) -> Path:
 
 @contextlib.contextmanager
 def opened(options: Options, report: Report) -> Iterator[Job]:
-    """Load the config and take the work folder; raises UsageError when another run has it."""
+    """Load the config and take the work folder; raises UsageError when another run has it.
+
+    So it does when images are to go to a folder that is used for something else.
+    """
     loaded = config.load(options.config)
     if options.to is not None:
-        layout_directory(options.to)
+        Layout.at(layout_directory(options.to))
     locked = _load_lock(options, loaded)
     secret.take(loaded.config.secret_names)
     # Variables such as GIT_DIR make git look at another repository than the one at hand.

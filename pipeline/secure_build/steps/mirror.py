@@ -8,6 +8,8 @@ the tag names the image.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 
 from secure_build import stopping
 from secure_build.errors import ServiceError
@@ -129,12 +131,14 @@ def _copy_evidence(way: _Way, subjects: list[Digest]) -> tuple[tuple[Digest, ...
     kept: list[str] = []
     waiting = list(subjects)
     while waiting:
-        for tag in (f"{fallback_tag(subject)}.{suffix}" for subject in waiting for suffix in COSIGN_SUFFIXES):
-            found, left = _copy_tagged(way, tag)
+        tags = [f"{fallback_tag(subject)}.{suffix}" for subject in waiting for suffix in COSIGN_SUFFIXES]
+        tagged = stopping.side_by_side(partial(_copy_tagged, way), tags, jobs=way.jobs)
+        for tag, (found, left) in zip(tags, tagged, strict=True):
             copied |= dict.fromkeys(found)
             kept += [tag] if left else []
-        found = [digest for subject in waiting for digest in _copy_referrers(way, subject)]
-        waiting = [digest for digest in dict.fromkeys(found) if digest not in copied]
+        referring = stopping.side_by_side(partial(_copy_referrers, way), waiting, jobs=way.jobs)
+        listed = dict.fromkeys(chain.from_iterable(referring))
+        waiting = [digest for digest in listed if digest not in copied]
         copied |= dict.fromkeys(waiting)
         if len(copied) > _MOST_EVIDENCE:
             raise ServiceError(f"more than {_MOST_EVIDENCE} manifests refer to `{way.origin.repository}`")

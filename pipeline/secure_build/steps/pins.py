@@ -69,24 +69,27 @@ def check_places(work: Job, places: Sequence[Place], *, there: Collection[str]) 
     `there` are the images that have been built, or are to be built now.
     """
     foreign = [image.use for image in work.loaded.config.used.values()]
-    for place in places:
-        name = own_image(work.loaded, place)
-        if name is None:
-            reference = foreign_image(work.loaded, place)
-            foreign += [reference] if reference else []
-            continue
-        if name not in there:
-            raise UsageError(
-                f"{place.where}: image `{name}` has not been built, and is not to be built now",
-                hint=f"name it as well, or run `secure-build build {name}` first",
-            )
-        platforms = work.platforms_of(name)
-        require_guest(platforms, f"{place.where}: {name} ({work.loaded.config.built[name].image})")
+    foreign += filter(None, (check_place(work, place, there=there) for place in places))
     resolve_all(work, foreign)
 
 
+def check_place(work: Job, place: Place, *, there: Collection[str]) -> Reference | None:
+    """The same for one place; returns somebody else's image, which is still to be resolved."""
+    name = own_image(work.loaded, place)
+    if name is None:
+        return foreign_image(work.loaded, place)
+    if name not in there:
+        raise UsageError(
+            f"{place.where}: image `{name}` has not been built, and is not to be built now",
+            hint=f"name it as well, or run `secure-build build {name}` first",
+        )
+    platforms = work.platforms_of(name)
+    require_guest(platforms, f"{place.where}: {name} ({work.loaded.config.built[name].image})")
+    return None
+
+
 def registries_of(work: Job, places: Sequence[Place]) -> set[str]:
-    """The registries that the guest would pull from, once `check_places` has nothing to say."""
+    """The registries that the guest would pull from, once `check_place` has nothing to say."""
     built, found = work.loaded.config.built, set()
     for place in places:
         name = own_image(work.loaded, place)

@@ -17,6 +17,7 @@ from secure_build.builders.programs import run_here
 from secure_build.config import UsedImage
 from secure_build.contract import enforcement
 from secure_build.contract.enforcement import Worth
+from secure_build.contract.places import Place
 from secure_build.errors import SecureBuildError, ServiceError
 from secure_build.layout import Layout
 from secure_build.manifest import Manifest
@@ -36,11 +37,11 @@ from secure_build.registry import Registry
 from secure_build.registry.client import PushRight
 from secure_build.steps import transfer
 from secure_build.steps.build import previous, unchanged
-from secure_build.steps.contract import check_workload
+from secure_build.steps.contract import built_or
 from secure_build.steps.delivery import check_logins
 from secure_build.steps.descriptors import read_workload
 from secure_build.steps.job import Job, layout_directory
-from secure_build.steps.pins import registries_of, resolve
+from secure_build.steps.pins import check_place, registries_of, resolve
 from secure_build.steps.transfer import RemoteSource
 
 _T = TypeVar("_T")
@@ -141,7 +142,7 @@ class _Planner:
         named = str(self._work.options.workdir / "workload.yaml") if workload else None
         logins = self._logins()
         if source and workload:
-            pulled = self._try("workload", "the workload", self._workload) or set()
+            pulled = self._pulled()
             logins = tuple(name for name in logins if name in pulled)
         return Plan(source, images, self._locked(images), named, logins, self._sorted_findings())
 
@@ -307,10 +308,26 @@ class _Planner:
         logins = self._try("runtime", what, lambda: check_logins(self._work, registries)) or {}
         return tuple(name for name, login in logins.items() if login)
 
-    def _workload(self) -> set[str]:
-        """The registries that the guest would pull from; raises for what would refuse the contract."""
-        check_workload(self._work, selected=self._work.selected())
-        return registries_of(self._work, read_workload(self._work, self._work.checkout()).places)
+    def _pulled(self) -> set[str]:
+        """The registries that the guest would pull from; each image of the workload is looked at."""
+        work = self._work
+        described = self._try("workload", "the workload", lambda: read_workload(work, work.checkout()))
+        if described is None:
+            return set()
+        there = built_or(work, work.selected())
+
+        def look(place: Place) -> set[str]:
+            # What the config names has been looked at.
+            reference = check_place(work, place, there=there)
+            if reference and reference not in {image.use for image in self._config.used.values()}:
+                resolve(work, reference)
+            return registries_of(work, [place])
+
+        def try_to_look(place: Place) -> set[str] | None:
+            return self._try("workload", place.what, lambda: look(place))
+
+        found = stopping.side_by_side(try_to_look, described.places, jobs=work.options.jobs)
+        return set().union(*filter(None, found))
 
     # Findings
 
