@@ -105,7 +105,7 @@ class _Planner:
         self._secrets()
         source = self._source()
         versions = self._builders()
-        last = previous(self._work, source.commit) if source else None
+        last = previous(self._work, source) if source else None
         known = {image.name: image for image in last.images} if last else {}
         built = self._each(lambda name: self._built(name, versions, known.get(name)), self._work.selected())
         used = self._each(lambda name: self._used(name, self._config.used[name]), self._config.used)
