@@ -190,6 +190,34 @@ def test_16_parts_of_different_builds_are_refused(
     refused(project, outcome, f"`{first}/build-record.json` was made with another content", code=2)
 
 
+def test_16_parts_of_the_builders_that_the_config_names(project: Project, tmp_path: Path) -> None:
+    builder = {"linux/s390x": "buildx:mainframe", "linux/amd64": "buildah"}
+    names = {"web": BOTH, "db": BOTH[:1], "api": BOTH[1:]}
+    images = {
+        name: {
+            "image": f"{project.host}/acme/{name}:1.0",
+            "build": {"context": "app", "platforms": platforms},
+        }
+        for name, platforms in names.items()
+    }
+    project.configure(images=images, builder=builder, workload=None)
+    web = [job(project, tmp_path, platform, "web") for platform in BOTH]
+    others = [job(project, tmp_path, names[name][0], name) for name in ("db", "api")]
+    outcome = project.run("publish", *records(*web, *others))
+    assert outcome.code == 0, outcome.err
+    made = {image["name"]: image["builder"] for image in project.record["images"]}
+    assert made["web"] == {
+        "name": "buildah+buildx",
+        "version": "linux/amd64: buildah 0; linux/s390x: buildx 0",
+    }
+    assert {made[name]["name"] for name in ("db", "api")} == {"buildah", "buildx"}
+    # For one platform it is one builder all the same.
+    change(others[0], image={"builder": {"name": made["db"]["name"], "version": "1"}})
+    outcome = project.run("publish", *records(*web, *others), "--workdir", str(tmp_path / "again"))
+    assert outcome.code == 1
+    assert "cannot be joined: the builder is" in outcome.err
+
+
 def test_a_platform_that_two_parts_have_is_refused(
     project: Project, parts: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import signal
 import urllib.error
 import urllib.request
@@ -116,7 +115,6 @@ def test_run_to_a_layout_exports_the_same_image(
     project.run("build")
     digest = project.digest()
     assert project.record()["images"][0]["sparse"]
-    shutil.rmtree(project.workdir)
     log = AccessLog(registry)
     project.run("run", "--to", f"oci:{tmp_path / 'out'}")
     assert project.digest() == digest

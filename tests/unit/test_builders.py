@@ -528,6 +528,22 @@ def test_58_compressed_layer_that_is_damaged(tmp_path: Path, layout: Layout) -> 
             engine.import_archive(archive, layout)
 
 
+def test_58_saved_image_with_a_link_to_itself(tmp_path: Path, layout: Layout) -> None:
+    path = saved(tmp_path, {"layer.tar": b"first"}, Layers=["loop"])
+    with tarfile.open(path, "a") as tar:
+        link = tarfile.TarInfo("loop")
+        link.type, link.linkname = tarfile.SYMTYPE, "loop"
+        tar.addfile(link)
+    with pytest.raises(ServiceError, match="cannot be read"):
+        engine.import_archive(path, layout)
+
+
+def test_engine_dockerfile_that_is_no_text(recipe: Recipe, layout: Layout) -> None:
+    recipe.dockerfile.write_bytes(b"FROM scratch\n# \xe9\n")
+    with pytest.raises(UsageError, match="the Dockerfile is not UTF-8 text"):
+        engine.Engine(BuilderVersion("engine", "1"), Client()).build(recipe, layout, print)
+
+
 @pytest.mark.parametrize("cut", [0, 100, 513, 3000])
 def test_58_saved_image_that_is_cut(tmp_path: Path, layout: Layout, cut: int) -> None:
     path = saved(tmp_path, {"layer.tar": b"first" * 1000})

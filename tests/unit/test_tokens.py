@@ -30,6 +30,9 @@ WORD = "0123456789abcdefghijABCDEFGHIJ"
         "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxMjMifQ.c2lnbmF0dXJl",
         "Bearer eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxMjMifQ.c2lnbmF0dXJl",
         "https://user:hunter2@example.com/simple",
+        f"hf_{WORD}",
+        f"sk-proj-{WORD}",
+        "pypi-AgEIcHlwaS5vcmcCJDU0NzQ",
     ],
 )
 def test_33_tokens(value: str) -> None:
@@ -74,10 +77,25 @@ def test_33_names(name: str) -> None:
         ("MONKEY", "x"),
         ("PUBLIC_KEY", "-----BEGIN PUBLIC KEY-----"),
         ("EMPTY", " "),
+        ("LIBRARY", "sk-learn-1.2.3"),
+        ("INDEX", "pypi-mirror-internal"),
+        ("PREFIX", "npm_config_registry"),
+        ("FEATURE", "hf_transfer_enabled"),
+        ("TOKEN_URL", "https://login.example.com/oauth/token"),
+        ("DB_PASSWORD_FILE", "/run/secrets/db"),
+        ("SECRET_NAME", "database"),
+        ("TOKEN_TTL", "3600"),
+        ("WITH_TOKEN", "true"),
     ],
 )
 def test_33_ordinary_arguments(name: str, value: str) -> None:
     assert token_reason(name, value) is None
+
+
+def test_33_a_token_under_a_name_that_says_otherwise() -> None:
+    assert token_reason("TOKEN_URL", "https://u:hunter@example.com/") == "it holds an address with a password"
+    assert token_reason("TOKEN_NAME", f"ghp_{WORD}") == "it begins like an access token"
+    assert token_reason("VAULT_SECRET_ID", "6f0a") == "its name says so"
 
 
 def test_33_random_text_is_found() -> None:

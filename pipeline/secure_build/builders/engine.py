@@ -40,7 +40,8 @@ _GZIP = b"\x1f\x8b"
 # What reading an archive that is none can raise.
 _BROKEN = (
     *(tarfile.TarError, zlib.error, EOFError, OSError),
-    *(ValueError, KeyError, TypeError, AttributeError),
+    # The last for a link of the archive that leads to itself.
+    *(ValueError, KeyError, TypeError, AttributeError, RecursionError),
 )
 
 
@@ -74,7 +75,7 @@ class Engine:
         with tar(
             str(recipe.context),
             exclude=_ignored(recipe),
-            dockerfile=(dockerfile, recipe.dockerfile.read_text()),
+            dockerfile=(dockerfile, _text(recipe.dockerfile, "the Dockerfile")),
         ) as context:
             events = self._client.build(
                 fileobj=context,
@@ -119,12 +120,19 @@ def _check(recipe: Recipe) -> None:
             )
 
 
+def _text(path: Path, what: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{what} is not UTF-8 text") from None
+
+
 def _ignored(recipe: Recipe) -> list[str]:
     """The patterns of the ignore file that counts; the Dockerfile's own goes before the context's."""
     own = recipe.dockerfile.with_name(f"{recipe.dockerfile.name}.dockerignore")
     for path in (own, recipe.context / ".dockerignore"):
         if path.exists():
-            lines = (line.strip() for line in path.read_text().splitlines())
+            lines = (line.strip() for line in _text(path, "the ignore file").splitlines())
             return [line for line in lines if line and not line.startswith("#")]
     return []
 
@@ -186,16 +194,7 @@ def import_archive(archive: Path, layout: Layout) -> Descriptor:
             layers = [
                 _layer(tar, name, diff_id, layout) for name, diff_id in zip(names, expected, strict=True)
             ]
-    except (
-        tarfile.TarError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        OSError,
-        zlib.error,
-    ) as error:
+    except _BROKEN as error:
         raise ServiceError(f"the Docker engine saved an image that cannot be read: {error}") from None
     return layout.write(manifest.image_of(config, layers).content, manifest.OCI_MANIFEST)
 

@@ -13,8 +13,10 @@ from collections import Counter
 # As their makers document them: GitHub, GitLab, Slack, AWS, OpenAI and Anthropic, npm, PyPI, Google, IBM's
 # Artifactory, Docker Hub, Hugging Face, DigitalOcean, HashiCorp.
 _PREFIXES = re.compile(
-    r"(?:gh[pousr]_|github_pat_|glpat-|gl(?:dt|rt|cbt)-|xox[abeprs]-|(?:AKIA|ASIA)[A-Z0-9]{8}|sk-|npm_|pypi-"
-    r"|AIza|ya29\.|AKCp|dckr_(?:pat|oat)_|hf_|dop_v1_|hvs\.)\S{8,}"
+    r"(?:gh[pousr]_|github_pat_|glpat-|gl(?:dt|rt|cbt)-|xox[abeprs]-|(?:AKIA|ASIA)[A-Z0-9]{8}"
+    r"|AIza|ya29\.|AKCp|dckr_(?:pat|oat)_|dop_v1_|hvs\.)\S{8,}"
+    # These begin ordinary names too.
+    r"|(?:npm|hf)_[A-Za-z0-9]{20,}|pypi-Ag\S{16,}|sk-(?=\S*[0-9])(?=\S*[A-Z])\S{20,}"
 )
 _PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY")
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*")
@@ -22,6 +24,9 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@")
 _NAME = re.compile(
     r"(?:^|_)(?:\w*TOKEN|\w*PASSWORD|\w*PASSWD|\w*PASSPHRASE|\w*SECRET|API_?KEY|PRIVATE_?KEY|CREDENTIALS?)(?:$|_)"
 )
+# What such a name adds when it is about a secret and holds none.
+_ABOUT = re.compile(r"_(?:URL|URI|ENDPOINT|FILE|PATH|DIR|NAME|TTL|LENGTH|TIMEOUT|ENABLED)$")
+_SWITCH = re.compile(r"true|false|yes|no|on|off|[01]", re.IGNORECASE)
 # Not a path.
 _RANDOM = re.compile(r"[A-Za-z0-9+_=-][A-Za-z0-9+/_=-]{31,}")
 _PUBLIC_HASH = re.compile(r"sha(?:256|384|512)-[A-Za-z0-9+/]+={0,2}")
@@ -42,7 +47,7 @@ def token_reason(name: str, value: str) -> str | None:
         return "it holds a JSON web token"
     if _ADDRESS.search(text):
         return "it holds an address with a password"
-    if _NAME.search(name.upper()):
+    if _NAME.search(name.upper()) and not (_ABOUT.search(name.upper()) or _SWITCH.fullmatch(text)):
         return "its name says so"
     if _RANDOM.fullmatch(text) and not _PUBLIC_HASH.fullmatch(text) and _is_random(text):
         return "it is long and random"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from secure_build import __version__, builders, manifest, materials, record, sto
 from secure_build.builders import Builder, Built, Recipe, Surroundings
 from secure_build.errors import RefusedError, SecureBuildError, ServiceError
 from secure_build.layout import Layout
-from secure_build.model import BuilderVersion, BuildRecord, Descriptor, Image, Material, Platform
+from secure_build.model import BuilderVersion, BuildRecord, Descriptor, Image, Material, Platform, Source
 from secure_build.reference import Repository
 from secure_build.source import Checkout
 from secure_build.steps.job import LARGEST_FILE, Job
@@ -42,25 +42,42 @@ def build(work: Job) -> BuildRecord:
     for path in (loaded.path, work.lock_path) if loaded.config.source.url is None else ():
         if path.exists() and not _is_committed(path, checkout):
             work.report.step(f"`{path}` is used as it is here, which is not as it is in the commit")
-    old = previous(work, source.commit)
+    old = previous(work, source)
     images = {image.name: image for image in old.images} if old else {}
-    made = _build_missing(work, checkout, wanted, images) if wanted else []
-    images |= {image.name: image for image in made}
-    # When nothing was built, what later steps wrote into the record stays.
-    fresh = BuildRecord(tool=__version__, config=loaded.digest, source=source)
-    result = replace(
-        fresh if made or old is None else old,
-        source=source,
-        images=tuple(images[name] for name in loaded.config.built if name in images),
-    )
-    record.write(work.record_path, result)
-    return result
+    made: list[Image] = []
+
+    def recorded() -> BuildRecord:
+        known = images | {image.name: image for image in made}
+        # When nothing was built, what later steps wrote into the record stays.
+        fresh = BuildRecord(tool=__version__, config=loaded.digest, source=source)
+        result = replace(
+            fresh if made or old is None else old,
+            source=source,
+            images=tuple(known[name] for name in loaded.config.built if name in known),
+        )
+        record.write(work.record_path, result)
+        return result
+
+    try:
+        if wanted:
+            _build_missing(work, checkout, wanted, images, made.append)
+    except SecureBuildError:
+        if made:
+            # Those that are whole need not be built again when the failing one is mended.
+            with contextlib.suppress(OSError):
+                recorded()
+        raise
+    return recorded()
 
 
 def _build_missing(
-    work: Job, checkout: Checkout, wanted: Sequence[str], known: Mapping[str, Image]
-) -> list[Image]:
-    """Build those of the wanted images that are not there unchanged."""
+    work: Job,
+    checkout: Checkout,
+    wanted: Sequence[str],
+    known: Mapping[str, Image],
+    on_built: Callable[[Image], None],
+) -> None:
+    """Build those of the wanted images that are not there unchanged; each is handed over when it is whole."""
     targets = {name: work.platforms_of(name) for name in wanted}
     with opened_builders(work, targets) as by_platform:
         versions = {platform: builder.version for platform, builder in by_platform.items()}
@@ -69,8 +86,8 @@ def _build_missing(
             work.report.step(f"{name}: unchanged, not built ({known[name].descriptor.digest})")
         missing = [name for name in wanted if name not in kept]
         with recipes(work, checkout, missing) as prepared:
-            return stopping.side_by_side(
-                lambda name: _build_image(work, by_platform, name, prepared[name]),
+            stopping.side_by_side(
+                lambda name: on_built(_build_image(work, by_platform, name, prepared[name])),
                 missing,
                 jobs=work.options.jobs,
             )
@@ -95,17 +112,21 @@ def _is_committed(path: Path, checkout: Checkout) -> bool:
     return checkout.read(place, at_most=LARGEST_FILE) == path.read_bytes()
 
 
-def previous(work: Job, commit: str) -> BuildRecord | None:
-    """The last record, when it is of the same tool, config and commit."""
+def previous(work: Job, source: Source) -> BuildRecord | None:
+    """The last record, when it is of the same tool, config and commit, and of the same folder of it."""
     old = work.last_record()
-    same = old and (old.tool, old.config, old.source.commit) == (__version__, work.loaded.digest, commit)
-    return old if same else None
+    if old is None or (old.tool, old.config) != (__version__, work.loaded.digest):
+        return None
+    return old if (old.source.commit, old.source.subdir) == (source.commit, source.subdir) else None
 
 
 def unchanged(work: Job, image: Image, versions: Mapping[Platform, BuilderVersion]) -> bool:
     """Whether building again would give the same, and the bytes are still here."""
     wanted = work.loaded.config.built.get(image.name)
     if wanted is None or image.materials is None or image.reference != wanted.image:
+        return False
+    if image.sparse and work.options.to is not None:
+        # Its layers are in the registry only, and a layout is to get them.
         return False
     platforms = work.platforms_of(image.name)
     held = _holds_sparse if image.sparse else Layout.holds_image

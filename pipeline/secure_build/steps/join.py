@@ -6,11 +6,12 @@ is read again, from the layout beside the record or, by digest, from the image's
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from secure_build import manifest, materials, record
+from secure_build.builders import joint_version
 from secure_build.errors import RefusedError, UsageError
 from secure_build.layout import Layout
 from secure_build.manifest import Manifest
@@ -47,7 +48,7 @@ def join(work: Job) -> None:
         )
     given = [_read(work, name) for name in work.options.records]
     for other in given[1:]:
-        _require_equal(given[0], other)
+        _require_equal(given[0], other, per_platform=isinstance(work.loaded.config.builder, Mapping))
     work.require_config(given[0].record, given[0].name)
     images = tuple(
         _join_image(work, name, parts)
@@ -85,7 +86,12 @@ def _read(work: Job, name: str) -> Given:
     return Given(name, record.read(path), (work.layout, *([Layout(beside)] if beside.is_dir() else [])))
 
 
-def _require_equal(first: Given, other: Given) -> None:
+def _require_equal(first: Given, other: Given, *, per_platform: bool) -> None:
+    """Raise RefusedError for records of different things.
+
+    Where the config names a builder `per_platform`, one is expected for equal platforms only.
+    """
+
     def differ(what: str, one: object, two: object) -> None:
         if one != two:
             raise RefusedError(
@@ -96,9 +102,11 @@ def _require_equal(first: Given, other: Given) -> None:
     differ("the version of secure-build", first.record.tool, other.record.tool)
     differ("the digest of the config", first.record.config, other.record.config)
     differ("the commit", first.record.source.commit, other.record.source.commit)
+    differ("the folder of the config", first.record.source.subdir, other.record.source.subdir)
     for image in other.record.images:
         for before in first.record.images:
-            differ("the builder", before.builder, image.builder)
+            if not per_platform or set(before.platforms) == set(image.platforms):
+                differ("the builder", before.builder, image.builder)
 
 
 def _join_image(work: Job, name: str, parts: Sequence[tuple[Given, Image]]) -> Image:
@@ -129,10 +137,12 @@ def _join_image(work: Job, name: str, parts: Sequence[tuple[Given, Image]]) -> I
         for _, image in parts
         for platform, listed in materials.per_platform(image.materials or (), image.platforms).items()
     }
+    made_by = {platform: image.builder for _, image in parts for platform in image.platforms}
     work.layout.name(wanted.image, descriptor)
     return replace(
         first,
         descriptor=descriptor,
+        builder=first.builder if len(parts) == 1 else joint_version(made_by),
         platforms=tuple(platform for platform in wanted.build.platforms if platform in members),
         materials=None if any(image.materials is None for _, image in parts) else materials.merged(inputs),
         published=first.published if len(parts) == 1 else None,

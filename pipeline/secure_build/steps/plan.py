@@ -130,7 +130,7 @@ class _Planner:
         if all(map(self._platforms, self._work.selected())):
             self._try("platform", "`run`", self._work.require_whole)
         versions = self._builders()
-        last = previous(self._work, source.commit) if source else None
+        last = previous(self._work, source) if source else None
         known = {image.name: image for image in last.images} if last else {}
         built = self._each(lambda name: self._built(name, versions, known.get(name)), self._work.selected())
         used = self._each(lambda name: self._used(name, self._config.used[name]), self._config.used)

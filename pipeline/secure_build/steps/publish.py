@@ -35,6 +35,8 @@ def publish(work: Job) -> BuildRecord:
     for image in images:
         if image.missing and not by_digest:
             raise _is_part(image)
+        if work.options.to and image.sparse and not work.layout.holds_image(image.descriptor):
+            raise _is_elsewhere(image)
     destinations = destinations_of(work, [image.reference.repository for image in images])
     jobs, holders = work.options.jobs, Holders()
 
@@ -85,6 +87,14 @@ def _is_part(image: Image) -> UsageError:
     return UsageError(
         f"{image.name} was not built for {missing}, and `{image.reference}` is to name all of it",
         hint="join the records of all platforms (`--record A --record B`), or use `--by-digest`",
+    )
+
+
+def _is_elsewhere(image: Image) -> UsageError:
+    return UsageError(
+        f"the layers of {image.name} are in `{image.reference.repository}`, where its builder put them, "
+        "and not on this machine",
+        hint="`secure-build run --to oci:DIR` builds it into a layout; without `--to` it is published there",
     )
 
 

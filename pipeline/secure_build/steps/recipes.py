@@ -96,7 +96,8 @@ def _secrets(work: Job, names: Sequence[str]) -> Iterator[dict[str, dict[str, Pa
         for name in names:
             result[name] = {}
             for identity, named in work.loaded.config.built[name].build.secrets.items():
-                result[name][identity] = Path(folder) / f"{name}-{identity}"
+                # Neither an image's name nor an id has `@`, so no two of these are one file.
+                result[name][identity] = Path(folder) / f"{name}@{identity}"
                 files.write(result[name][identity], _secret(work, named), mode=files.PRIVATE)
         yield result
 
