@@ -340,3 +340,18 @@ def test_a_secret_of_the_build_stays_out_of_the_archive(project: Project) -> Non
     assert contract_file.archive(project.workdir / "workload.yaml").keys() == {"docker-compose.yml"}
     assert "`tls.pem` is not in the commit" in outcome.err
     assert "hint: take the secret from the contract's variables" in outcome.err
+
+
+@pytest.mark.parametrize("image", ["{host}/acme/redis:7", "${{REGISTRY}}/acme/redis:7"])
+def test_a_workload_may_name_the_copy_that_is_made_of_an_image(
+    project: Project, registry: FakeRegistry, image: str
+) -> None:
+    redis = registry.add_image("library/redis", "7")
+    # What an earlier run left there is not what is meant.
+    registry.add_image("acme/redis", "7", platforms=["linux/s390x", "linux/amd64"])
+    copied = {"use": f"{project.host}/library/redis:7", "mirror": f"{project.host}/acme/redis:7"}
+    compose_image(project, image.format(host=project.host), images={"redis": copied})
+    outcome = project.run("run")
+    assert outcome.code == 0, outcome.err
+    assert result_image(project).endswith(f"/acme/redis@{redis}")
+    assert [one["digest"] for one in project.record["used"]] == [str(redis)]
