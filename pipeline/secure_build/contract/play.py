@@ -198,9 +198,23 @@ def _check_pod(document: Document, pod: str) -> None:
                     f"{what} would not be pulled, and the guest has no images",
                     "leave `imagePullPolicy` out",
                 )
+            _check_ports(document, path, container, what)
             for number, variable in enumerate(listed(container.get("env"))):
                 value = {"value": mapping(variable).get("value")}
                 _check_text(document, (*path, "env", number), value, f"`env` of {what}")
+
+
+def _check_ports(document: Document, path: Path, container: dict[str, Any], what: str) -> None:
+    for index, port in enumerate(listed(container.get("ports"))):
+        place: Path = (*path, "ports", index)
+        if "containerPort" not in mapping(port):
+            raise UsageError(f"{place_of(document, place)}: a port of {what} has no `containerPort`")
+        for key in ("containerPort", "hostPort"):
+            if key in port and not isinstance(port[key], int):
+                raise UsageError(
+                    f"{place_of(document, (*place, key))}: `{key}` of {what} must be a number",
+                    hint="write it without quotes; in templates, too, it cannot be an expression",
+                )
 
 
 def _check_spelling(document: Document, data: Any, path: Path) -> None:
