@@ -28,7 +28,7 @@ spec:
     ports:
     - {{containerPort: 80, hostPort: 80}}
 """
-CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {MODE: 0644}\n"
+CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {MODE: '0644'}\n"
 OTHER = "sha256:" + "a" * 64
 
 
@@ -54,7 +54,7 @@ def test_a_file_of_pods_becomes_resources(project: Project, registry: FakeRegist
     assert outcome.code == 0, outcome.err
     pod, config_map = play(project)["resources"]
     assert pod["spec"]["containers"][0]["image"] == pinned(registry)
-    assert "MODE: 0644" in (project.workdir / "workload.yaml").read_text()
+    assert 'MODE: "0644"' in (project.workdir / "workload.yaml").read_text()
     assert config_map["metadata"]["name"] == "settings"
     section = project.record["sections"]["workload"]
     assert section["archive_tar"] is section["archive_gzip"] is None
