@@ -85,7 +85,9 @@ def load_all(content: bytes, name: str, *, most: int | None = None) -> list[Docu
         place = f"{name}:{mark.line + 1}" if mark else name
         # PyYAML names the alias or tag, which may be a password without quotes.
         problem = re.sub(r"(alias|handle) .*", r"\1", error.problem or str(error.context))
-        raise UsageError(f"{place}: this is not YAML: {problem}") from None
+        # YAML allows one after a value, and PyYAML does not.
+        hint = "write spaces instead of the tab" if r"'\t'" in problem else None
+        raise UsageError(f"{place}: this is not YAML: {problem}", hint=hint) from None
     except yaml.reader.ReaderError as error:
         raise _odd_character(name, text, error.position) from None
     _check_nodes(roots, name)

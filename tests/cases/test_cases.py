@@ -42,7 +42,8 @@ def texts(places: Iterable[Place]) -> dict[Place, str]:
         image = name.reference if name else Reference.parse(f"registry.example/{place.alias}:1")
         number = f"{len(named) + 1:x}"
         digest = (name.rest.digest if name and name.rest else None) or Digest(f"sha256:{number * 64}")
-        known = image or Reference.parse(f"registry.example/{name and name.written.rpartition('/')[2]}")
+        known = image or (name and name.rest)
+        assert known is not None
         pin = named.setdefault(str(image or (name and name.written)), known.pin(digest))
         result[place] = name.pinned(pin) if name else str(pin)
     return result

@@ -29,7 +29,7 @@ spec:
     ports:
     - {{containerPort: 80, hostPort: 80}}
 """
-CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {MODE: 0644}\n"
+CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {MODE: '0644'}\n"
 OTHER = "sha256:" + "a" * 64
 
 
@@ -55,7 +55,7 @@ def test_a_file_of_pods_becomes_resources(project: Project, registry: FakeRegist
     assert outcome.code == 0, outcome.err
     pod, config_map = play(project)["resources"]
     assert pod["spec"]["containers"][0]["image"] == pinned(registry)
-    assert "MODE: 0644" in (project.workdir / "workload.yaml").read_text()
+    assert 'MODE: "0644"' in (project.workdir / "workload.yaml").read_text()
     assert config_map["metadata"]["name"] == "settings"
     section = project.record["sections"]["workload"]
     assert section["archive_tar"] is section["archive_gzip"] is None
@@ -345,3 +345,18 @@ def test_a_secret_of_the_build_stays_out_of_the_archive(project: Project) -> Non
     assert contract_file.archive(project.workdir / "workload.yaml").keys() == {"docker-compose.yml"}
     assert "`tls.pem` is not in the commit" in outcome.err
     assert "hint: take the secret from the contract's variables" in outcome.err
+
+
+@pytest.mark.parametrize("image", ["{host}/acme/redis:7", "${{REGISTRY}}/acme/redis:7"])
+def test_a_workload_may_name_the_copy_that_is_made_of_an_image(
+    project: Project, registry: FakeRegistry, image: str
+) -> None:
+    redis = registry.add_image("library/redis", "7")
+    # What an earlier run left there is not what is meant.
+    registry.add_image("acme/redis", "7", platforms=["linux/s390x", "linux/amd64"])
+    copied = {"use": f"{project.host}/library/redis:7", "mirror": f"{project.host}/acme/redis:7"}
+    compose_image(project, image.format(host=project.host), images={"redis": copied})
+    outcome = project.run("run")
+    assert outcome.code == 0, outcome.err
+    assert result_image(project).endswith(f"/acme/redis@{redis}")
+    assert [one["digest"] for one in project.record["used"]] == [str(redis)]

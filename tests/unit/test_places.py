@@ -60,7 +60,8 @@ def test_hardening_20_a_name_is_refused_or_gets_a_digest_that_nobody_can_change(
         ("${R:-quay.io/x}/b:1", "compose", "${R:-quay.io/x}", "b:1", "quay.io/x/b:1"),
         # A default that makes no image is no default.
         ("${R:-}/b:1", "compose", "${R:-}", "b:1", None),
-        ("${R:-quay.io}/${N:-b}:1", "compose", None, None, "quay.io/b:1"),
+        ("${R:-quay.io}/${N:-b}:1", "compose", "${R:-quay.io}", "b:1", "quay.io/b:1"),
+        ("${R}/a/b:${T:-1}", "compose", "${R}", "a/b:1", None),
         ("{{ .Env.R }}/b:1", "template", "{{ .Env.R }}", "b:1", None),
     ],
 )

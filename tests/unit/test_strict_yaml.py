@@ -231,3 +231,10 @@ def test_hardening_58_any_text_is_a_document_or_a_usage_error(text: str) -> None
     except UsageError as error:
         message = error.message
     assert message.startswith("x.yaml")
+
+
+@pytest.mark.parametrize("text", ["a: b\t# why\n", "a:\n\tb: c\n"])
+def test_hardening_42_a_tab_is_refused_with_what_to_do(text: str) -> None:
+    with pytest.raises(UsageError, match=r"x.yaml:\d: this is not YAML: found character '.t'") as refused:
+        strict_yaml.load(text.encode(), "x.yaml")
+    assert refused.value.hint == "write spaces instead of the tab"

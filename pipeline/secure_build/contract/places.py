@@ -23,7 +23,7 @@ from secure_build.strict_yaml import Document, Path
 # The name that stands for a registry which only the deployer knows; it never leaves this module.
 _SOME_REGISTRY = "registry.test"
 _COMPOSE_REGISTRY = re.compile(
-    r"(\$(?:[A-Za-z_][A-Za-z0-9_]*|\{[A-Za-z_][A-Za-z0-9_]*(?::?[-?][^${}]*)?\}))/([^$]+)"
+    r"(\$(?:[A-Za-z_][A-Za-z0-9_]*|\{[A-Za-z_][A-Za-z0-9_]*(?::?[-?][^${}]*)?\}))/(.+)"
 )
 _TEMPLATE_REGISTRY = re.compile(r"(\{\{[^{}\n]*\}\})/([^{}]+)")
 Grammar = Literal["plain", "compose", "template"]
@@ -61,9 +61,10 @@ class Name:
                 hint="write the digest out, or leave it out: it is put there",
             )
         value = interpolation.with_defaults(written)
-        if found := _COMPOSE_REGISTRY.fullmatch(written):
+        found = _COMPOSE_REGISTRY.fullmatch(written)
+        if found and (rest := interpolation.with_defaults(found[2])) is not None:
             default = _reference_or_none(value) if value is not None else None
-            return cls(written, default, found[1], _rest(found[2]), varied=True)
+            return cls(written, default, found[1], _rest(rest), varied=True)
         if value is None:
             raise UsageError(
                 f"`{written[:200]}` has a variable without a default, so what runs would not be decided here",

@@ -8,7 +8,7 @@ objects inside the contract, so there the parsed documents go.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,12 @@ LARGEST = strict_yaml.LARGEST
 ENDINGS = (".yaml", ".yml")
 # The runtime makes it from the contract's variables.
 GENERATED_CONFIG_MAP = "contract.config.map"
+# Plain scalars that some readers of YAML take for text, and others for a number, a date or a truth value.
+DOUBTFUL = re.compile(
+    r"(?i:y|n|yes|no|on|off)|[-+]?0[0-7_]+|[0-9][0-9_]*(?::[0-5]?[0-9])+|[0-9]+_[0-9_]*"
+    r"|[-+]?0(?:x[0-9A-Fa-f_]+|o[0-7_]+|b[01_]+)|[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+"
+    r"|[-+]?(?:\.[0-9]+|[0-9]+\.)|(?i:[-+]?\.inf|\.nan)|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?"
+)
 # Keys on the way to an image, and those that name one or decide whether it is pulled.
 _ON_THE_WAY = ("metadata", "spec", "containers", "initContainers", "volumes", "image")
 _OTHERS = "annotations ephemeralContainers imagePullPolicy kind name reference".split()
@@ -116,7 +122,10 @@ def containers(document: Document) -> Iterator[tuple[str, Path, dict[str, Any]]]
 
 
 def _places(document: Document, number: int, *, templates: bool) -> Iterator[Place]:
-    if _checked_kind(document) != "Pod":
+    kind = _checked_kind(document)
+    for key in ("labels", "annotations"):
+        _check_text(document, ("metadata", key), document.data["metadata"].get(key), f"`{key}` of a {kind}")
+    if kind != "Pod":
         _check_text(document, ("data",), document.data.get("data"), "a ConfigMap")
         return
     grammar: Grammar = "template" if templates else "plain"
@@ -198,9 +207,23 @@ def _check_pod(document: Document, pod: str) -> None:
                     f"{what} would not be pulled, and the guest has no images",
                     "leave `imagePullPolicy` out",
                 )
+            _check_ports(document, path, container, what)
             for number, variable in enumerate(listed(container.get("env"))):
                 value = {"value": mapping(variable).get("value")}
                 _check_text(document, (*path, "env", number), value, f"`env` of {what}")
+
+
+def _check_ports(document: Document, path: Path, container: dict[str, Any], what: str) -> None:
+    for index, port in enumerate(listed(container.get("ports"))):
+        place: Path = (*path, "ports", index)
+        if "containerPort" not in mapping(port):
+            raise UsageError(f"{place_of(document, place)}: a port of {what} has no `containerPort`")
+        for key in ("containerPort", "hostPort"):
+            if key in port and not isinstance(port[key], int):
+                raise UsageError(
+                    f"{place_of(document, (*place, key))}: `{key}` of {what} must be a number",
+                    hint="write it without quotes; in templates, too, it cannot be an expression",
+                )
 
 
 def _check_spelling(document: Document, data: Any, path: Path) -> None:
@@ -221,10 +244,7 @@ def _check_spelling(document: Document, data: Any, path: Path) -> None:
 
 
 def _check_annotations(document: Document, pod: str) -> None:
-    metadata = document.data["metadata"]
-    for key in ("labels", "annotations"):
-        _check_text(document, ("metadata", key), metadata.get(key), f"`{key}` of pod `{pod}`")
-    for key in mapping(metadata.get("annotations")):
+    for key in mapping(document.data["metadata"].get("annotations")):
         if key.startswith(_AUTOMOUNT):
             raise UsageError(
                 f"{place_of(document, ('metadata', 'annotations', key))}: the annotation `{key}` of pod "
@@ -236,10 +256,14 @@ def _check_annotations(document: Document, pod: str) -> None:
 def _check_text(document: Document, path: Path, values: Any, what: str) -> None:
     """Refuse numbers and the like where Kubernetes and IBM's schema want text."""
     for key, value in mapping(values).items():
-        if value is not None and not isinstance(value, str):
+        if value is None:
+            continue
+        node = strict_yaml.at(document.root, (*path, key))
+        plain = node.value if isinstance(node, ScalarNode) and node.style is None else ""
+        if not strict_yaml.is_text(node) or DOUBTFUL.fullmatch(plain):
             raise UsageError(
                 f"{place_of(document, (*path, key))}: `{key}` in {what} must be text",
-                hint=f'put it in quotes: `"{json.dumps(value)}"`' if isinstance(value, int | float) else None,
+                hint=f'put it in quotes: `"{node.value}"`' if isinstance(node, ScalarNode) else None,
             )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import posixpath
-import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -17,16 +16,10 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 
 from secure_build import strict_yaml
 from secure_build.contract.advice import listed, mapping, warning
-from secure_build.contract.play import GENERATED_CONFIG_MAP, PlayFile, containers
+from secure_build.contract.play import DOUBTFUL, GENERATED_CONFIG_MAP, PlayFile, containers
 from secure_build.model import Finding
 from secure_build.strict_yaml import Document, Path
 
-# Plain scalars that some readers of YAML take for text, and others for a number, a date or a truth value.
-_DOUBTFUL = re.compile(
-    r"(?i:y|n|yes|no|on|off)|[-+]?0[0-7_]+|[0-9][0-9_]*(?::[0-5]?[0-9])+|[0-9]+_[0-9_]*"
-    r"|[-+]?0(?:x[0-9A-Fa-f_]+|o[0-7_]+|b[01_]+)|[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+"
-    r"|[-+]?(?:\.[0-9]+|[0-9]+\.)|(?i:[-+]?\.inf|\.nan)|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?"
-)
 _finding = functools.partial(warning, "play")
 _MODES = ("defaultMode", "mode")
 
@@ -67,25 +60,14 @@ def _pod(document: Document, maps: Collection[str]) -> Iterator[Finding]:
 
 def _ports(document: Document, path: Path, what: str, container: dict[str, Any]) -> Iterator[Finding]:
     for index, port in enumerate(listed(container.get("ports"))):
-        missing = [key for key in ("hostPort", "containerPort") if key not in mapping(port)]
-        if missing:
+        if "hostPort" not in mapping(port):
             yield _finding(
                 document,
                 (*path, "ports", index),
-                f"a port of {what} has no `{missing[0]}`",
+                f"a port of {what} has no `hostPort`",
                 "nothing is bound without both `hostPort` and `containerPort`",
-                basis="schema" if missing[0] == "containerPort" else "documented",
+                basis="documented",
             )
-        for key, value in mapping(port).items():
-            if key.endswith("Port") and not isinstance(value, int):
-                yield _finding(
-                    document,
-                    (*path, "ports", index, key),
-                    f"`{key}` of {what} is text",
-                    "the contract's schema wants a number, also in templates",
-                    hint="write the number without quotes",
-                    basis="schema",
-                )
 
 
 def _variables(
@@ -183,7 +165,7 @@ def _scalars(document: Document, node: Node, path: Path, *, templates: bool) -> 
             hint="name this file under `workload: play: templates:`, if it is meant",
             basis="documented",
         )
-    elif node.style is None and _DOUBTFUL.fullmatch(node.value) and name not in _MODES:
+    elif node.style is None and DOUBTFUL.fullmatch(node.value) and name not in _MODES:
         yield _finding(
             document,
             path,

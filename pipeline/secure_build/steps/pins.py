@@ -134,19 +134,23 @@ def own_image(loaded: Loaded, place: Place) -> str | None:
 
 
 def foreign_image(loaded: Loaded, place: Place) -> Reference | None:
-    """The reference of somebody else's image, to be resolved.
+    """The reference of somebody else's image, to be resolved; for a copy (`mirror`), of what is copied.
 
     Where the deployer chooses the registry it is the config's image of that name or digest; None
     when there is none and the place has a digest of its own. Raises UsageError when it has not.
     """
     name = place.name
     assert name is not None
+    used = loaded.config.used.values()
     if name.reference is not None or name.rest is None:
-        return name.reference
-    used = [image.use for image in loaded.config.used.values()]
+        return next((image.use for image in used if image.mirror == name.reference), name.reference)
     if name.rest.digest is not None:
-        return next((use for use in used if use.digest == name.rest.digest), None)
-    same = [use for use in used if name.is_of(use) and name.has_tag_of(use)]
+        return next((image.use for image in used if image.use.digest == name.rest.digest), None)
+    same = [
+        image.use
+        for image in used
+        if any(name.is_of(known) and name.has_tag_of(known) for known in (image.use, image.mirror) if known)
+    ]
     if len(same) != 1:
         what = "names no image that" if not same else "could be several images that"
         raise UsageError(
