@@ -398,7 +398,7 @@ def test_every_image_of_the_workload_is_looked_at(project: Project) -> None:
     lines = [f"  {name}:\n    image: {image}" for name, image in others.items()]
     project.write("docker-compose.yml", "services:\n" + "\n".join(lines) + "\n")
     project.commit()
-    failed = [one["why"] for one in planned(project, code=1)["findings"] if one["level"] == "fail"]
+    failed = [one["why"] for one in plan_of(project, code=1)["findings"] if one["level"] == "fail"]
     assert len(failed) == 3
     for image in others.values():
         assert sum(f"`{image}`" in why for why in failed) == 1
