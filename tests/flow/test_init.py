@@ -134,6 +134,11 @@ def test_init_needs_no_work_folder(bare: Project) -> None:
         (["--compose", "absent.yml"], "the commit has no file `absent.yml`"),
         (["--play", "app"], "the commit has no pod there"),
         (["--push", "canary"], "a login is `USER=SECRET_NAME`"),
+        (["--push", "shop-ci=ghp_canary0123456789abcdef"], "a login is `USER=SECRET_NAME`"),
+        (
+            ["--source", "https://git.test/a.git", "--token", "ghp_canary0123456789abcdef"],
+            "never the secret itself",
+        ),
         (["--registry", "acme"], "`acme` names no registry"),
         (["elsewhere"], "`elsewhere` is not in a git repository"),
     ],

@@ -105,13 +105,18 @@ class Buildah:
     def _materials(self, pulled: set[str], recipe: Recipe) -> tuple[Material, ...] | None:
         """The digests of what was pulled, from the store; the log only says which names count.
 
-        None when the store does not know one of them.
+        None when one of them cannot be read there, or is not in the store.
         """
         pinned: dict[str, list[str]] = {}
         for reference, image in image_pins(recipe.pins).items():
             pinned.setdefault(image, []).append(str(reference))
         found = []
-        for reference in map(Reference.parse, sorted(pulled)):
+        for name in sorted(pulled):
+            try:
+                reference = Reference.parse(name)
+            except UsageError:
+                # A secret of the build hides a part of it in the log.
+                return None
             digest = reference.digest or self._digest(reference)
             if digest is None:
                 return None

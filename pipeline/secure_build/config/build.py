@@ -39,7 +39,7 @@ def _secret_kind(value: object) -> str:
     return FILE_SECRET if is_file else NAMED_SECRET
 
 
-BuildSecretId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+BuildSecretId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 BuildSecret = Annotated[
     Annotated[SecretName, Tag(NAMED_SECRET)] | Annotated[SecretFile, Tag(FILE_SECRET)],
     Discriminator(_secret_kind),

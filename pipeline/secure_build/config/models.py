@@ -230,6 +230,17 @@ class Config(Strict):
     workload: Workload | None = Field(default=None, description="The workload section of the contract.")
 
     @model_validator(mode="after")
+    def _one_copy(self) -> Config:
+        """The contract names one copy of an image, so it can have one mirror only."""
+        mirrors: dict[Reference, Reference | None] = {}
+        for image in self.used.values():
+            if mirrors.setdefault(image.use, image.mirror) != image.mirror:
+                raise PydanticCustomError(
+                    "mirror", "`{use}` stands twice, with different mirrors", {"use": str(image.use)}
+                )
+        return self
+
+    @model_validator(mode="after")
     def _fitting(self) -> Config:
         if self.target == "ccrv" and self.workload is not None and self.workload.compose is not None:
             raise PydanticCustomError("target", "the runtime `ccrv` takes pods only: use `workload: play:`")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from secure_build.address import Address
+from secure_build.config.tokens import token_reason
 from secure_build.errors import UsageError
 from secure_build.reference import DOCKER_HUB, Reference, registry_name
 
@@ -30,7 +31,7 @@ class LoginWish:
     def parse(cls, text: str) -> LoginWish:
         """Read `USER=SECRET_NAME`. What is wrong is not repeated: it may be a password."""
         username, _, secret = text.rpartition("=")
-        if len(username) < _SHORTEST_USER or not username.isprintable() or not _SECRET_NAME.fullmatch(secret):
+        if len(username) < _SHORTEST_USER or not username.isprintable() or not _is_secret_name(secret):
             raise UsageError(
                 "a login is `USER=SECRET_NAME`: a user name of at least three characters "
                 "and the name of a secret, with letters, digits and `_` only",
@@ -92,12 +93,17 @@ class Wishes:
 
 def checked_secret(name: str) -> str:
     """The name of a secret; raises UsageError that does not repeat it, since it may be the secret."""
-    if not _SECRET_NAME.fullmatch(name):
+    if not _is_secret_name(name):
         raise UsageError(
             "the name of a secret has letters, digits and `_` only",
             hint="never the secret itself: it is looked up under that name when it is needed",
         )
     return name
+
+
+def _is_secret_name(text: str) -> bool:
+    """Whether this can name a secret; access tokens look much like names, and are none."""
+    return bool(_SECRET_NAME.fullmatch(text)) and token_reason("", text) is None
 
 
 def is_icr(host: str) -> bool:
