@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
 
 from flow.test_source import LARGEST, commit, git, listing, no_process_left, no_surroundings, write
+from flow.test_source_remote import server
 from secure_build.config import SecretName
 from secure_build.config import Source as Settings
 from secure_build.errors import SecureBuildError, UsageError
@@ -17,16 +17,9 @@ from secure_build.model import Submodule
 from secure_build.source import Checkout, open_source
 from services.git_servers import HttpGit, http_git
 
-__all__ = ["no_process_left", "no_surroundings"]
+__all__ = ["no_process_left", "no_surroundings", "server"]
 
 TOKEN = "t0ken-canary"
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[HttpGit]:
-    (tmp_path / "served").mkdir()
-    with http_git(tmp_path / "served") as started:
-        yield started
 
 
 @pytest.fixture

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from integration.project import SECONDS, Project
 
 PATIENCE_SECONDS = 60
 
@@ -24,6 +28,20 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
 def running_with(argument: str) -> list[int]:
     """The processes that have this argument."""
     return [pid for pid in _pids() if argument.encode() in _read(pid, "cmdline").split(b"\0")]
+
+
+def interrupt_a_step(project: Project, base: str) -> None:
+    """Ctrl-C while a build step sleeps: the program ends as interrupted, and so does the step."""
+    # A number that no other process has among its arguments.
+    marker = f"4343{os.getpid()}{id(project) % 1000}"
+    project.commit({"app/Dockerfile": f'FROM {base}\nRUN ["/bin/busybox", "sleep", "{marker}"]\n'})
+    process = project.start("build")
+    wait_until(lambda: running_with(marker), "the step runs")
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    wait_until(lambda: not running_with(marker), "the step ends")
 
 
 def descendants(ancestor: int) -> set[int]:

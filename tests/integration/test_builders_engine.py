@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from integration.conftest import PrivateRegistry
-from integration.processes import running_with, wait_until
+from integration.processes import interrupt_a_step
 from integration.project import SECONDS, Project, command
 from integration.test_secrets import run_sampled, shown_to_others, sweep
 from services import running
@@ -168,17 +166,8 @@ def test_what_it_cannot_do(make_classic: Projects, build: dict[str, object], wha
 
 
 def test_ctrl_c(make_classic: Projects, base: str) -> None:
-    marker = f"4343{os.getpid()}"
-    project = make_classic()
-    project.commit({"app/Dockerfile": f'FROM {base}\nRUN ["/bin/busybox", "sleep", "{marker}"]\n'})
-    process = project.start("build")
-    wait_until(lambda: running_with(marker), "the step runs")
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=SECONDS)
-    assert process.returncode == 130, stderr
-    assert "Traceback" not in stderr
     # The engine ends a build whose client is gone.
-    wait_until(lambda: not running_with(marker), "the step ends")
+    interrupt_a_step(make_classic(), base)
 
 
 def test_is_the_last_that_is_tried(old_engine: Engine, make_project: Projects, short_path: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import signal
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -15,7 +13,7 @@ import pytest
 
 from integration.access_log import AccessLog
 from integration.conftest import PrivateRegistry, docker_config
-from integration.processes import Sampler, running_with, wait_until
+from integration.processes import Sampler, interrupt_a_step
 from integration.project import SECONDS, Project, command
 from integration.test_secrets import found_in, shown_to_others
 from services import running
@@ -228,15 +226,7 @@ def test_builder_that_does_not_answer(make_project: Projects, engine: Engine, tm
 
 
 def test_ctrl_c_ends_the_step_elsewhere(make_far: Projects, base: str) -> None:
-    marker = f"4545{os.getpid()}"
-    project = make_far()
-    project.commit({"app/Dockerfile": f'FROM {base}\nRUN ["/bin/busybox", "sleep", "{marker}"]\n'})
-    process = project.start("build")
-    wait_until(lambda: running_with(marker), "the step runs")
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=SECONDS)
-    assert process.returncode == 130, stderr
-    wait_until(lambda: not running_with(marker), "the step ends")
+    interrupt_a_step(make_far(), base)
 
 
 def test_builder_of_an_engine_by_name(make_far: Projects) -> None:
