@@ -50,10 +50,14 @@ _GRACE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program of the machine and the Debian package that brings it."""
+    """A program of the machine and the Debian package that brings it.
+
+    `variables` are those that it needs besides what all programs see.
+    """
 
     name: str
     package: str
+    variables: tuple[str, ...] = ()
 
     def find(self) -> Path | None:
         found = shutil.which(self.name)
@@ -96,10 +100,12 @@ def run(
             f"`{program.name}` is not on this machine", hint=f"install the package `{program.package}`"
         )
     command = [str(path), *arguments]
+    own = {name: os.environ[name] for name in program.variables if name in os.environ}
+    extra = {**own, **(environment or {})}
     starting: Future[_Child] = Future()
     try:
         # In another thread, since Ctrl-C comes to the main one: nothing starts by halves.
-        threading.Thread(target=_start, args=(starting, command, environment, stdin, on_line)).start()
+        threading.Thread(target=_start, args=(starting, command, extra, stdin, on_line)).start()
         child = starting.result()
         status, ending = child.finish(timeout)
     except BaseException:
@@ -244,7 +250,7 @@ _lock = threading.Lock()
 def _start(
     starting: Future[_Child],
     command: Sequence[str],
-    extra: Mapping[str, str] | None,
+    extra: Mapping[str, str],
     stdin: bytes,
     on_line: Callable[[str], None] | None,
 ) -> None:
@@ -254,7 +260,7 @@ def _start(
         with _lock:
             # Under the lock, so that no child starts after the others have been killed.
             stopping.check()
-            child = _Child(_open(command, extra or {}, merged=on_line is not None), stdin, on_line)
+            child = _Child(_open(command, extra, merged=on_line is not None), stdin, on_line)
             _running.add(child)
         starting.set_result(child)
     except BaseException as error:  # noqa: BLE001  # it is raised again where the result is asked for

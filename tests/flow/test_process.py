@@ -105,6 +105,15 @@ def test_the_environment_is_an_allow_list(monkeypatch: pytest.MonkeyPatch) -> No
     assert not [line for line in lines if "secret" in line]
 
 
+def test_a_program_sees_what_it_needs_besides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/run/agent")
+    monkeypatch.setenv("KUBECONFIG", "/home/somebody/kubeconfig")
+    env = process.run(Program("env", "coreutils", variables=("KUBECONFIG", "ABSENT")), []).decode()
+    assert "KUBECONFIG=/home/somebody/kubeconfig\n" in env
+    assert "SSH_AUTH_SOCK" not in env
+    assert "ABSENT" not in env
+
+
 def test_a_missing_program_names_its_package() -> None:
     with pytest.raises(MachineError, match=r"^`no-such-program` is not on this machine$") as raised:
         process.run(Program("no-such-program", "its-package"), [])

@@ -29,7 +29,8 @@ from secure_build.model import BuilderVersion, Descriptor, Material
 from secure_build.process import ProcessError, Program
 from secure_build.reference import Digest, Reference, Repository
 
-DOCKER = Program("docker", "docker-cli")
+# An engine over SSH asks the agent for keys, and the Kubernetes driver looks for its cluster.
+DOCKER = Program("docker", "docker-cli", variables=("SSH_AUTH_SOCK", "KUBECONFIG"))
 _PROBE_SECONDS = 60.0
 # A builder in a container or a cluster is started, for which an image may have to be pulled.
 _BOOT_SECONDS = 300.0
