@@ -121,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
     _verb(parts, "workload", "the plain workload section, in a file for its owner only")
     images = _verb(parts, "images", "the `images` and `auths` to put into a contract of your own")
     images.add_argument(
-        "--into", metavar="FILE", type=Path, help="merge them into this plain workload section"
+        "--into", metavar="FILE", type=Path, help="merge the `auths` into this plain workload section instead"
     )
     for verb in (run, publish, *parts.choices.values()):
         verb.add_argument(

@@ -196,18 +196,27 @@ def test_private_images_with_logins_of_their_own(project: Project, monkeypatch: 
         assert outcome.code == 2
         assert "is private, and there is no login for the guest to pull it with" in outcome.err
 
+        # A wrong password is found before anything is built or published.
         monkeypatch.setenv("PULL", "not-the-password")
         project.configure(registries={private.host: access})
+        private.requests.clear()
+        built = len(project.builder.recipes)
         outcome = project.run("run")
         assert outcome.code == 1
-        assert "the guest could not pull" in outcome.err
+        assert "the guest could not log in" in outcome.err
+        assert (private.writes, len(project.builder.recipes)) == ([], built)
+        outcome = project.run("plan")
+        assert outcome.code == 1
+        assert "fail: the logins for the guest: the guest could not log in" in outcome.out
 
+        monkeypatch.setenv("PULL", "pull-canary-2")
         monkeypatch.setenv("PUSH", "not-the-password-either")
         private.requests.clear()
         outcome = project.run("run")
         assert outcome.code == 3
         assert "refuses the login of user `pusher`" in outcome.err
-        assert len(private.requests) <= 3
+        # A wrong password is tried once.
+        assert len([one for one in private.requests if one.status == 401 and one.authorization]) == 1
 
 
 def test_the_keyed_digest_needs_the_key_beside_the_section(project: Project) -> None:

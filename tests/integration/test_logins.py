@@ -97,11 +97,15 @@ def test_wrong_push_password_fails_once_and_clearly(
     assert not any(request.writes for request in requests)
 
 
-def test_wrong_runtime_password_writes_no_contract(private: Project) -> None:
+def test_wrong_runtime_password_publishes_nothing(
+    private: Project, private_registry: PrivateRegistry
+) -> None:
     private.commit()
+    log = AccessLog(private_registry.running)
     outcome = private.run("run", status=1, environment={"GUEST_PASSWORD": "not-this-one"})
-    assert "the guest could not pull" in outcome.stderr
+    assert "the guest could not log in" in outcome.stderr
     assert not private.contract_path.exists()
+    assert not any(request.writes for request in log.requests())
 
 
 def test_missing_pull_login_is_explained(private: Project) -> None:

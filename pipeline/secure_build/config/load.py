@@ -41,7 +41,8 @@ def load(path: Path) -> Loaded:
             content = file.read(strict_yaml.LARGEST + 1)
     except FileNotFoundError:
         raise UsageError(
-            f"there is no config at `{path}`", hint="name it with `--config`, or go to the folder that has it"
+            f"there is no config at `{path}`",
+            hint="`secure-build init` writes one; another is named with `--config`",
         ) from None
     except OSError as error:
         raise UsageError(f"cannot read the config `{path}`: {error.strerror}") from None

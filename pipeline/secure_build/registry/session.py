@@ -38,6 +38,10 @@ class AccessError(MachineError):
     """The registry refuses the login, or refuses the login's owner what was asked."""
 
 
+class LoginRefusedError(AccessError):
+    """The login itself is wrong, whatever it is used for."""
+
+
 class Session:
     """A registry and the login to use there, None for none."""
 
@@ -221,7 +225,7 @@ class Session:
                 f"{self.registry} asks for a login and there is none",
                 hint=f"name one under `registries: {self.registry}:`, or run `docker login {self.registry}`",
             )
-        return AccessError(
+        return LoginRefusedError(
             f"{self.registry} refuses the login of user `{self._credential.username}`",
             hint="check user name and password; the password may have expired",
         )

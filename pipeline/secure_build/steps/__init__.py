@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from secure_build import secret
-from secure_build.errors import UsageError
+from secure_build.errors import SecureBuildError, UsageError
 from secure_build.model import BuildRecord, Finding
 from secure_build.report import Report
 from secure_build.steps.build import build, require_locked
@@ -23,7 +23,7 @@ from secure_build.steps.contract import (
     contract_images,
     contract_workload,
 )
-from secure_build.steps.delivery import check_logins
+from secure_build.steps.delivery import check_logins, try_logins
 from secure_build.steps.handover import hand_on
 from secure_build.steps.init import InitOptions, Started, init
 from secure_build.steps.job import Job, Options, opened
@@ -86,13 +86,20 @@ def run(work: Job) -> tuple[BuildRecord, ContractFile | None]:
     for registry in config.registries if not work.options.to else ():
         work.login(registry, "push")
     check_logins(work, config.registries)
+    if config.workload is not None and not work.options.to:
+        try_logins(work)
     if not work.options.records:
         work.require_whole()
         build(work)
     result = publish(work)
     if config.workload is None:
         return result, None
-    return contract_workload(work, draft=False)
+    try:
+        return contract_workload(work, draft=False)
+    except SecureBuildError:
+        if (left := work.options.workdir / "workload.yaml").exists():
+            work.report.step(f"`{left}` is that of an earlier run, and stays as it is")
+        raise
 
 
 def summary(result: BuildRecord) -> dict[str, Any]:

@@ -245,7 +245,10 @@ def make(
         builder = by_platform[platform]
         doing = f"building for {platform} with {builder.version}"
         with work.report.task(name, doing) as task, layout.staging() as staging:
-            built = builder.build(replace(recipe, platform=platform, pins=pinned), staging, task.line)
+            try:
+                built = builder.build(replace(recipe, platform=platform, pins=pinned), staging, task.line)
+            except RefusedError as error:
+                raise RefusedError(f"{name}: {error.message}", hint=error.hint) from None
         if built.sparse:
             assert recipe.push is not None
             _fetch(work, recipe.push, built.descriptor)

@@ -47,6 +47,8 @@ def check(work: Job) -> BuildRecord:
     result = replace(current, findings=tuple(findings[name] for name in wanted))
     for finding in result.findings:
         work.report.finding(finding)
+        if finding.level == "pass":
+            work.report.step(f"{finding.what}: {finding.why}")
     return result
 
 

@@ -98,6 +98,12 @@ def contract_images(work: Job) -> tuple[BuildRecord, Fragment]:
     unchanged = path.exists() and path.read_bytes() == plain.encode()
     if not unchanged:
         files.write(path, plain.encode(), mode=files.PRIVATE)
+    if work.options.into is not None:
+        merged = ", ".join(login.registry for login in logins) or "no login, since none is needed"
+        work.report.step(
+            f"{work.options.into}: {'unchanged' if unchanged else 'merged'} ({merged}); "
+            "its images are yours to name, by the references that are printed"
+        )
     others = [finding for finding in current.findings if finding.check != "delivery"]
     result = replace(current, used=tuple(used.values()), findings=(*others, *findings))
     record.write(work.record_path, result)

@@ -9,10 +9,11 @@ from collections.abc import Collection, Iterable
 
 from secure_build import secret, stopping
 from secure_build.contract import auths
-from secure_build.errors import RefusedError, UsageError
+from secure_build.errors import RefusedError, SecureBuildError, UsageError
 from secure_build.model import BuildRecord, Credential, Finding
 from secure_build.reference import Pinned, Reference
 from secure_build.registry.client import AccessError, NotFoundError, RemoteRegistry
+from secure_build.registry.session import LoginRefusedError
 from secure_build.steps.job import Job
 
 
@@ -30,6 +31,32 @@ def check_logins(work: Job, registries: Iterable[str]) -> dict[str, Credential |
             for push in _push_logins(work, registry) or [None]:
                 auths.check_runtime(runtime, push, allow_push=allowed)
     return logins
+
+
+def try_logins(work: Job) -> None:
+    """Raise RefusedError for a `runtime` login that its registry refuses, before anything is published.
+
+    Whether it may pull an image shows only when the image is there: registries answer in many ways
+    for one that is not. One request for each registry tells whether user name and password are right.
+    """
+    config = work.loaded.config
+    references = [image.image for image in config.built.values()]
+    references += [image.mirror or image.use for image in config.used.values()]
+    by_registry = {reference.repository.registry: reference for reference in reversed(references)}
+
+    def attempt(registry: str) -> None:
+        login = work.login(registry, "runtime")
+        if login is None:
+            return
+        try:
+            RemoteRegistry(registry, login, work.transport).tagged(by_registry[registry])
+        except LoginRefusedError as error:
+            raise RefusedError(f"the guest could not log in: {error.message}", hint=error.hint) from None
+        except SecureBuildError:
+            # What is wrong with the registry or the image is said where it is needed.
+            return
+
+    stopping.side_by_side(attempt, sorted(by_registry), jobs=work.options.jobs)
 
 
 def _push_logins(work: Job, registry: str) -> list[Credential | None]:

@@ -23,6 +23,7 @@ from secure_build.report import Report
 from secure_build.source import Checkout, open_source
 
 OCI = "oci:"
+RECORD_NAME = "build-record.json"
 # Folders in the work folder that live as long as a run.
 TEMPORARY = (".staging-*", ".context-*", ".login-*", ".secrets-*", ".again-*")
 # The most that is read of a file of the source.
@@ -67,7 +68,7 @@ class Job:
 
     @property
     def record_path(self) -> Path:
-        return self.options.workdir / "build-record.json"
+        return self.options.workdir / RECORD_NAME
 
     @property
     def lock_path(self) -> Path:

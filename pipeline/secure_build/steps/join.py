@@ -20,7 +20,7 @@ from secure_build.reference import Repository
 from secure_build.registry.client import RemoteRegistry
 from secure_build.steps import handover
 from secure_build.steps.build import joined
-from secure_build.steps.job import Job
+from secure_build.steps.job import RECORD_NAME, Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,9 @@ def _read(work: Job, name: str) -> Given:
     if handover.is_remote(name):
         return Given(name, handover.fetch(work, name), (work.layout,))
     path = Path(name)
+    if path.is_dir():
+        # The work folder of another job.
+        path /= RECORD_NAME
     beside = path.parent / "layout"
     return Given(name, record.read(path), (work.layout, *([Layout(beside)] if beside.is_dir() else [])))
 

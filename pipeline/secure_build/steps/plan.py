@@ -38,10 +38,11 @@ from secure_build.registry.client import PushRight
 from secure_build.steps import transfer
 from secure_build.steps.build import previous, unchanged
 from secure_build.steps.contract import built_or
-from secure_build.steps.delivery import check_logins
+from secure_build.steps.delivery import check_logins, try_logins
 from secure_build.steps.descriptors import read_workload
 from secure_build.steps.job import Job, layout_directory
 from secure_build.steps.pins import check_place, registries_of, resolve
+from secure_build.steps.recipes import find
 from secure_build.steps.transfer import RemoteSource
 
 _T = TypeVar("_T")
@@ -135,12 +136,17 @@ class _Planner:
         built = self._each(lambda name: self._built(name, versions, known.get(name)), self._work.selected())
         used = self._each(lambda name: self._used(name, self._config.used[name]), self._config.used)
         images = (*_shared(built, everywhere=bool(self._work.options.to)), *used)
-        self._secrets({image.name for image in built if image.doing == "build"})
+        building = {image.name for image in built if image.doing == "build"}
+        self._secrets(building)
+        for name in sorted(building) if source else ():
+            self._try("source", name, functools.partial(find, self._work, self._work.checkout(), name))
         if not self._work.options.to:
             self._push_rights(images)
         workload = self._config.workload
         named = str(self._work.options.workdir / "workload.yaml") if workload else None
         logins = self._logins()
+        if logins and not self._work.options.to:
+            self._try("runtime", "the logins for the guest", lambda: try_logins(self._work))
         if source and workload:
             pulled = self._pulled()
             logins = tuple(name for name in logins if name in pulled)

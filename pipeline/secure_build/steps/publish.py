@@ -68,6 +68,8 @@ def publish(work: Job) -> BuildRecord:
     sent = stopping.side_by_side(send, current.images, jobs=jobs)
     if work.mirrors:
         mirror(work)
+    elif work.options.to and any(image.mirror for image in work.loaded.config.used.values()):
+        work.report.step("no mirror is filled: `publish` without `--to` does that")
     result = replace(current, images=tuple(sent))
     record.write(work.record_path, result)
     return result

@@ -27,6 +27,27 @@ def recipes(work: Job, checkout: Checkout, names: Sequence[str]) -> Iterator[Map
         yield {name: replace(exports[name], secrets=secrets[name]) for name in names}
 
 
+def find(work: Job, checkout: Checkout, name: str) -> tuple[PurePosixPath, PurePosixPath, bytes]:
+    """Context and Dockerfile of an image in the commit, and what is in the Dockerfile.
+
+    Raises UsageError when the commit has not got one of them.
+    """
+    recipe = work.loaded.config.built[name].build
+    context = checkout.locate(recipe.context, what=f"{name}: the context")
+    dockerfile = checkout.locate(
+        str(PurePosixPath(recipe.context) / recipe.dockerfile), what=f"{name}: the Dockerfile"
+    )
+    if not checkout.is_directory(context):
+        raise UsageError(f"{name}: the commit has no folder `{context}` to build in")
+    content = checkout.read(dockerfile, at_most=LARGEST_FILE)
+    if content is None:
+        raise UsageError(
+            f"{name}: the commit has no file `{dockerfile}`",
+            hint="add and commit it, or set `dockerfile:`, which is relative to `context:`",
+        )
+    return context, dockerfile, content
+
+
 @contextlib.contextmanager
 def _exports(work: Job, checkout: Checkout, names: Sequence[str]) -> Iterator[dict[str, Recipe]]:
     """For each image its recipe, for no platform yet, with the folders exported from the commit."""
@@ -42,18 +63,7 @@ def _exports(work: Job, checkout: Checkout, names: Sequence[str]) -> Iterator[di
         result = {}
         for name in names:
             recipe = work.loaded.config.built[name].build
-            context = checkout.locate(recipe.context, what=f"{name}: the context")
-            dockerfile = checkout.locate(
-                str(PurePosixPath(recipe.context) / recipe.dockerfile), what=f"{name}: the Dockerfile"
-            )
-            if not checkout.is_directory(context):
-                raise UsageError(f"{name}: the commit has no folder `{context}` to build in")
-            content = checkout.read(dockerfile, at_most=LARGEST_FILE)
-            if content is None:
-                raise UsageError(
-                    f"{name}: the commit has no file `{dockerfile}`",
-                    hint="add and commit it, or set `dockerfile:`, which is relative to `context:`",
-                )
+            context, dockerfile, content = find(work, checkout, name)
             # A copy of its own: the Dockerfile may lie outside the context, or be a link.
             own = Path(folder) / f"{name}.Dockerfile"
             own.write_bytes(content)
