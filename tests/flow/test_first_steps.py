@@ -1,4 +1,4 @@
-"""What a newcomer stumbles over: found early, said by name, and mended as the hint says."""
+"""First steps with the program: what is missing is found early, said by name, and mended as the hint says."""
 
 from __future__ import annotations
 
