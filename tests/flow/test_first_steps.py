@@ -76,3 +76,24 @@ def test_a_contract_of_an_earlier_run_is_called_so(project: Project, monkeypatch
         assert outcome.code == 2
         assert "`.secure-build/workload.yaml` is that of an earlier run" in outcome.err
         assert "there is no login for the guest" in outcome.err
+
+
+def test_a_part_of_another_commit_is_no_part_of_this_run(project: Project, registry: FakeRegistry) -> None:
+    """Else one image would be published under its tag, and then the contract refused."""
+    host = project.host
+    project.write(
+        "docker-compose.yml",
+        f"services:\n  web:\n    image: {host}/acme/web:1.0\n  api:\n    image: {host}/acme/api:1.0\n",
+    )
+    build = {"context": "app"}
+    project.configure(
+        images={name: {"image": f"{host}/acme/{name}:1.0", "build": build} for name in ("web", "api")}
+    )
+    assert project.run("run").code == 0
+    assert project.run("run", "web").code == 0
+    project.commit()
+    registry.requests.clear()
+    outcome = project.run("run", "web")
+    assert outcome.code == 2
+    assert "image `api` has not been built, and is not to be built now" in outcome.err
+    assert registry.writes == []

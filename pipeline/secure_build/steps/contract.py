@@ -20,6 +20,7 @@ from secure_build.errors import UsageError
 from secure_build.model import BuildRecord, Finding, Section
 from secure_build.reference import Digest, Pinned
 from secure_build.report import size
+from secure_build.steps.build import previous
 from secure_build.steps.delivery import runtime_logins
 from secure_build.steps.descriptors import read_workload
 from secure_build.steps.job import Job
@@ -121,7 +122,7 @@ def check_workload(work: Job, *, selected: Collection[str]) -> None:
 
 def built_or(work: Job, selected: Collection[str]) -> set[str]:
     """The images that are there once the selected ones have been built."""
-    last = work.last_record()
+    last = previous(work, work.checkout().source)
     return {*selected, *(image.name for image in (last.images if last else ()))}
 
 
