@@ -42,6 +42,9 @@ class Buildah:
         self.version = version
         self._store = store
         self._surroundings = surroundings
+        # One build at a time: builds in one store that have a stage in common make the same image, and
+        # the one that is done with it removes it under the other.
+        self._building = threading.Lock()
         self._lock = threading.Lock()
         self._turns: dict[str, threading.Lock] = {}
         self._exports: dict[str, Descriptor] = {}
@@ -59,7 +62,8 @@ class Buildah:
             if plain := loopback_registries(recipe):
                 environment["CONTAINERS_REGISTRIES_CONF"] = str(_registries_conf(Path(folder), plain))
             try:
-                self._run(*arguments(recipe, image_id), on_line=follow, environment=environment)
+                with self._building:
+                    self._run(*arguments(recipe, image_id), on_line=follow, environment=environment)
             except ProcessError as error:
                 raise build_failed("buildah", error.output.strip()) from None
             descriptor = self._exported(image_id.read_text().strip(), staging)
