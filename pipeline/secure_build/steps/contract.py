@@ -43,7 +43,7 @@ class ContractFile:
 def contract_workload(work: Job, *, draft: bool) -> tuple[BuildRecord, ContractFile]:
     """The plain `workload` section, in a file for its owner only."""
     current = work.current_record()
-    checkout = work.checkout(commit=current.source.commit, allow_dirty=True)
+    checkout = work.checkout(commit=current.built_from.commit, allow_dirty=True)
     work.require_commit(current, checkout)
     described = read_workload(work, checkout)
     pins = pin_places(work, current, described.places)
