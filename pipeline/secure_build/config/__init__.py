@@ -13,7 +13,7 @@ from secure_build.config.models import (
     UsedImage,
     Workload,
 )
-from secure_build.config.sections import Env
+from secure_build.config.sections import Env, SealedSecrets
 from secure_build.config.source import Source
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Login",
     "Play",
     "RegistryAccess",
+    "SealedSecrets",
     "SecretFile",
     "SecretName",
     "SigningKey",
