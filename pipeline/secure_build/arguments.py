@@ -114,16 +114,8 @@ def parser() -> argparse.ArgumentParser:
     for verb in (plan, run, build, publish):
         verb.add_argument("images", nargs="*", metavar="IMAGE", help="images of the config to work on")
 
-    contract = verbs.add_parser(
-        "contract", help="write parts of the contract", description="Parts of the contract."
-    )
-    parts = contract.add_subparsers(title="parts", metavar="PART", required=True)
-    _verb(parts, "workload", "the plain workload section, in a file for its owner only")
-    images = _verb(parts, "images", "the `images` and `auths` to put into a contract of your own")
-    images.add_argument(
-        "--into", metavar="FILE", type=Path, help="merge the `auths` into this plain workload section instead"
-    )
-    for verb in (run, publish, *parts.choices.values()):
+    parts = _contract_parts(verbs)
+    for verb in (run, publish, parts["workload"], parts["images"]):
         verb.add_argument(
             "--record",
             metavar="FILE",
@@ -132,10 +124,105 @@ def parser() -> argparse.ArgumentParser:
             help="build record of another work folder, or registry/repository@sha256:… of one that was "
             "handed on; several (in the variable one a line) are joined; default: that of the work folder",
         )
+    for verb in (run, *(parts[name] for name in ("workload", "env", "assemble", "re-encrypt"))):
+        _encryption_arguments(verb)
+    for verb in (run, *(parts[name] for name in ("workload", "env", "assemble"))):
+        verb.add_argument(
+            "--re-encrypt",
+            action="store_true",
+            help="make new tokens of what has not changed; the attested hashes change with them",
+        )
 
     schema = verbs.add_parser("schema", help="print the JSON schema of secure-build.yaml, for editors")
     schema.set_defaults(verb="schema")
     return parser
+
+
+def _contract_parts(verbs: Any) -> dict[str, argparse.ArgumentParser]:
+    """The verbs under `contract`, by name."""
+    contract = verbs.add_parser(
+        "contract", help="write parts of the contract, or all of it", description="The contract and its parts."
+    )
+    parts = contract.add_subparsers(title="parts", metavar="PART", required=True)
+    images = _verb(parts, "images", "the `images` and `auths` to put into a contract of your own")
+    images.add_argument(
+        "--into", metavar="FILE", type=Path, help="merge the `auths` into this plain workload section instead"
+    )
+    _verb(parts, "workload", "the workload section: plain, for its owner only, and encrypted")
+    _verb(parts, "env", "the env section of the config: plain, for its owner only, and encrypted")
+    assemble = _verb(parts, "assemble", "join the sections, sign them, and write the contract")
+    for name in ("workload", "env"):
+        assemble.add_argument(
+            f"--{name}",
+            metavar="FILE",
+            type=Path,
+            help=f"file with the {name} section, encrypted or plain; default: the one of the work folder",
+        )
+    _form_argument(assemble)
+    again = _verb(parts, "re-encrypt", "encrypt the same bytes for another image of the runtime")
+    again.add_argument("--section", choices=("workload", "env"), required=True, help="which of the two")
+    again.add_argument(
+        "--record",
+        metavar="FILE",
+        dest="old_record",
+        type=Path,
+        help="build record that says what was encrypted; default: that of the work folder",
+    )
+    again.add_argument(
+        "plain", nargs="?", metavar="FILE", type=Path, help="the plain section; default: beside the record"
+    )
+    _show_arguments(_plain_verb(parts, "show", "what is in a contract, or in an encrypted attestation record"))
+    return dict(parts.choices)
+
+
+def _show_arguments(show: argparse.ArgumentParser) -> None:
+    show.add_argument("file", metavar="FILE", type=Path, help="contract, section or attestation record")
+    show.add_argument("--key", metavar="FILE", type=Path, help="RSA private key that opens it, PEM")
+    _without_twin(
+        show.add_argument(
+            "--passphrase", metavar="SECRET_NAME", help="passphrase of the key, by the name of the secret"
+        ),
+        _NAMES_A_SECRET,
+    )
+    _without_twin(
+        show.add_argument("--reveal", action="store_true", help="show secrets as they are"),
+        "reveals secrets",
+    )
+    show.add_argument(
+        "--target",
+        choices=("hpvs", "ccrt", "ccrv", "ccco"),
+        default="ccrt",
+        help="the runtime, by whose rules secrets are known; default: ccrt",
+    )
+    _form_argument(show)
+    show.add_argument(
+        "--directory", metavar="DIR", type=Path, default=Path(), help="where --format writes; default: here"
+    )
+
+
+def _form_argument(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--format",
+        dest="form",
+        choices=("user-data", "terraform", "cidata"),
+        help="also write the files that a deployment takes",
+    )
+
+
+def _encryption_arguments(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--offline",
+        action="store_true",
+        help="use no network: certificates from the cache; what cannot be checked is said",
+    )
+    _without_twin(
+        verb.add_argument(
+            "--insecure-unverified-certificate",
+            action="store_true",
+            help="encrypt although nothing shows that the certificate is IBM's: who made it reads every secret",
+        ),
+        _WEAKENS,
+    )
 
 
 def _init_arguments(verb: argparse.ArgumentParser) -> None:
@@ -172,6 +259,20 @@ def _verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
 
 
 def _new_verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
+    """A verb that reads a config."""
+    verb = _plain_verb(verbs, name, text)
+    verb.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        type=Path,
+        default=Path("secure-build.yaml"),
+        help="default: secure-build.yaml",
+    )
+    return verb
+
+
+def _plain_verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser(
         name,
         help=text,
@@ -180,14 +281,6 @@ def _new_verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
     )
     verb.set_defaults(verb=name)
     common = verb.add_argument_group("common options")
-    common.add_argument(
-        "-c",
-        "--config",
-        metavar="FILE",
-        type=Path,
-        default=Path("secure-build.yaml"),
-        help="default: secure-build.yaml",
-    )
     common.add_argument(
         "--output", choices=("text", "json"), default="text", help="form of the result on standard output"
     )

@@ -130,23 +130,49 @@ def _run(arguments: argparse.Namespace, report: Report) -> int:
     from secure_build import output
     from secure_build.steps import run
 
-    def act(job: Job) -> int:
-        result, contract = run(job)
-        if contract is None:
-            return output.show_record(result, job, arguments.output)
-        return output.show_contract(result, contract, job, arguments.output)
-
-    return _with_job(arguments, report, act)
+    return _with_job(arguments, report, lambda job: output.show_run(run(job), job, arguments.output))
 
 
-def _contract_workload(arguments: argparse.Namespace, report: Report) -> int:
+def _contract_section(arguments: argparse.Namespace, report: Report) -> int:
     from secure_build import output
-    from secure_build.steps import contract_workload
+    from secure_build.steps import contract_env, contract_workload
+
+    emit = contract_env if arguments.verb == "env" else contract_workload
 
     def act(job: Job) -> int:
-        return output.show_contract(*contract_workload(job, draft=True), job, arguments.output)
+        return output.show_section(*emit(job, draft=True), job, arguments.output)
 
     return _with_job(arguments, report, act)
+
+
+def _contract_assemble(arguments: argparse.Namespace, report: Report) -> int:
+    from secure_build import output
+    from secure_build.steps import contract_assemble
+
+    def act(job: Job) -> int:
+        return output.show_assembled(*contract_assemble(job, draft=True), job, arguments.output)
+
+    return _with_job(arguments, report, act)
+
+
+def _contract_re_encrypt(arguments: argparse.Namespace, report: Report) -> int:
+    from secure_build import output
+    from secure_build.steps import contract_re_encrypt
+
+    def act(job: Job) -> int:
+        return output.show_re_encrypted(*contract_re_encrypt(job), arguments.output)
+
+    return _with_job(arguments, report, act)
+
+
+def _contract_show(arguments: argparse.Namespace, report: Report) -> int:
+    from secure_build import output
+    from secure_build.steps import ShowOptions, show
+
+    given = {
+        name: value for name, value in vars(arguments).items() if name in ShowOptions.__dataclass_fields__
+    }
+    return output.show_contract(show(ShowOptions(**given), report), arguments.output)
 
 
 def _contract_images(arguments: argparse.Namespace, report: Report) -> int:
@@ -186,8 +212,12 @@ VERBS: dict[str, Callable[[argparse.Namespace, Report], int]] = {
     "build": _build,
     "publish": _publish,
     "lock": _lock,
-    "workload": _contract_workload,
     "images": _contract_images,
+    "workload": _contract_section,
+    "env": _contract_section,
+    "assemble": _contract_assemble,
+    "re-encrypt": _contract_re_encrypt,
+    "show": _contract_show,
     "schema": _schema,
 }
 

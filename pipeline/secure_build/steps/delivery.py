@@ -91,6 +91,8 @@ def runtime_logins(
     def try_pull(image: Pinned) -> Finding:
         registry = image.repository.registry
         login = logins[registry]
+        if work.options.offline:
+            return _deferred(image, "the network is not to be used")
         if image in elsewhere:
             return _deferred(image, "it is not published to its registry yet")
         reference = Reference(image.repository, digest=image.digest)

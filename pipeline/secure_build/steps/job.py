@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from secure_build import config, files, lock, process, record, secret
+from secure_build import __version__, config, files, lock, process, record, secret
 from secure_build.config import Loaded, Login
 from secure_build.errors import UsageError
 from secure_build.layout import Layout
@@ -50,6 +50,12 @@ class Options:
     offline: bool = False
     insecure_unverified_certificate: bool = False
     re_encrypt: bool = False
+    workload: Path | None = None
+    env: Path | None = None
+    form: str | None = None
+    section: str | None = None
+    plain: Path | None = None
+    old_record: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,13 @@ class Job:
         current = record.read(self.record_path)
         self.require_config(current, str(self.record_path))
         return current
+
+    def record_or_new(self) -> BuildRecord:
+        """The record of this config, or a new one: for what needs no images."""
+        last = self.last_record()
+        if last is not None and last.config == self.loaded.digest:
+            return last
+        return BuildRecord(tool=__version__, config=self.loaded.digest)
 
     def require_config(self, current: BuildRecord, name: str) -> None:
         if current.config != self.loaded.digest:

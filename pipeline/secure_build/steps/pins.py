@@ -208,6 +208,8 @@ def resolve(work: Job, reference: Reference) -> UsedImage:
     """The same for one image; what was resolved before is not asked for again."""
     if known := work.resolved.get(reference):
         return known
+    if work.options.offline:
+        return _recorded(work, reference)
     registry = work.reader(reference.repository)
     locked = locked_digest(work, reference)
     wanted = Reference(reference.repository, digest=locked) if locked else reference.tagged()
@@ -220,6 +222,19 @@ def resolve(work: Job, reference: Reference) -> UsedImage:
     image = UsedImage(reference, found.descriptor.digest, platforms, mirrors.get(reference))
     work.resolved[reference] = image
     return image
+
+
+def _recorded(work: Job, reference: Reference) -> UsedImage:
+    """What the build record says of an image, where the network is not to be used."""
+    last = work.last_record()
+    found = [image for image in (last.used if last else ()) if image.reference == reference]
+    if not found:
+        raise UsageError(
+            f"what `{reference}` is cannot be asked with `--offline`, and the build record does not say",
+            hint="leave `--offline` out once",
+        )
+    work.resolved[reference] = found[0]
+    return found[0]
 
 
 def locked_digest(work: Job, reference: Reference) -> Digest | None:

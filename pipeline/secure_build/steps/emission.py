@@ -1,0 +1,205 @@
+"""A section in files: the plain one, for its owner only, and the token to hand on.
+
+Unchanged content keeps its token: encrypting again gives another one, and another attested hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from secure_build import files
+from secure_build.contract import disclosure, document, key_material, text, token
+from secure_build.contract.archive import Archive
+from secure_build.contract.certificate import EncryptionCertificate
+from secure_build.contract.text import SecretText
+from secure_build.contract.token import Opening, Token
+from secure_build.errors import UsageError
+from secure_build.model import Section
+from secure_build.reference import Digest
+from secure_build.steps.job import Job
+from secure_build.steps.sections import read_file, read_path
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """A section as it was written: `value` is what stands in the contract, `known` goes into the record.
+
+    `masked` is the plain text with its secrets as `***`. `unchanged` tells that all of it was there.
+    """
+
+    name: str
+    path: Path
+    masked: str
+    known: Section
+    value: Token | None
+    encrypted: Path | None
+    unchanged: bool
+
+    @property
+    def told(self) -> str:
+        """What happened, for people."""
+        if self.unchanged:
+            return f"unchanged, not written ({self.encrypted or self.path})"
+        return f"written to {self.path}" + (f", encrypted to {self.encrypted}" if self.encrypted else "")
+
+
+def emit(
+    work: Job,
+    name: str,
+    section: SecretText,
+    certificate: EncryptionCertificate | None,
+    *,
+    before: Section | None,
+    draft: bool,
+    packed: Archive | None = None,
+) -> Emitted:
+    """Write a section, and encrypt it where the config has a certificate; `before` is what the record knew.
+
+    Raises UsageError for an auditor's key that cannot be used; then nothing is written.
+    """
+    path = plain_path(work.options.workdir, name, draft=draft)
+    key = read_key(path) or secrets.token_bytes(KEY_BYTES)
+    content = text.block(name, section.plain).encode()
+    made = Section(
+        plaintext_masked=Digest.of(section.masked.encode()),
+        plaintext_keyed=keyed_digest(key, section.plain.encode()),
+        archive_tar=packed.tar_digest if packed else None,
+        archive_gzip=packed.compressed_digest if packed else None,
+    )
+    there = path.exists() and path.read_bytes() == content
+    if certificate is None:
+        unchanged = there and made == before
+        if not unchanged:
+            write_plain(path, content, key)
+        return Emitted(name, path, section.masked, made, None, None, unchanged)
+    known, value, again = _token(work, name, section, certificate, made, before)
+    unchanged = there and not again
+    if not there:
+        write_plain(path, content, key)
+    encrypted = encrypted_path(work.options.workdir, name, draft=draft)
+    line = encrypted_line(name, value)
+    if not encrypted.exists() or encrypted.read_bytes() != line:
+        files.write(encrypted, line)
+        unchanged = False
+    return Emitted(name, path, section.masked, known, value, encrypted, unchanged)
+
+
+def encrypt(
+    work: Job, name: str, plaintext: bytes, certificate: EncryptionCertificate, made: Section
+) -> tuple[Section, Token]:
+    """A new token of the plaintext, and what the record keeps of it; the auditor's file is written first."""
+    prefix = prefix_of(work)
+    auditor = _auditor(work) if name in document.SECTIONS else None
+    sealed = token.encrypt(plaintext, certificate.public_key, prefix, secrets.token_bytes)
+    if auditor is not None:
+        _disclose(work, name, sealed.token, sealed.opening, auditor)
+    known = Section(
+        plaintext_masked=made.plaintext_masked,
+        plaintext_keyed=made.plaintext_keyed,
+        archive_tar=made.archive_tar,
+        archive_gzip=made.archive_gzip,
+        token=sealed.token.digest,
+        prefix=prefix,
+        certificate=certificate.fingerprint,
+    )
+    return known, sealed.token
+
+
+def prefix_of(work: Job) -> str:
+    """The first part of the tokens for this target."""
+    config = work.loaded.config
+    return config.encrypt.prefix or token.DEFAULT_PREFIX[config.target]
+
+
+def plain_path(workdir: Path, name: str, *, draft: bool) -> Path:
+    """Where a plain section is, or will be."""
+    return workdir / f"{name}{'.draft' if draft else ''}.yaml"
+
+
+def encrypted_path(workdir: Path, name: str, *, draft: bool) -> Path:
+    """Where the token of a section is, or will be."""
+    return workdir / f"{name}.encrypted{'.draft' if draft else ''}.yaml"
+
+
+def encrypted_line(name: str, value: Token) -> bytes:
+    """A contract with this one token in it, which is what people hand each other."""
+    return f"{name}: {value}\n".encode()
+
+
+def write_plain(path: Path, content: bytes, key: bytes) -> None:
+    """A plain section and, beside it, the key of its keyed digest."""
+    files.write(_key_path(path), key.hex().encode() + b"\n", mode=files.PRIVATE)
+    files.write(path, content, mode=files.PRIVATE)
+
+
+def read_key(path: Path) -> bytes | None:
+    """The key of the keyed digest of the plain section at `path`; drafts share it. None without one."""
+    try:
+        key = bytes.fromhex(_key_path(path).read_text(encoding="ascii").strip())
+    except (FileNotFoundError, ValueError):
+        return None
+    return key if len(key) == KEY_BYTES else None
+
+
+def keyed_digest(key: bytes, plaintext: bytes) -> str:
+    """HMAC-SHA256 in hexadecimal: tells equal from different to who has the key, and nobody else."""
+    return hmac.new(key, plaintext, hashlib.sha256).hexdigest()
+
+
+def _key_path(path: Path) -> Path:
+    return path.parent / f"{path.name.partition('.')[0]}.key"
+
+
+def _token(
+    work: Job,
+    name: str,
+    section: SecretText,
+    certificate: EncryptionCertificate,
+    made: Section,
+    before: Section | None,
+) -> tuple[Section, Token, bool]:
+    """The token that is there, when it is of this text for this certificate, or else a new one."""
+    as_before = replace(
+        made,
+        token=before.token if before else None,
+        prefix=prefix_of(work),
+        certificate=certificate.fingerprint,
+    )
+    if before is not None and before == as_before and not work.options.re_encrypt:
+        for draft in (False, True):
+            found = _existing(encrypted_path(work.options.workdir, name, draft=draft), name)
+            if found is not None and found.digest == before.token:
+                return before, found, False
+    known, value = encrypt(work, name, section.plain.encode(), certificate, made)
+    return known, value, True
+
+
+def _existing(path: Path, name: str) -> Token | None:
+    try:
+        section = document.read_section(read_path(path, at_most=document.LARGEST), str(path), expected=name)
+        return Token.parse(section.value, str(path))
+    except UsageError:
+        return None
+
+
+def _auditor(work: Job) -> RSAPublicKey | None:
+    wanted = work.loaded.config.encrypt.auditor_disclosure
+    if wanted is None:
+        return None
+    return key_material.public_key(read_file(work, wanted.key), f"the auditor's key `{wanted.key}`")
+
+
+def _disclose(work: Job, name: str, value: Token, opening: Opening, auditor: RSAPublicKey) -> None:
+    path = work.options.workdir / f"{name}.disclosure.json"
+    files.write(path, disclosure.seal(name, value, opening, auditor), mode=files.PRIVATE)
+    work.report.step(f"{name}: what the auditor needs to re-create the token: {path}")

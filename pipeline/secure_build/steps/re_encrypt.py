@@ -1,0 +1,124 @@
+"""contract re-encrypt: the same bytes for another image of the runtime.
+
+A recovered or upgraded instance must get the contract it had: other seeds would lose its data. So the
+plain section must be what the old build record says was encrypted, to the byte.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from secure_build import files, record
+from secure_build.contract import document, signature, text
+from secure_build.contract.document import SectionText
+from secure_build.contract.token import Token
+from secure_build.errors import RefusedError, UsageError
+from secure_build.model import BuildRecord, Finding, Section
+from secure_build.reference import Digest
+from secure_build.steps.certificates import encryption_certificate
+from secure_build.steps.emission import (
+    encrypt,
+    encrypted_line,
+    encrypted_path,
+    keyed_digest,
+    plain_path,
+    read_key,
+    write_plain,
+)
+from secure_build.steps.job import Job
+from secure_build.steps.sections import read_path
+from secure_build.steps.verdict import settled
+
+
+@dataclass(frozen=True, slots=True)
+class ReEncrypted:
+    """The new token of a section, and the attested hash before it; None when it was plain."""
+
+    name: str
+    path: Path
+    value: Token
+    before: Digest | None
+
+
+def contract_re_encrypt(work: Job) -> tuple[BuildRecord, ReEncrypted]:
+    """Encrypt a plain section, which must be the recorded one, for the config's certificate.
+
+    Raises RefusedError for a section that differs in a byte, UsageError for one that cannot be compared.
+    """
+    name = work.options.section
+    assert name is not None
+    record_path = work.options.old_record or work.record_path
+    old = record.read(record_path)
+    known = old.sections.get(name)
+    if known is None:
+        raise UsageError(f"the build record `{record_path}` has no `{name}` section")
+    path = work.options.plain or _plain(record_path.parent, name)
+    section = document.read_section(read_path(path, at_most=document.LARGEST), str(path), expected=name)
+    key = _same(section, path, known, record_path)
+    certificate, findings = encryption_certificate(work)
+    if certificate is None:
+        raise UsageError(
+            "there is no certificate to encrypt for",
+            hint="name that of the new image in the config, under `encrypt: certificate:`",
+        )
+    if name == "env":
+        findings += _expiry(section)
+    settled(work, findings, what=f"the {name} section")
+    made, value = encrypt(work, name, section.value.encode(), certificate, known)
+    written = encrypted_path(work.options.workdir, name, draft=True)
+    write_plain(
+        plain_path(work.options.workdir, name, draft=True), text.block(name, section.value).encode(), key
+    )
+    files.write(written, encrypted_line(name, value))
+    work.report.step(f"{name}: the same bytes, encrypted for {certificate.fingerprint}: {written}")
+    # The other section may have been encrypted for the new image before.
+    last = work.last_record()
+    base = last if last is not None and last.config == work.loaded.digest else old
+    result = replace(
+        base, config=work.loaded.digest, sections={**base.sections, name: made}, attested={}, findings=tuple(findings)
+    )
+    record.write(work.record_path, result)
+    return result, ReEncrypted(name, written, value, known.token)
+
+
+def _plain(folder: Path, name: str) -> Path:
+    """The plain section beside its build record."""
+    places = [plain_path(folder, name, draft=draft) for draft in (False, True)]
+    found = [place for place in places if place.exists()]
+    if len(found) != 1:
+        raise UsageError(
+            f"there is {'no' if not found else 'more than one'} plain `{name}` section in `{folder}`",
+            hint="name the file that was encrypted",
+        )
+    return found[0]
+
+
+def _same(section: SectionText, path: Path, known: Section, record_path: Path) -> bytes:
+    """The key of the keyed digest, when the section is the one that was recorded."""
+    if section.is_token:
+        raise UsageError(f"{section.name}: this section is encrypted", hint="name the plain one")
+    key = read_key(path) or read_key(record_path.parent / path.name)
+    if key is None:
+        raise UsageError(
+            f"`{path}` cannot be compared with what was encrypted: there is no `{path.name.partition('.')[0]}.key`",
+            hint="it was written beside the plain section; copy it beside this one",
+        )
+    if not hmac.compare_digest(keyed_digest(key, section.value.encode()), known.plaintext_keyed):
+        raise RefusedError(
+            f"`{path}` is not what the build record `{record_path}` says was encrypted",
+            hint="take the file as it was then, every byte; a contract with another content is a new contract",
+        )
+    return key
+
+
+def _expiry(section: SectionText) -> list[Finding]:
+    """Whether the contract's own certificate still lasts: the new instance checks it at every boot."""
+    assert section.document is not None
+    written = section.document.data.get("signingKey")
+    if not isinstance(written, str):
+        return []
+    found = signature.signing_key(written, f"{section.name}: signingKey")
+    return signature.expiry_findings(found, datetime.now(UTC))

@@ -1,0 +1,128 @@
+"""contract show: what is in a contract, or in an encrypted attestation record; secrets masked unless asked.
+
+Needs no config. Opens tokens with a private key where one is given; without one they are described.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from secure_build import secret
+from secure_build.contract import archive, deployment, document, expected, key_material, schema, token
+from secure_build.contract.deployment import Deployment
+from secure_build.contract.document import Contract, SectionText
+from secure_build.contract.expected import Expected
+from secure_build.contract.token import Token, looks_like_token
+from secure_build.errors import UsageError
+from secure_build.reference import Digest
+from secure_build.steps.sections import read_path
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class ShowOptions:
+    """What the command line says. `passphrase` is the name of a secret."""
+
+    file: Path
+    target: str = "ccrt"
+    key: Path | None = None
+    passphrase: str | None = None
+    reveal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSection:
+    """A section of a contract: its text, masked unless revealed, or None when it is a token still."""
+
+    name: str
+    digest: Digest
+    encrypted: bool
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A contract for people: its sections, what the attestation record will show, what deployment needs."""
+
+    sections: tuple[ShownSection, ...]
+    lines: tuple[Expected, ...]
+    deployment: Deployment
+    content: bytes = field(repr=False)
+
+
+def show(options: ShowOptions) -> Shown | str:
+    """The contract, or the text of an attestation record; raises UsageError for a file that is neither.
+
+    Raises RefusedError when the key is not the one, or the token damaged.
+    """
+    content = read_path(options.file, at_most=document.LARGEST)
+    key = _private_key(options)
+    name = str(options.file)
+    if looks_like_token(text := content.decode(errors="replace").strip()):
+        return _opened_record(Token.parse(text, name), key, name)
+    parts, values = _parts(content, name)
+    opened = {part.section: _open(part, key) for part in parts}
+    return Shown(
+        sections=tuple(_shown(part, opened[part.section], options) for part in parts),
+        lines=tuple(expected.of_sections(values)),
+        deployment=deployment.of(
+            _data(opened.get("workload")), _data(opened.get("env")), user_data=content, read=archive.read
+        ),
+        content=content,
+    )
+
+
+def _parts(content: bytes, name: str) -> tuple[list[SectionText], dict[str, str]]:
+    """The sections of a contract, or the one of a file that holds no more, and all values by name."""
+    try:
+        contract = Contract.parse(content, name)
+    except UsageError:
+        for only in document.SECTIONS:
+            with contextlib.suppress(UsageError):
+                part = document.read_section(content, name, expected=only)
+                return [part], {only: part.value}
+        raise
+    parts = [contract.workload, contract.env, contract.attestation_public_key]
+    return [part for part in parts if part is not None], contract.values
+
+
+def _private_key(options: ShowOptions) -> RSAPrivateKey | None:
+    if options.key is None:
+        return None
+    passphrase = secret.look_up(options.passphrase) if options.passphrase else None
+    return key_material.private_key(read_path(options.key), passphrase, f"`{options.key}`")
+
+
+def _opened_record(record: Token, key: RSAPrivateKey | None, name: str) -> str:
+    if key is None:
+        raise UsageError(f"`{name}` is encrypted", hint="name the private key that opens it: `--key FILE`")
+    return token.decrypt(record, key).decode()
+
+
+def _open(part: SectionText, key: RSAPrivateKey | None) -> SectionText | None:
+    """The plain section, None for a token that stays closed."""
+    if not part.is_token:
+        return part
+    if key is None:
+        return None
+    plain = token.decrypt(Token.parse(part.value, f"{part.name}: {part.section}"), key)
+    return replace(part, value=plain.decode(), name=f"{part.name}: {part.section}", line=1)
+
+
+def _shown(part: SectionText, opened: SectionText | None, options: ShowOptions) -> ShownSection:
+    text = None if opened is None else opened.value
+    if opened is not None and not options.reveal and opened.section != "attestationPublicKey":
+        text = opened.masked(schema.models(options.target)[opened.section])
+    return ShownSection(part.section, part.digest, part.is_token, text)
+
+
+def _data(section: SectionText | None) -> Mapping[str, Any] | None:
+    if section is None or section.document is None or not isinstance(section.document.data, dict):
+        return None
+    return section.document.data

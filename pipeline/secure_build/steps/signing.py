@@ -1,0 +1,80 @@
+"""Who signs the contract: a key that is here, or a command that has one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from secure_build import process, secret
+from secure_build.config import SigningKey
+from secure_build.contract import key_material, signature
+from secure_build.contract.token import Token
+from secure_build.errors import UsageError
+from secure_build.process import Program
+from secure_build.secret import Secret
+from secure_build.steps.job import Job
+from secure_build.steps.sections import read_file
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+# A person may have to touch a token.
+_COMMAND_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Signs a SHA-256 digest; `text` is what stands as `signingKey` in the env section."""
+
+    public_key: RSAPublicKey
+    text: str
+    sign_digest: Callable[[bytes], bytes]
+
+    def sign(self, workload: Token, env: Token) -> str:
+        """The `envWorkloadSignature` of these sections, verified before it is returned."""
+        return signature.sign_with(workload, env, self.sign_digest, self.public_key)
+
+
+def signer(work: Job) -> Signer | None:
+    """Who signs by the config, None when nobody does; raises UsageError for a key that cannot be used."""
+    config = work.loaded.config.encrypt.signing_key
+    if config is None:
+        return None
+    if config.command is not None:
+        key, sign = _public_key(work, config), _run(config, config.command)
+    else:
+        private = key_material.private_key(*_private_key(work, config))
+        key, sign = private.public_key(), signature.digest_signer(private)
+    if config.certificate is None:
+        return Signer(key, signature.signing_key_text(key), sign)
+    certificate = read_file(work, config.certificate)
+    what = f"the signing certificate `{config.certificate}`"
+    if key_material.public_key(certificate, what).public_numbers() != key.public_numbers():
+        raise UsageError(f"{what} is of another key than the one that signs")
+    return Signer(key, signature.signing_certificate_text(certificate, what), sign)
+
+
+def _private_key(work: Job, config: SigningKey) -> tuple[bytes, Secret | None, str]:
+    passphrase = secret.look_up(config.passphrase.secret) if config.passphrase else None
+    if config.secret is not None:
+        found = secret.look_up(config.secret)
+        return found.reveal().encode(), passphrase, f"the signing key in the secret `{config.secret}`"
+    assert config.file is not None
+    return read_file(work, config.file), passphrase, f"the signing key `{config.file}`"
+
+
+def _public_key(work: Job, config: SigningKey) -> RSAPublicKey:
+    name = config.public_key or config.certificate
+    assert name is not None
+    return key_material.public_key(read_file(work, name), f"the signing key `{name}`")
+
+
+def _run(config: SigningKey, command: tuple[str, ...]) -> Callable[[bytes], bytes]:
+    """The config's command: it reads the digest and writes the signature."""
+    program = Program(command[0], package=command[0], variables=config.variables)
+
+    def sign(digest: bytes) -> bytes:
+        return process.run(program, command[1:], stdin=digest, timeout=_COMMAND_SECONDS)
+
+    return sign

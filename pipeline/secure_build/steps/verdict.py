@@ -1,0 +1,22 @@
+"""Whether what was made may be written: findings are shown, and one that failed stops it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from secure_build.errors import RefusedError
+from secure_build.model import Finding
+from secure_build.steps.job import Job
+
+
+def settled(work: Job, findings: Sequence[Finding], *, what: str) -> None:
+    """Show the findings; raises RefusedError when one of them failed, before anything is written."""
+    for finding in findings:
+        work.report.finding(finding)
+    failed = sum(finding.level == "fail" for finding in findings)
+    if failed:
+        raise RefusedError(
+            f"the runtime would not take {what}, so nothing was written "
+            f"({failed} finding{'s' if failed > 1 else ''} failed)",
+            hint="mend what the findings above name",
+        )
