@@ -34,6 +34,9 @@ format: setup
 schema: setup
 	$(python) -c 'from secure_build import config; print(config.schema(), end="")' > .schema.new
 	mv .schema.new pipeline/secure_build/data/secure-build.schema.json
+	for target in hpvs ccrt ccrv ccco; do \
+	  $(python) -c "from secure_build.contract import schema; print(schema.json_schema('$$target'), end='')" > .schema.new && \
+	  mv .schema.new pipeline/secure_build/data/contract-$$target.schema.json || exit 1; done
 	$(python) docs/reference.py > .reference.new
 	mv .reference.new docs/config.md
 	$(python) docs/migration.py > .migration.new

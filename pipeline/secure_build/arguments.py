@@ -20,6 +20,7 @@ _WEAKENS, _NAMES_A_SECRET = (
     "weakens a check",
     "takes the name of a secret, where a variable would get its value",
 )
+TARGETS = ("hpvs", "ccrt", "ccrv", "ccco")
 _TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no")
 
 INIT_FLAGS = (
@@ -133,7 +134,12 @@ def parser() -> argparse.ArgumentParser:
             help="make new tokens of what has not changed; the attested hashes change with them",
         )
 
-    schema = verbs.add_parser("schema", help="print the JSON schema of secure-build.yaml, for editors")
+    schema = verbs.add_parser(
+        "schema", help="print the JSON schema of secure-build.yaml or of a contract, for editors"
+    )
+    schema.add_argument(
+        "--contract", metavar="TARGET", choices=TARGETS, help="of a plain contract for this runtime instead"
+    )
     schema.set_defaults(verb="schema")
     return parser
 

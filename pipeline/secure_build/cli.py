@@ -184,8 +184,9 @@ def _contract_images(arguments: argparse.Namespace, report: Report) -> int:
     )
 
 
-def _schema(_arguments: argparse.Namespace, _report: Report) -> int:
-    path = Path(__file__).parent / "data" / "secure-build.schema.json"
+def _schema(arguments: argparse.Namespace, _report: Report) -> int:
+    name = f"contract-{arguments.contract}" if arguments.contract else "secure-build"
+    path = Path(__file__).parent / "data" / f"{name}.schema.json"
     sys.stdout.write(path.read_text(encoding="utf-8"))
     return 0
 

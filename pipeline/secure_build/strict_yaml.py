@@ -56,21 +56,21 @@ class Document:
         return _place(self.name, node)
 
 
-def load(content: bytes, name: str) -> Document:
+def load(content: bytes, name: str, *, largest: int = LARGEST) -> Document:
     """The one document in `content`; raises UsageError with `name` and line."""
-    documents = load_all(content, name, most=1)
+    documents = load_all(content, name, most=1, largest=largest)
     if not documents:
         raise UsageError(f"{name} is empty")
     return documents[0]
 
 
-def load_all(content: bytes, name: str, *, most: int | None = None) -> list[Document]:
+def load_all(content: bytes, name: str, *, most: int | None = None, largest: int = LARGEST) -> list[Document]:
     """All documents in `content`, none for an empty file; raises UsageError with `name` and line.
 
     Each has the whole text, so that the places of its nodes are places in the file.
     """
-    if len(content) > LARGEST:
-        raise UsageError(f"{name} has {len(content)} bytes; the limit is {LARGEST}")
+    if len(content) > largest:
+        raise UsageError(f"{name} has {len(content)} bytes; the limit is {largest}")
     try:
         text = content.decode()
     except UnicodeDecodeError as error:

@@ -18,7 +18,8 @@ from secure_build.reference import DOCKER_HUB
 HUB_KEY = "https://index.docker.io/v1/"
 _LABEL = r"[A-Za-z](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*(?::[0-9]+)?")
-_IPV4 = re.compile(r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?::[0-9]+)?")
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"(?:{_OCTET}\.){{3}}{_OCTET}(?::[0-9]+)?")
 # Users whose password is a token of some hours.
 _TOKEN_USERS = frozenset({"AWS", "gitlab-ci-token", "iambearer", "oauth2accesstoken"})
 # Seconds: a token for longer than a month is somebody's decision.
@@ -26,11 +27,16 @@ _LONG = 30 * 24 * 3600
 _SHORTEST = 3
 
 
+def is_key(text: str) -> bool:
+    """Whether the schema takes the text as a key of `auths`."""
+    return text == HUB_KEY or bool(_IPV4.fullmatch(text) or _HOST.fullmatch(text))
+
+
 def contract_key(registry: str) -> str:
     """The key of a registry in `auths`; raises UsageError when the schema cannot express it."""
     if registry == DOCKER_HUB:
         return HUB_KEY
-    if _IPV4.fullmatch(registry) or _HOST.fullmatch(registry):
+    if is_key(registry):
         return registry
     raise UsageError(
         f"the contract cannot hold a login for `{registry}`: "

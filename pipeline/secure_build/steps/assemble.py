@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from secure_build import files, record
-from secure_build.contract import assembly, checks, document, expected, key_material
+from secure_build.contract import archive, assembly, checks, deployment, document, expected, key_material, schema
 from secure_build.contract.certificate import EncryptionCertificate
+from secure_build.contract.deployment import Deployment
 from secure_build.contract.document import Contract, SectionText
 from secure_build.contract.expected import Expected
 from secure_build.contract.text import SecretText
@@ -30,12 +31,15 @@ ATTESTATION_KEY = "attestationPublicKey"
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """The contract in a file, its text with secrets as `***`, and what its attestation record will show."""
+    """The contract in a file, its text with secrets as `***`, what its attestation record will show, and
+    what a deployment needs to know; `files` were written for that."""
 
     path: Path
     masked: str
     unchanged: bool
     lines: tuple[Expected, ...]
+    deployment: Deployment
+    files: tuple[Path, ...] = ()
 
 
 def contract_assemble(work: Job, *, draft: bool) -> tuple[BuildRecord, Assembled]:
@@ -75,7 +79,15 @@ def contract_assemble(work: Job, *, draft: bool) -> tuple[BuildRecord, Assembled
         findings=tuple(findings),
     )
     record.write(work.record_path, result)
-    return result, Assembled(path, document.masked_contract(contract, work.loaded.config.target), unchanged, lines)
+    model = schema.models(work.loaded.config.target)
+    masked = {
+        name: section.masked(model.section(name)) for name, section in sections.items()
+    }
+    needed = deployment.of(
+        *(_data(section) for section in sections.values()), user_data=content, read=archive.read
+    )
+    written = write_files(work.options.form, content, needed, work.options.workdir, private=private)
+    return result, Assembled(path, assembly.contract(values | masked), unchanged, lines, needed, written)
 
 
 def _section(work: Job, current: BuildRecord, name: str, *, draft: bool) -> SectionText:

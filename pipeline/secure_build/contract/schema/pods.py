@@ -1,0 +1,87 @@
+"""Pods and ConfigMaps, as `play` takes them.
+
+The fields and their kinds are those of the Kubernetes API reference (core/v1), in `data/pod-fields.json`,
+without what only clusters write and volumes that only clusters have: `text!` is required text,
+`[text]` a list, `{text}` a mapping. IBM's published schema has the same ones, and refuses other kinds.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import types
+from importlib import resources
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
+
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model
+
+from secure_build.contract.schema.base import Part, refused
+
+# Pydantic puts them into the places of mistakes.
+POD, CONFIG_MAP = "a pod", "a config map"
+_SCALARS: dict[str, Any] = {
+    "text": str,
+    "number": int,
+    "truth": bool,
+    "quantity": str | int | float,
+    "number or text": int | str,
+}
+
+
+class _PodPart(Part):
+    """A part of a descriptor; podman passes over keys that it does not know."""
+
+    # Kubernetes has names such as `hostIP`, which no rule makes.
+    model_config = ConfigDict(alias_generator=None, protected_namespaces=())
+    open_in_guest: ClassVar[bool] = True
+
+
+def _kind(value: Any) -> Any:
+    if value not in ("Pod", "ConfigMap"):
+        raise refused("form", "must be `Pod` or `ConfigMap`: the runtime takes nothing else")
+    return value
+
+
+@functools.cache
+def _fields() -> dict[str, dict[str, str]]:
+    text = resources.files("secure_build").joinpath("data/pod-fields.json").read_text(encoding="utf-8")
+    fields: dict[str, dict[str, str]] = json.loads(text)
+    return fields
+
+
+@functools.cache
+def _model(name: str) -> Any:
+    fields: dict[str, Any] = {}
+    if name in ("Pod", "ConfigMap"):
+        fields["apiVersion"] = (Literal["v1"], ...)
+        fields["kind"] = (Annotated[Literal[name], BeforeValidator(_kind)], ...)
+    for key, written in _fields()[name].items():
+        kind = _type(written.removesuffix("!"))
+        required = written.endswith("!")
+        # A key such as `continue` is no name in Python.
+        fields[f"{key}_"] = (
+            kind if required else kind | None,
+            Field(default=... if required else None, alias=key, strict=False if written[0] == "[" else None),
+        )
+    return create_model(name, __base__=_PodPart, **fields)
+
+
+def _type(written: str) -> Any:
+    if written[0] == "[":
+        return types.GenericAlias(tuple, (_type(written[1:-1]), ...))
+    if written[0] == "{":
+        return types.GenericAlias(dict, (str, _type(written[1:-1])))
+    return _SCALARS.get(written) or _model(written)
+
+
+def _which(value: Any) -> str:
+    return CONFIG_MAP if isinstance(value, dict) and value.get("kind") == "ConfigMap" else POD
+
+
+if TYPE_CHECKING:
+    Descriptor: TypeAlias = Part
+else:
+    Descriptor = Annotated[
+        Annotated[_model("Pod"), Tag(POD)] | Annotated[_model("ConfigMap"), Tag(CONFIG_MAP)],
+        Discriminator(_which),
+    ]
