@@ -13,16 +13,15 @@ import pytest
 
 from secure_build import strict_yaml
 from secure_build.contract import deployment_files, ports
-from secure_build.contract.deployment import Deployment, Form, Size, Volume
+from secure_build.contract.deployment import Deployment, Size, Volume
+from secure_build.contract.deployment_files import Form
 from secure_build.contract.destinations import Destination
 from secure_build.contract.ports import Port
 from services import running
 from services.needed import need
 
 CORPUS = sorted((Path(__file__).parents[1] / "corpus" / "compose").iterdir())
-CONTRACT = (
-    'workload: |\n  type: "workload" # é 日本 𝄞 ${REGISTRY} %{if} $${x} \\n\t\\\nenv: |\n  a: b\n\n  c: d'
-)
+CONTRACT = 'workload: |\n  type: "workload" # é 日 𝄞 ${A} %{if} $${x} \\n\t\\\nenv: |\n  a: b\n\n  c: d'
 READ = Deployment(
     (Port("service `a`", "tcp", 80, 90), Port("service `b`", "udp", 53, 53)),
     (Volume("data", "/data", "ext4", volume_name="disk"),),
@@ -45,15 +44,11 @@ def written(folder: Path, form: Form) -> Path:
     return folder
 
 
-def published(file: Path) -> list[dict[str, Any]] | None:
+def published(file: Path, *options: str) -> list[dict[str, Any]] | None:
     """The ports of all services as docker compose reads them; None for a file that it refuses."""
     command = [running.tool("docker-compose"), "--file", str(file), "--project-name", "t", "--profile", "*"]
-    done = subprocess.run(
-        [*command, "config", "--format", "json", "--no-interpolate"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command += ["config", "--format", "json", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         return None
     services = json.loads(done.stdout)["services"].values()
@@ -66,10 +61,9 @@ def numbers(found: list[dict[str, Any]]) -> list[tuple[int, str, bool]]:
     for port in found:
         first, _, last = str(port.get("published") or 0).partition("-")
         loopback = port.get("host_ip", "") in ("127.0.0.1", "::1")
-        bound += [
-            (number, port["protocol"], loopback) for number in range(int(first), int(last or first) + 1)
-        ]
-    return sorted(one for one in bound if one[0])
+        every = range(int(first), int(last or first) + 1)
+        bound += [(number, port["protocol"], loopback) for number in every if number]
+    return sorted(bound)
 
 
 def ours(content: bytes) -> tuple[list[tuple[int, str, bool]], list[str]]:
@@ -97,11 +91,10 @@ def test_docker_compose_publishes_the_same_port(port: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
 def test_docker_compose_publishes_the_same_ports_of_a_project(path: Path) -> None:
     need("docker-compose")
-    bound, unknown = ours(path.read_bytes())
-    theirs = published(path)
+    theirs = published(path, "--no-interpolate")
     assert theirs is not None
-    if not any("depends on the contract's variables" in said for said in unknown):
-        assert bound == numbers(theirs)
+    # Those with a variable stay as they are written.
+    assert ours(path.read_bytes())[0] == numbers([port for port in theirs if "$" not in str(port)])
 
 
 def test_the_disk_has_its_label_and_the_files_as_they_are(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_the_names_of_a_guest_are_read_as_text(name: str) -> None:
 @pytest.mark.parametrize("name", ["-x", "a b", "a\nruncmd: [x]", "ü", "a" * 64, "../x", "a-"])
 def test_hardening_21_the_names_of_a_guest_are_names(name: str) -> None:
     for names in ({"instance_id": name}, {"hostname": name}):
-        with pytest.raises(UsageError, match="cannot be the `(instance-id|local-hostname)` of a guest"):
+        with pytest.raises(UsageError, match=r"cannot be the `(instance-id|local-hostname)` of a guest"):
             deployment_files.files(ODD, "cidata", UNKNOWN, **names)
     with pytest.raises(UsageError, match="cannot be the `local-hostname`"):
         deployment_files.files(ODD, "cidata", UNKNOWN, hostname="")
