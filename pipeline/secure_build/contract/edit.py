@@ -87,6 +87,15 @@ class Edits:
         key, value = list(pairs(mapping))[-1]
         self.add_lines(key, value, [" " * key.start_mark.column + line for line in lines])
 
+    def add_to(self, mapping: MappingNode, entry: str) -> None:
+        """Add `key: value` at the end of a mapping, in the style that it is written in."""
+        if not mapping.flow_style:
+            self.add_entry(mapping, [entry])
+            return
+        end = mapping.end_mark.index - 1
+        before = self._text[:end].rstrip(_BLANKS)
+        self._replace(end, end, entry if before.endswith(("{", ",")) else f", {entry}", mapping)
+
     def add_lines(self, key: ScalarNode, value: Node, lines: list[str]) -> None:
         """Add lines below those of an entry."""
         position = self._next_line(self._end_of(key, value))

@@ -8,7 +8,6 @@ objects inside the contract, so there the parsed documents go.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from secure_build import strict_yaml
-from secure_build.contract import pinning, text
+from secure_build.contract import kubernetes, pinning, text
 from secure_build.contract.advice import listed, mapping
 from secure_build.contract.places import Grammar, Place, name_at, place_of
 from secure_build.errors import UsageError
@@ -26,12 +25,6 @@ LARGEST = strict_yaml.LARGEST
 ENDINGS = (".yaml", ".yml")
 # The runtime makes it from the contract's variables.
 GENERATED_CONFIG_MAP = "contract.config.map"
-# Plain scalars that some readers of YAML take for text, and others for a number, a date or a truth value.
-DOUBTFUL = re.compile(
-    r"(?i:y|n|yes|no|on|off)|[-+]?0[0-7_]+|[0-9][0-9_]*(?::[0-5]?[0-9])+|[0-9]+_[0-9_]*"
-    r"|[-+]?0(?:x[0-9A-Fa-f_]+|o[0-7_]+|b[01_]+)|[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+"
-    r"|[-+]?(?:\.[0-9]+|[0-9]+\.)|(?i:[-+]?\.inf|\.nan)|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?"
-)
 # Keys on the way to an image, and those that name one or decide whether it is pulled.
 _ON_THE_WAY = ("metadata", "spec", "containers", "initContainers", "volumes", "image")
 _OTHERS = "annotations ephemeralContainers imagePullPolicy kind name reference".split()
@@ -116,17 +109,17 @@ def check_together(files: Sequence[PlayFile]) -> None:
 
 def containers(document: Document) -> Iterator[tuple[str, Path, dict[str, Any]]]:
     """The containers of a pod: name for people, path, and content."""
-    for key, word in (("initContainers", "init container"), ("containers", "container")):
-        for index, container in enumerate(document.data["spec"].get(key) or []):
-            yield f"{word} `{container['name']}`", ("spec", key, index), container
+    return kubernetes.containers(document.data["spec"], ("spec",))
 
 
 def _places(document: Document, number: int, *, templates: bool) -> Iterator[Place]:
     kind = _checked_kind(document)
     for key in ("labels", "annotations"):
-        _check_text(document, ("metadata", key), document.data["metadata"].get(key), f"`{key}` of a {kind}")
+        kubernetes.check_texts(
+            document, ("metadata", key), document.data["metadata"].get(key), f"`{key}` of a {kind}"
+        )
     if kind != "Pod":
-        _check_text(document, ("data",), document.data.get("data"), "a ConfigMap")
+        kubernetes.check_texts(document, ("data",), document.data.get("data"), "a ConfigMap")
         return
     grammar: Grammar = "template" if templates else "plain"
     pod = document.data["metadata"]["name"]
@@ -178,39 +171,15 @@ def _checked_kind(document: Document) -> str:
 
 
 def _check_pod(document: Document, pod: str) -> None:
-    def refused(path: Path, why: str, hint: str | None = None) -> UsageError:
-        return UsageError(f"{place_of(document, path)}: {why}", hint=hint)
-
-    spec = document.data.get("spec")
-    if not isinstance(spec, dict) or not isinstance(spec.get("containers"), list) or not spec["containers"]:
-        raise refused(("spec",), f"pod `{pod}` needs `spec: containers`, a list with at least one container")
-    if "ephemeralContainers" in spec:
-        raise refused(
-            ("spec", "ephemeralContainers"),
-            f"pod `{pod}` has `ephemeralContainers`, which only a running cluster can add",
-            "take them out",
-        )
-    for key in ("initContainers", "volumes"):
-        if not isinstance(spec.get(key) or [], list):
-            raise refused(("spec", key), f"`{key}` of pod `{pod}` must be a list")
-    for key in ("initContainers", "containers"):
-        for index, container in enumerate(spec.get(key) or []):
-            path: Path = ("spec", key, index)
-            if not isinstance(container, dict) or not isinstance(container.get("name"), str):
-                raise refused(path, f"a container of pod `{pod}` has no `name`")
-            what = f"container `{container['name']}` of pod `{pod}`"
-            if container.get("image") is None:
-                raise refused(path, f"{what} names no image")
-            if container.get("imagePullPolicy") == "Never":
-                raise refused(
-                    (*path, "imagePullPolicy"),
-                    f"{what} would not be pulled, and the guest has no images",
-                    "leave `imagePullPolicy` out",
-                )
-            _check_ports(document, path, container, what)
-            for number, variable in enumerate(listed(container.get("env"))):
-                value = {"value": mapping(variable).get("value")}
-                _check_text(document, (*path, "env", number), value, f"`env` of {what}")
+    kubernetes.check_containers(document, ("spec",), document.data.get("spec"), f"pod `{pod}`")
+    for what, path, container in containers(document):
+        if container.get("imagePullPolicy") == "Never":
+            raise UsageError(
+                f"{place_of(document, (*path, 'imagePullPolicy'))}: "
+                f"{what} of pod `{pod}` would not be pulled, and the guest has no images",
+                hint="leave `imagePullPolicy` out",
+            )
+        _check_ports(document, path, container, f"{what} of pod `{pod}`")
 
 
 def _check_ports(document: Document, path: Path, container: dict[str, Any], what: str) -> None:
@@ -250,20 +219,6 @@ def _check_annotations(document: Document, pod: str) -> None:
                 f"{place_of(document, ('metadata', 'annotations', key))}: the annotation `{key}` of pod "
                 f"`{pod}` names images that cannot be pinned",
                 hint="use a volume with `image: {reference: …}`",
-            )
-
-
-def _check_text(document: Document, path: Path, values: Any, what: str) -> None:
-    """Refuse numbers and the like where Kubernetes and IBM's schema want text."""
-    for key, value in mapping(values).items():
-        if value is None:
-            continue
-        node = strict_yaml.at(document.root, (*path, key))
-        plain = node.value if isinstance(node, ScalarNode) and node.style is None else ""
-        if not strict_yaml.is_text(node) or DOUBTFUL.fullmatch(plain):
-            raise UsageError(
-                f"{place_of(document, (*path, key))}: `{key}` in {what} must be text",
-                hint=f'put it in quotes: `"{node.value}"`' if isinstance(node, ScalarNode) else None,
             )
 
 

@@ -16,7 +16,8 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 
 from secure_build import strict_yaml
 from secure_build.contract.advice import listed, mapping, warning
-from secure_build.contract.play import DOUBTFUL, GENERATED_CONFIG_MAP, PlayFile, containers
+from secure_build.contract.kubernetes import DOUBTFUL
+from secure_build.contract.play import GENERATED_CONFIG_MAP, PlayFile, containers
 from secure_build.model import Finding
 from secure_build.strict_yaml import Document, Path
 
