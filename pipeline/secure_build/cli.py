@@ -127,52 +127,52 @@ def _publish(arguments: argparse.Namespace, report: Report) -> int:
 
 
 def _run(arguments: argparse.Namespace, report: Report) -> int:
-    from secure_build import output
+    from secure_build import contract_output
     from secure_build.steps import run
 
-    return _with_job(arguments, report, lambda job: output.show_run(run(job), job, arguments.output))
+    return _with_job(arguments, report, lambda job: contract_output.show_run(run(job), job, arguments.output))
 
 
 def _contract_section(arguments: argparse.Namespace, report: Report) -> int:
-    from secure_build import output
+    from secure_build import contract_output
     from secure_build.steps import contract_env, contract_workload
 
     emit = contract_env if arguments.verb == "env" else contract_workload
 
     def act(job: Job) -> int:
-        return output.show_section(*emit(job, draft=True), job, arguments.output)
+        return contract_output.show_section(*emit(job, draft=True), job, arguments.output)
 
     return _with_job(arguments, report, act)
 
 
 def _contract_assemble(arguments: argparse.Namespace, report: Report) -> int:
-    from secure_build import output
+    from secure_build import contract_output
     from secure_build.steps import contract_assemble
 
     def act(job: Job) -> int:
-        return output.show_assembled(*contract_assemble(job, draft=True), job, arguments.output)
+        return contract_output.show_assembled(*contract_assemble(job, draft=True), job, arguments.output)
 
     return _with_job(arguments, report, act)
 
 
 def _contract_re_encrypt(arguments: argparse.Namespace, report: Report) -> int:
-    from secure_build import output
+    from secure_build import contract_output
     from secure_build.steps import contract_re_encrypt
 
     def act(job: Job) -> int:
-        return output.show_re_encrypted(*contract_re_encrypt(job), arguments.output)
+        return contract_output.show_re_encrypted(*contract_re_encrypt(job), arguments.output)
 
     return _with_job(arguments, report, act)
 
 
 def _contract_show(arguments: argparse.Namespace, report: Report) -> int:
-    from secure_build import output
+    from secure_build import contract_output
     from secure_build.steps import ShowOptions, show
 
     given = {
         name: value for name, value in vars(arguments).items() if name in ShowOptions.__dataclass_fields__
     }
-    return output.show_contract(show(ShowOptions(**given), report), arguments.output)
+    return contract_output.show_contract(show(ShowOptions(**given)), arguments.output)
 
 
 def _contract_images(arguments: argparse.Namespace, report: Report) -> int:

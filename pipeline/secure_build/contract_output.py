@@ -6,13 +6,12 @@ Each function that shows a result returns the exit code that goes with it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from secure_build.contract import deployment, expected
 from secure_build.contract.expected import Expected
 from secure_build.model import BuildRecord
-from secure_build.output import exit_code, print_json, show_record
+from secure_build.output import exit_code, print_json, print_masked, show_record
 from secure_build.report import shown
 from secure_build.steps import Assembled, Emitted, Job, ReEncrypted, Ran, Shown, findings, summary
 
@@ -135,11 +134,6 @@ def _print_section(section: Emitted) -> None:
         print(f"# The attestation record will show: {section.value.digest.hexadecimal} contract:{section.name}")
     else:
         print_masked(section.path, section.masked)
-
-
-def print_masked(path: Path, masked: str) -> None:
-    print(f"# Complete, with its secrets, in {path} (readable by its owner only)")
-    print(masked, end="")
 
 
 def _print_assembled(contract: Assembled) -> None:

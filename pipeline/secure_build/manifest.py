@@ -77,6 +77,18 @@ def platform_of_config(content: bytes) -> Platform:
         raise ServiceError(f"image config {Digest.of(content)} names no platform") from None
 
 
+def command_of_config(content: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """`Entrypoint` and `Cmd` of an image config, empty where it has none; raises ServiceError for others."""
+    try:
+        settings = load_object(content).get("config") or {}
+        found = [settings.get(key) or [] for key in ("Entrypoint", "Cmd")]
+        if any(not isinstance(part, str) for parts in found for part in parts):
+            raise TypeError
+        return tuple(found[0]), tuple(found[1])
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise ServiceError(f"image config {Digest.of(content)} has a command that cannot be read") from None
+
+
 def index_of(members: Sequence[Descriptor]) -> Manifest:
     """An index of these manifests, ordered by platform: equal members give equal bytes."""
     ordered = sorted(members, key=lambda member: str(member.platform))

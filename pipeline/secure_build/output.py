@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from secure_build.model import BuildRecord, Material
 from secure_build.reference import Pinned
 from secure_build.report import finding_lines, shown, size
-from secure_build.steps import ContractFile, Fragment, Job, Locked, findings, summary
+from secure_build.steps import Fragment, Job, Locked, findings, summary
 from secure_build.steps.plan import Plan, PlannedImage, Write
 
 
@@ -43,15 +44,6 @@ def show_handed_on(result: BuildRecord, pinned: Pinned, form: str) -> int:
     return exit_code(result)
 
 
-def show_contract(result: BuildRecord, contract: ContractFile, job: Job, form: str) -> int:
-    if form == "json":
-        written = {"path": str(contract.path), "masked": contract.masked, "unchanged": contract.unchanged}
-        print_json({**summary(result), "record": str(job.record_path), "workload": written})
-    else:
-        _print_masked(contract)
-    return exit_code(result)
-
-
 def show_fragment(result: BuildRecord, fragment: Fragment, form: str) -> int:
     if form == "json":
         print_json(
@@ -63,7 +55,7 @@ def show_fragment(result: BuildRecord, fragment: Fragment, form: str) -> int:
             }
         )
     else:
-        _print_masked(fragment.file)
+        print_masked(fragment.file.path, fragment.file.masked)
     return exit_code(result)
 
 
@@ -94,9 +86,9 @@ def show_plan(plan: Plan, form: str) -> int:
     return exit_code(plan)
 
 
-def _print_masked(contract: ContractFile) -> None:
-    print(f"# Complete, with its secrets, in {contract.path} (readable by its owner only)")
-    print(contract.masked, end="")
+def print_masked(path: Path, masked: str) -> None:
+    print(f"# Complete, with its secrets, in {path} (readable by its owner only)")
+    print(masked, end="")
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:

@@ -109,6 +109,18 @@ class Contract:
             lines={key: node.start_mark.line + 1 for key, (node, _) in entries.items()},
         )
 
+    @property
+    def values(self) -> dict[str, str]:
+        """The values by their keys, as they stand in the contract."""
+        found = {
+            "workload": self.workload.value,
+            "env": self.env.value,
+            "attestationPublicKey": self.attestation_public_key and self.attestation_public_key.value,
+            "envWorkloadSignature": self.signature,
+            "boot": self.boot,
+        }
+        return {key: value for key, value in found.items() if value is not None}
+
     def where(self, key: str) -> str:
         """File and line of a key, for messages."""
         return f"{self.name}:{self.lines.get(key, 1)}"

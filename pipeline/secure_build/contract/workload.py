@@ -7,23 +7,38 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from yaml.nodes import MappingNode, ScalarNode
 
 from secure_build import strict_yaml
 from secure_build.contract import text
+from secure_build.contract.archive import Archive
 from secure_build.contract.auths import contract_key
 from secure_build.contract.edit import Edits
 from secure_build.contract.text import SecretText
 from secure_build.errors import UsageError
-from secure_build.model import Credential
+from secure_build.model import Credential, Finding
 from secure_build.reference import Pinned, registry_name
 from secure_build.secret import Secret
 from secure_build.strict_yaml import Document
 
 NO_KEYS = "# Every image is named by digest, so the runtime needs no key to check it.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What stands in the section: `compose`, `play` or `confidential-containers` with its content.
+
+    `archive` is the one in it, if any; `pods` are those of `ccco`, pinned, which are no part of it.
+    """
+
+    body: dict[str, Any]
+    archive: Archive | None = None
+    pods: Mapping[PurePosixPath, bytes] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
 
 def section(auths: Iterable[Credential], content: Mapping[str, Any]) -> SecretText:

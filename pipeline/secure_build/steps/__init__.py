@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from secure_build import secret
+from secure_build import record, secret
+from secure_build.contract.document import SECTIONS
 from secure_build.errors import SecureBuildError, UsageError
 from secure_build.model import BuildRecord, Finding
 from secure_build.report import Report
 from secure_build.steps.build import build, require_locked
 from secure_build.steps.check import check
-from secure_build.steps.contract import (
-    ContractFile,
-    Fragment,
-    check_workload,
-    contract_images,
-    contract_workload,
-)
+from secure_build.steps.assemble import Assembled, contract_assemble
+from secure_build.steps.contract import Fragment, check_workload, contract_images, contract_workload
 from secure_build.steps.delivery import check_logins, try_logins
+from secure_build.steps.emission import Emitted
+from secure_build.steps.env import check_env, contract_env
 from secure_build.steps.handover import hand_on
 from secure_build.steps.init import InitOptions, Started, init
 from secure_build.steps.job import Job, Options, opened
@@ -31,18 +30,28 @@ from secure_build.steps.join import join
 from secure_build.steps.lock import Locked, lock
 from secure_build.steps.plan import plan
 from secure_build.steps.publish import publish
+from secure_build.steps.re_encrypt import ReEncrypted, contract_re_encrypt
+from secure_build.steps.show import Shown, ShowOptions, show
 
 __all__ = [
-    "ContractFile",
+    "Assembled",
+    "Emitted",
     "Fragment",
     "InitOptions",
     "Job",
     "Locked",
     "Options",
+    "Ran",
+    "ReEncrypted",
+    "ShowOptions",
+    "Shown",
     "Started",
     "build",
     "check",
+    "contract_assemble",
+    "contract_env",
     "contract_images",
+    "contract_re_encrypt",
     "contract_workload",
     "findings",
     "hand_on",
@@ -52,6 +61,7 @@ __all__ = [
     "plan",
     "publish",
     "run",
+    "show",
     "summary",
 ]
 
@@ -65,8 +75,17 @@ def job(options: Options, report: Report) -> Iterator[Job]:
         yield work
 
 
-def run(work: Job) -> tuple[BuildRecord, ContractFile | None]:
-    """Build, or take what the named records have, then publish and, with a workload, the contract.
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a run did: the record, the sections that it wrote, and the contract when it has both."""
+
+    record: BuildRecord
+    sections: tuple[Emitted, ...] = ()
+    contract: Assembled | None = None
+
+
+def run(work: Job) -> Ran:
+    """Build, or take what the named records have, then publish, and write what the config has of a contract.
 
     What can be known to be wrong before anything is built is found before anything is built.
     """
@@ -81,8 +100,14 @@ def run(work: Job) -> tuple[BuildRecord, ContractFile | None]:
         work.require_commit(joined, work.checkout(commit=joined.built_from.commit))
         for image in joined.images:
             require_locked(work, image)
+    if not config.images:
+        raise UsageError(
+            f"`{work.loaded.path}` has no images to build",
+            hint="`secure-build contract env` writes the env section of a config without images",
+        )
     if config.workload is not None:
         check_workload(work, selected=work.selected())
+    check_env(work)
     for registry in config.registries if not work.options.to else ():
         work.login(registry, "push")
     check_logins(work, config.registries)
@@ -91,21 +116,39 @@ def run(work: Job) -> tuple[BuildRecord, ContractFile | None]:
     if not work.options.records:
         work.require_whole()
         build(work)
-    result = publish(work)
-    if config.workload is None:
-        return result, None
+    return _with_contract(work, publish(work))
+
+
+def _with_contract(work: Job, published: BuildRecord) -> Ran:
+    """The sections that the config has, and the contract when it has both of them."""
+    config = work.loaded.config
+    steps = [contract_workload] if config.workload is not None else []
+    steps += [contract_env] if config.env is not None else []
+    result, found, emitted = published, published.findings if not steps else (), []
+    assembled = None
     try:
-        return contract_workload(work, draft=False)
+        for step in steps:
+            result, section = step(work, draft=False)
+            emitted.append(section)
+            found += result.findings
+        if len(steps) == len(SECTIONS):
+            result, assembled = contract_assemble(work, draft=False)
+            found += result.findings
     except SecureBuildError:
-        if (left := work.options.workdir / "workload.yaml").exists():
-            work.report.step(f"`{left}` is that of an earlier run, and stays as it is")
+        for name in ("workload", "env", "contract"):
+            if (left := work.options.workdir / f"{name}.yaml").exists():
+                work.report.step(f"`{left}` is that of an earlier run, and stays as it is")
         raise
+    # What each step found replaced what the one before had found.
+    result = replace(result, findings=tuple(dict.fromkeys(found)))
+    record.write(work.record_path, result)
+    return Ran(result, tuple(emitted), assembled)
 
 
 def summary(result: BuildRecord) -> dict[str, Any]:
     """What a run has to show, as plain data."""
     return {
-        "source": {"commit": result.built_from.commit, "clean": result.built_from.clean},
+        "source": result.source and {"commit": result.source.commit, "clean": result.source.clean},
         "images": [
             {
                 "name": image.name,

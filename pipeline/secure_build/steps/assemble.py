@@ -8,6 +8,7 @@ from pathlib import Path
 
 from secure_build import files, record
 from secure_build.contract import archive, assembly, checks, deployment, document, expected, key_material, schema
+from secure_build.contract.confidential import initdata
 from secure_build.contract.certificate import EncryptionCertificate
 from secure_build.contract.deployment import Deployment
 from secure_build.contract.document import Contract, SectionText
@@ -17,10 +18,12 @@ from secure_build.contract.token import Token
 from secure_build.errors import UsageError
 from secure_build.model import BuildRecord, Finding, Section
 from secure_build.reference import Digest
-from secure_build.steps.certificates import encryption_certificate
-from secure_build.steps.emission import emit, encrypted_path, plain_path
+from secure_build.steps.confidential import write_annotated
+from secure_build.steps.emission import certificate_of, emit, encrypted_path, plain_path
+from secure_build.steps.forms import write_form
 from secure_build.steps.job import Job
 from secure_build.steps.sections import read_file, read_path
+from secure_build.steps.show import data
 from secure_build.steps.signing import signer
 from secure_build.steps.verdict import settled
 
@@ -48,8 +51,9 @@ def contract_assemble(work: Job, *, draft: bool) -> tuple[BuildRecord, Assembled
     Raises UsageError when a section is missing or a plain one should be signed, RefusedError when the
     runtime would not take the contract; then nothing is written.
     """
+    config = work.loaded.config
     current = work.record_or_new()
-    certificate, found = encryption_certificate(work)
+    certificate, found = certificate_of(work)
     findings = list(found)
     sections = {name: _section(work, current, name, draft=draft) for name in ("workload", "env")}
     values = {name: section.value for name, section in sections.items()}
@@ -63,13 +67,14 @@ def contract_assemble(work: Job, *, draft: bool) -> tuple[BuildRecord, Assembled
     _add_boot(work, values)
     content = assembly.contract(values).encode()
     contract = Contract.parse(content, "the contract")
-    findings += checks.contract_findings(contract, work.loaded.config.target, now=datetime.now(UTC))
+    findings += checks.contract_findings(contract, config.target, now=datetime.now(UTC))
     path = plain_path(work.options.workdir, "contract", draft=draft)
     settled(work, findings, what="the contract")
     private = any(not section.is_token for section in sections.values())
     unchanged = path.exists() and path.read_bytes() == content
     if not unchanged:
         files.write(path, content, mode=files.PRIVATE if private else files.PUBLIC)
+    pods = write_annotated(work, content.decode(), draft=draft) if config.target == "ccco" else ()
     work.report.step(f"contract: {'unchanged, not written' if unchanged else 'written to'} {path}")
     lines = tuple(expected.of_sections(values))
     result = replace(
@@ -79,15 +84,15 @@ def contract_assemble(work: Job, *, draft: bool) -> tuple[BuildRecord, Assembled
         findings=tuple(findings),
     )
     record.write(work.record_path, result)
-    model = schema.models(work.loaded.config.target)
+    model = schema.models(config.target)
     masked = {
         name: section.masked(model.section(name)) for name, section in sections.items()
     }
     needed = deployment.of(
-        *(_data(section) for section in sections.values()), user_data=content, read=archive.read
+        *(data(section) for section in sections.values()), user_data=content, read=archive.read
     )
-    written = write_files(work.options.form, content, needed, work.options.workdir, private=private)
-    return result, Assembled(path, assembly.contract(values | masked), unchanged, lines, needed, written)
+    written = write_form(work.options.form, content, needed, work.options.workdir)
+    return result, Assembled(path, assembly.contract(values | masked), unchanged, lines, needed, (*written, *pods))
 
 
 def _section(work: Job, current: BuildRecord, name: str, *, draft: bool) -> SectionText:

@@ -1,4 +1,4 @@
-"""contract: the plain workload section, or the part of it for people with a contract of their own.
+"""contract: the workload section, or the part of it for people with a contract of their own.
 
 Plain sections hold secrets: they go to files that only their owner may read, and are shown masked.
 """
@@ -21,60 +21,73 @@ from secure_build.model import BuildRecord, Finding, Section
 from secure_build.reference import Digest, Pinned
 from secure_build.report import size
 from secure_build.steps.build import previous
+from secure_build.steps.confidential import PodsWorkload, confidential_parts, write_pods
 from secure_build.steps.delivery import runtime_logins
 from secure_build.steps.descriptors import read_workload
+from secure_build.steps.emission import Emitted, certificate_of, emit
 from secure_build.steps.job import Job
 from secure_build.steps.pins import check_places, pin_places, require_guest, resolve_all
+from secure_build.steps.sections import workload_parts
+from secure_build.steps.verdict import checked, settled
 
-# A contract is handed to the guest as user data; IBM Cloud takes 64 KB of it in base64.
-_LARGE = 48 << 10
-_KEY_BYTES = 32
+def contract_workload(work: Job, *, draft: bool) -> tuple[BuildRecord, Emitted]:
+    """The `workload` section in a file for its owner only, and as a token where there is a certificate.
+
+    Raises RefusedError when the runtime would not take the section; then nothing is written.
+    """
+    config = work.loaded.config.workload
+    current = work.current_record()
+    checkout = work.checkout(commit=current.built_from.commit, allow_dirty=True)
+    work.require_commit(current, checkout)
+    described = read_workload(work, checkout)
+    assert config is not None
+    pins = pin_places(work, current, described.places)
+    if isinstance(described, PodsWorkload):
+        packed = confidential_parts(work, current, described, pins.texts)
+    else:
+        packed = described.pack(pins.texts)
+    logins, delivery = runtime_logins(work, current, pins.pulled)
+    certificate, trust = certificate_of(work)
+    section = workload.section(logins, {**workload_parts(work, config), **packed.body})
+    findings = [*described.findings, *pins.findings, *packed.findings, *delivery, *trust]
+    findings += checked(work, "workload", section)
+    settled(work, findings, what="the workload section")
+    emitted = emit(
+        work,
+        "workload",
+        section,
+        certificate,
+        before=current.sections.get("workload"),
+        draft=draft,
+        packed=packed.archive,
+    )
+    if packed.pods:
+        write_pods(work, packed.pods)
+    work.report.step(f"workload: {emitted.told}")
+    result = replace(
+        current,
+        used=pins.used,
+        sections={**current.sections, "workload": emitted.known},
+        findings=tuple(findings),
+    )
+    record.write(work.record_path, result)
+    return result, emitted
 
 
 @dataclass(frozen=True, slots=True)
-class ContractFile:
-    """A plain contract file: where it is, its masked text, and whether it was already there."""
+class FragmentFile:
+    """The fragment in a file: where it is, its masked text, and whether it was already there."""
 
     path: Path
     masked: str
     unchanged: bool
 
 
-def contract_workload(work: Job, *, draft: bool) -> tuple[BuildRecord, ContractFile]:
-    """The plain `workload` section, in a file for its owner only."""
-    current = work.current_record()
-    checkout = work.checkout(commit=current.built_from.commit, allow_dirty=True)
-    work.require_commit(current, checkout)
-    described = read_workload(work, checkout)
-    pins = pin_places(work, current, described.places)
-    packed = described.pack(pins.texts)
-    logins, delivery = runtime_logins(work, current, pins.pulled)
-    section = workload.section(logins, packed.body)
-    findings = [*described.findings, *pins.findings, *delivery]
-    if len(section.plain) > _LARGE:
-        findings.append(_large(len(section.plain)))
-    path = work.options.workdir / ("workload.draft.yaml" if draft else "workload.yaml")
-    known, unchanged = _write_section(path, section, packed.archive, current.sections.get("workload"))
-    work.report.step(
-        f"workload: unchanged, not written ({path})" if unchanged else f"workload: written to {path}"
-    )
-    result = replace(
-        current,
-        used=pins.used,
-        sections={**current.sections, "workload": known},
-        findings=tuple(findings),
-    )
-    record.write(work.record_path, result)
-    for finding in result.findings:
-        work.report.finding(finding)
-    return result, ContractFile(path, text.block("workload", section.masked), unchanged)
-
-
 @dataclass(frozen=True, slots=True)
 class Fragment:
     """`images` and `auths` for people with a contract of their own."""
 
-    file: ContractFile
+    file: FragmentFile
     references: Mapping[str, Pinned]
     auths: Mapping[str, Mapping[str, str]]
 
@@ -114,7 +127,7 @@ def contract_images(work: Job) -> tuple[BuildRecord, Fragment]:
         key: {name: str(value) for name, value in login.items()}
         for key, login in workload.entries(logins).items()
     }
-    return result, Fragment(ContractFile(path, made.masked, unchanged), references, masked)
+    return result, Fragment(FragmentFile(path, made.masked, unchanged), references, masked)
 
 
 def check_workload(work: Job, *, selected: Collection[str]) -> None:
@@ -127,47 +140,6 @@ def built_or(work: Job, selected: Collection[str]) -> set[str]:
     """The images that are there once the selected ones have been built."""
     last = previous(work, work.checkout().source)
     return {*selected, *(image.name for image in (last.images if last else ()))}
-
-
-def _write_section(
-    path: Path, section: SecretText, packed: Archive | None, known: Section | None
-) -> tuple[Section, bool]:
-    """Write a plain section and, beside it, the key of its keyed digest.
-
-    Returns what the record keeps, and whether all of it was there already. Drafts share the key.
-    """
-    content = text.block("workload", section.plain).encode()
-    key_path = path.parent / "workload.key"
-    key = _read_key(key_path) or secrets.token_bytes(_KEY_BYTES)
-    made = Section(
-        plaintext_masked=Digest.of(section.masked.encode()),
-        plaintext_keyed=hmac.new(key, section.plain.encode(), hashlib.sha256).hexdigest(),
-        archive_tar=packed.tar_digest if packed else None,
-        archive_gzip=packed.compressed_digest if packed else None,
-    )
-    if made == known and path.exists() and path.read_bytes() == content:
-        return made, True
-    files.write(key_path, key.hex().encode() + b"\n", mode=files.PRIVATE)
-    files.write(path, content, mode=files.PRIVATE)
-    return made, False
-
-
-def _read_key(path: Path) -> bytes | None:
-    try:
-        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
-    except (FileNotFoundError, ValueError):
-        return None
-    return key if len(key) == _KEY_BYTES else None
-
-
-def _large(length: int) -> Finding:
-    return Finding(
-        check="size",
-        level="warn",
-        basis="inferred",
-        what=f"the workload section has {size(length)}",
-        why="a whole contract should stay under 64 KB, the limit of user data on IBM Cloud",
-    )
 
 
 def _read_file(path: Path) -> bytes:

@@ -9,25 +9,19 @@ from typing import Any
 
 from secure_build.config import Play, Workload
 from secure_build.contract import archive, compose, compose_advice, pinning, play, play_advice
-from secure_build.contract.archive import Archive, Member
+from secure_build.contract.archive import Member
 from secure_build.contract.compose import ComposeFile
 from secure_build.contract.places import Place, place_of
 from secure_build.contract.play import PlayFile
+from secure_build.contract.workload import Packed
 from secure_build.errors import UsageError
 from secure_build.model import Finding
 from secure_build.source import Checkout
+from secure_build.steps.confidential import PodsWorkload, read_pods
 from secure_build.steps.job import LARGEST_FILE, Job
 
 _IN_VARIABLES = "take the secret from the contract's variables: `environment: NAME` instead of `file:`"
 Members = dict[PurePosixPath, Member]
-
-
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """What stands in the section: `compose` or `play` with its content, and the archive in it, if any."""
-
-    body: dict[str, Any]
-    archive: Archive | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +77,7 @@ class PlayWorkload:
         return Packed({"play": body | {"archive": packed.base64()}}, packed)
 
 
-AnyWorkload = ComposeWorkload | PlayWorkload
+AnyWorkload = ComposeWorkload | PlayWorkload | PodsWorkload
 
 
 def read_workload(work: Job, checkout: Checkout) -> AnyWorkload:
@@ -94,8 +88,12 @@ def read_workload(work: Job, checkout: Checkout) -> AnyWorkload:
             f"`{work.loaded.path}` has no `workload`",
             hint="name the compose file: `workload: {compose: docker-compose.yml}`, or `play:` for pods",
         )
-    found = _read_compose(checkout, wanted.compose) if wanted.compose else _read_play(checkout, wanted)
     # What cannot be pinned cannot be pinned whatever the digests are.
+    if wanted.pods is not None:
+        pods = read_pods(work, checkout, wanted.pods)
+        pods.check(pinning.placeholders(pods.places))
+        return pods
+    found = _read_compose(checkout, wanted.compose) if wanted.compose else _read_play(checkout, wanted)
     found.pack(pinning.placeholders(found.places))
     return found
 

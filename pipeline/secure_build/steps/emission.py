@@ -19,8 +19,9 @@ from secure_build.contract.certificate import EncryptionCertificate
 from secure_build.contract.text import SecretText
 from secure_build.contract.token import Opening, Token
 from secure_build.errors import UsageError
-from secure_build.model import Section
+from secure_build.model import Finding, Section
 from secure_build.reference import Digest
+from secure_build.steps.certificates import encryption_certificate
 from secure_build.steps.job import Job
 from secure_build.steps.sections import read_file, read_path
 
@@ -51,6 +52,16 @@ class Emitted:
         if self.unchanged:
             return f"unchanged, not written ({self.encrypted or self.path})"
         return f"written to {self.path}" + (f", encrypted to {self.encrypted}" if self.encrypted else "")
+
+
+def certificate_of(work: Job) -> tuple[EncryptionCertificate | None, tuple[Finding, ...]]:
+    """The config's certificate with what was found out about it, or none: then sections stay plain.
+
+    Raises RefusedError for one that must not be used.
+    """
+    if work.loaded.config.encrypt.certificate is None:
+        return None, ()
+    return encryption_certificate(work)
 
 
 def emit(

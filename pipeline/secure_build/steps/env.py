@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from secure_build import record
-from secure_build.contract import checks, document, text
+from secure_build.config import Env
+from secure_build.contract import text
+from secure_build.contract.text import SecretText
 from secure_build.errors import UsageError
 from secure_build.model import BuildRecord
-from secure_build.steps.certificates import encryption_certificate
-from secure_build.steps.emission import Emitted, emit
+from secure_build.steps.emission import Emitted, certificate_of, emit
 from secure_build.steps.job import Job
 from secure_build.steps.sections import env_section
 from secure_build.steps.signing import signer
-from secure_build.steps.verdict import settled
+from secure_build.steps.verdict import checked, settled
 
 
 def contract_env(work: Job, *, draft: bool) -> tuple[BuildRecord, Emitted]:
@@ -29,16 +30,9 @@ def contract_env(work: Job, *, draft: bool) -> tuple[BuildRecord, Emitted]:
             hint="say where the guest logs to: `env: {logging: {syslog: …}}` or `{log-router: …}`",
         )
     current = work.record_or_new()
-    certificate, findings = encryption_certificate(work)
-    signing = signer(work)
-    if signing is not None and certificate is None:
-        raise UsageError(
-            "only encrypted sections can be signed",
-            hint="name the runtime's certificate under `encrypt: certificate:`, or leave out `signing-key`",
-        )
-    section = text.dump_secret(env_section(work, config.env, signing_key=signing.text if signing else None))
-    read = document.read_section(section.plain.encode(), "env", expected="env")
-    findings = (*findings, *checks.section_findings(read, config.target))
+    certificate, trust = certificate_of(work)
+    section = _section(work, config.env)
+    findings = (*trust, *checked(work, "env", section))
     settled(work, findings, what="the env section")
     emitted = emit(work, "env", section, certificate, before=current.sections.get("env"), draft=draft)
     work.report.step(f"env: {emitted.told}")
@@ -49,3 +43,21 @@ def contract_env(work: Job, *, draft: bool) -> tuple[BuildRecord, Emitted]:
     )
     record.write(work.record_path, result)
     return result, emitted
+
+
+def check_env(work: Job) -> None:
+    """Find before anything is built what would refuse the env section, or the certificate, afterwards."""
+    config = work.loaded.config
+    certificate_of(work)
+    if config.env is not None:
+        settled(work, checked(work, "env", _section(work, config.env)), what="the env section")
+
+
+def _section(work: Job, config: Env) -> SecretText:
+    signing = signer(work)
+    if signing is not None and work.loaded.config.encrypt.certificate is None:
+        raise UsageError(
+            "only encrypted sections can be signed",
+            hint="name the runtime's certificate under `encrypt: certificate:`, or leave out `signing-key`",
+        )
+    return text.dump_secret(env_section(work, config, signing_key=signing.text if signing else None))

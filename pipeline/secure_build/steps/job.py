@@ -11,6 +11,7 @@ from pathlib import Path
 
 from secure_build import __version__, config, files, lock, process, record, secret
 from secure_build.config import Loaded, Login
+from secure_build.contract.deployment_files import Form
 from secure_build.errors import UsageError
 from secure_build.layout import Layout
 from secure_build.lock import Lock
@@ -52,7 +53,8 @@ class Options:
     re_encrypt: bool = False
     workload: Path | None = None
     env: Path | None = None
-    form: str | None = None
+    pods: Path | None = None
+    form: Form | None = None
     section: str | None = None
     plain: Path | None = None
     old_record: Path | None = None

@@ -18,8 +18,8 @@ from secure_build.contract.token import Token
 from secure_build.errors import RefusedError, UsageError
 from secure_build.model import BuildRecord, Finding, Section
 from secure_build.reference import Digest
-from secure_build.steps.certificates import encryption_certificate
 from secure_build.steps.emission import (
+    certificate_of,
     encrypt,
     encrypted_line,
     encrypted_path,
@@ -58,7 +58,7 @@ def contract_re_encrypt(work: Job) -> tuple[BuildRecord, ReEncrypted]:
     path = work.options.plain or _plain(record_path.parent, name)
     section = document.read_section(read_path(path, at_most=document.LARGEST), str(path), expected=name)
     key = _same(section, path, known, record_path)
-    certificate, findings = encryption_certificate(work)
+    certificate, findings = certificate_of(work)
     if certificate is None:
         raise UsageError(
             "there is no certificate to encrypt for",

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from secure_build import secret
 from secure_build.contract import archive, deployment, document, expected, key_material, schema, token
 from secure_build.contract.deployment import Deployment
+from secure_build.contract.deployment_files import Form
 from secure_build.contract.document import Contract, SectionText
 from secure_build.contract.expected import Expected
 from secure_build.contract.token import Token, looks_like_token
 from secure_build.errors import UsageError
 from secure_build.reference import Digest
+from secure_build.steps.forms import write_form
 from secure_build.steps.sections import read_path
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ class ShowOptions:
     key: Path | None = None
     passphrase: str | None = None
     reveal: bool = False
+    form: Form | None = None
+    directory: Path = Path()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Shown:
     sections: tuple[ShownSection, ...]
     lines: tuple[Expected, ...]
     deployment: Deployment
-    content: bytes = field(repr=False)
+    files: tuple[Path, ...] = ()
 
 
 def show(options: ShowOptions) -> Shown | str:
@@ -68,13 +72,14 @@ def show(options: ShowOptions) -> Shown | str:
         return _opened_record(Token.parse(text, name), key, name)
     parts, values = _parts(content, name)
     opened = {part.section: _open(part, key) for part in parts}
+    needed = deployment.of(
+        data(opened.get("workload")), data(opened.get("env")), user_data=content, read=archive.read
+    )
     return Shown(
         sections=tuple(_shown(part, opened[part.section], options) for part in parts),
         lines=tuple(expected.of_sections(values)),
-        deployment=deployment.of(
-            _data(opened.get("workload")), _data(opened.get("env")), user_data=content, read=archive.read
-        ),
-        content=content,
+        deployment=needed,
+        files=write_form(options.form, content, needed, options.directory),
     )
 
 
@@ -118,11 +123,12 @@ def _open(part: SectionText, key: RSAPrivateKey | None) -> SectionText | None:
 def _shown(part: SectionText, opened: SectionText | None, options: ShowOptions) -> ShownSection:
     text = None if opened is None else opened.value
     if opened is not None and not options.reveal and opened.section != "attestationPublicKey":
-        text = opened.masked(schema.models(options.target)[opened.section])
+        text = opened.masked(schema.models(options.target).section(opened.section))
     return ShownSection(part.section, part.digest, part.is_token, text)
 
 
-def _data(section: SectionText | None) -> Mapping[str, Any] | None:
+def data(section: SectionText | None) -> Mapping[str, Any] | None:
+    """What a plain section holds; None for a token, and for what is no mapping."""
     if section is None or section.document is None or not isinstance(section.document.data, dict):
         return None
     return section.document.data

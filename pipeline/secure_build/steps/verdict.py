@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
+from secure_build.contract import checks, document
+from secure_build.contract.text import SecretText
 from secure_build.errors import RefusedError
 from secure_build.model import Finding
 from secure_build.steps.job import Job
@@ -20,3 +23,9 @@ def settled(work: Job, findings: Sequence[Finding], *, what: str) -> None:
             f"({failed} finding{'s' if failed > 1 else ''} failed)",
             hint="mend what the findings above name",
         )
+
+
+def checked(work: Job, name: Literal["workload", "env"], section: SecretText) -> list[Finding]:
+    """What the runtime would say of a section by itself."""
+    read = document.read_section(section.plain.encode(), f"the {name} section", expected=name)
+    return checks.section_findings(read, work.loaded.config.target)

@@ -1,0 +1,162 @@
+"""Pods for OpenShift (`ccco`): the policy of what may run, and the pods with their init data.
+
+The contract of this runtime names no pods: it carries a policy, and rides itself in the pods that the
+cluster gets. So the workload step pins the pods and writes the policy, and what assembles the contract
+puts it into them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from secure_build import files, manifest, stopping
+from secure_build.contract import play
+from secure_build.contract.confidential import initdata, pods, policy, section
+from secure_build.contract.confidential.container import ConfidentialContainer, ImageCommand
+from secure_build.contract.confidential.pods import ConfidentialFile, Flavour
+from secure_build.contract.confidential.section import SealedSecrets
+from secure_build.contract.places import Place
+from secure_build.contract.workload import Packed
+from secure_build.errors import UsageError
+from secure_build.manifest import Manifest
+from secure_build.model import GUEST, BuildRecord, Descriptor, Finding
+from secure_build.reference import Pinned, Reference
+from secure_build.secret import Secret
+from secure_build.source import Checkout
+from secure_build.steps.job import Job
+from secure_build.steps.sections import read_file, read_path, sealed_secrets
+
+PODS = "pods"
+
+
+@dataclass(frozen=True, slots=True)
+class PodsWorkload:
+    """The descriptors of the commit, by their path below the folder that is named."""
+
+    files: Mapping[PurePosixPath, ConfidentialFile]
+    flavour: Flavour
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        return tuple(place for file in self.files.values() for place in file.places)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return tuple(finding for file in self.files.values() for finding in file.findings(self.flavour))
+
+    def check(self, texts: Mapping[Place, str]) -> None:
+        """Raise UsageError for what cannot be pinned, whatever the digests are."""
+        for file in self.files.values():
+            file.pinned(texts)
+            file.containers(texts)
+
+
+def read_pods(work: Job, checkout: Checkout, path: str) -> PodsWorkload:
+    """The pods of the commit; raises UsageError for what cannot go to the cluster pinned."""
+    place = checkout.locate(path, what="the pods")
+    entries = [place]
+    if checkout.is_directory(place):
+        entries = [
+            entry.path for entry in checkout.files(place) if entry.path.suffix in play.ENDINGS
+        ]
+    folder = place if checkout.is_directory(place) else place.parent
+    found: dict[PurePosixPath, ConfidentialFile] = {}
+    for entry in entries:
+        content = checkout.read(entry, at_most=play.LARGEST)
+        if content is None:
+            raise UsageError(f"the commit has no file `{entry}`", hint="add and commit it")
+        found[entry.relative_to(folder)] = ConfidentialFile.parse(content, str(entry))
+    if not any(file.pods for file in found.values()):
+        raise UsageError(
+            f"`{place}` of the commit has no pods", hint="name the file or folder with the pods: `workload: pods:`"
+        )
+    return PodsWorkload(found, "bmtl" if work.loaded.config.boot else "peerpod")
+
+
+def confidential_parts(
+    work: Job, current: BuildRecord, described: PodsWorkload, texts: Mapping[Place, str]
+) -> Packed:
+    """The policy that lets exactly these pods run, with the keys that the config names."""
+    containers = [one for file in described.files.values() for one in file.containers(texts)]
+    unsaid = sorted({one.image for one in containers if not one.command})
+    commands = dict(
+        zip(
+            unsaid,
+            stopping.side_by_side(lambda image: _command(work, current, image), unsaid, jobs=work.options.jobs),
+            strict=True,
+        )
+    )
+    containers = [replace(one, image_command=commands.get(one.image)) for one in containers]
+    settings = work.loaded.config.workload
+    assert settings is not None
+    wanted = settings.confidential_containers
+    cosign = {
+        Reference.parse(name).repository: read_file(work, key.public_key.file)
+        for name, key in wanted.cosign.items()
+    }
+    secret = None
+    if wanted.secret is not None:
+        keys = sealed_secrets(work, wanted.secret)
+        decryption = keys["decryptionKey"]
+        assert isinstance(decryption, Secret)
+        secret = SealedSecrets(str(keys["verificationKey"]), decryption)
+    return Packed(
+        {"confidential-containers": section.content(policy.policy(containers), cosign, secret)},
+        pods={name: file.pinned(texts) for name, file in described.files.items()},
+        findings=(*policy.findings(containers), *section.cosign_findings(cosign)),
+    )
+
+
+def _command(work: Job, current: BuildRecord, image: Pinned) -> ImageCommand | None:
+    """What an image runs by itself on the guest's platform; None where the network is not to be used."""
+    own = next((one for one in current.images if one.pinned == image), None)
+    if own is not None:
+        layout = work.layout
+        return _command_in(layout.manifest(own.descriptor), layout.manifest, layout.config)
+    if work.options.offline:
+        return None
+    registry, repository = work.reader(image.repository), image.repository
+    return _command_in(
+        registry.resolve(Reference(repository, digest=image.digest)),
+        lambda member: registry.get_manifest(repository, member),
+        lambda found: registry.config(repository, found),
+    )
+
+
+def _command_in(
+    found: Manifest,
+    member_of: Callable[[Descriptor], Manifest],
+    config_of: Callable[[Manifest], bytes],
+) -> ImageCommand | None:
+    guests = [member for member in found.members if member.platform == GUEST]
+    image = member_of(guests[0]) if guests else found
+    return None if image.config is None else ImageCommand(*manifest.command_of_config(config_of(image)))
+
+
+def write_pods(work: Job, pinned: Mapping[PurePosixPath, bytes]) -> None:
+    """The pinned pods, for whoever assembles the contract."""
+    folder = work.options.workdir / PODS
+    for name, content in pinned.items():
+        files.write(folder / name, content)
+    work.report.step(f"pods: pinned in {folder}")
+
+
+def write_annotated(work: Job, contract: str, *, draft: bool) -> tuple[Path, ...]:
+    """The pods with the contract in them, ready for the cluster; none where there are no pinned pods."""
+    source = work.options.pods or work.options.workdir / PODS
+    if not source.exists():
+        return ()
+    data = initdata.initdata(contract).annotation()
+    target = work.options.workdir / f"{PODS}.ready{'.draft' if draft else ''}"
+    written = []
+    paths = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+    for path in paths:
+        content = read_path(path, at_most=play.LARGEST)
+        file = ConfidentialFile.parse(content, str(path))
+        place = target / (path.relative_to(source) if source.is_dir() else path.name)
+        files.write(place, file.annotated(content, data))
+        written.append(place)
+    work.report.step(f"pods: with the contract in them in {target}")
+    return tuple(written)
