@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from secure_build.contract import certificate_table, roots
 from secure_build.contract.certificate_table import Image
 from secure_build.contract.chain import UntrustedError, signer_of, title, trusted_path
-from secure_build.contract.revocation import revocation
 from secure_build.contract.pem import load
+from secure_build.contract.revocation import revocation
 from secure_build.errors import RefusedError
 from secure_build.model import Basis, Finding, Level
 
