@@ -73,7 +73,7 @@ def encryption_certificate(work: Job) -> tuple[EncryptionCertificate, tuple[Find
 def configured_certificate(work: Job) -> CheckedCertificate:
     """The config's certificate and all that was checked; raises UsageError when it names none."""
     encrypt = work.loaded.config.encrypt
-    if encrypt is None or encrypt.certificate is None:
+    if encrypt.certificate is None:
         raise UsageError(
             f"`{work.loaded.path}` names no encryption certificate", hint="add `encrypt: certificate:`"
         )
@@ -152,10 +152,8 @@ class _Search:
             end = open_end(certificate.certificate, chain, roots.TRUSTED)
             if end is None:
                 break
-            found = next(
-                (found for url in issuer_addresses(end) if (found := self._optional(url, end, plain=True))),
-                (),
-            )
+            urls = issuer_addresses(end)
+            found = next(filter(None, (self._optional(url, end, plain=True) for url in urls)), ())
             if not found:
                 break
             chain += found
