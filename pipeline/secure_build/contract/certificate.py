@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from secure_build.contract import certificate_table, roots
@@ -56,9 +57,9 @@ class EncryptionCertificate:
     def key(self) -> str:
         """Kind and size of the key, such as `RSA 4096`."""
         key = self.certificate.public_key()
-        kind = "RSA" if isinstance(key, RSAPublicKey) else type(key).__name__.removesuffix("PublicKey")
-        size = getattr(key, "key_size", None)
-        return f"{kind} {size}" if size else kind
+        if isinstance(key, RSAPublicKey):
+            return f"RSA {key.key_size}"
+        return f"EC {key.curve.name}" if isinstance(key, EllipticCurvePublicKey) else "of another kind"
 
     @property
     def fingerprint(self) -> str:
