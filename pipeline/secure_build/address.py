@@ -126,3 +126,13 @@ def is_loopback(host: str | None) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def is_private(host: str | None) -> bool:
+    """Whether the host is no public one by its spelling: this machine, or an address inside a network."""
+    if not host or host == "localhost":
+        return True
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,9 +21,10 @@ _WEAKENS, _NAMES_A_SECRET = (
     "weakens a check",
     "takes the name of a secret, where a variable would get its value",
 )
-TARGETS = ("hpvs", "ccrt", "ccrv", "ccco")
+_IS_OF_A_FILE = "is for the one file that is named with it"
 _TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no")
 
+TARGETS = ("hpvs", "ccrt", "ccrv", "ccco")
 INIT_FLAGS = (
     ("--registry", "HOST/NAMESPACE", "where images go that have no name yet"),
     ("--push", "USER=SECRET_NAME", "login to publish with, by the name of the secret"),
@@ -147,7 +149,9 @@ def parser() -> argparse.ArgumentParser:
 def _contract_parts(verbs: Any) -> dict[str, argparse.ArgumentParser]:
     """The verbs under `contract`, by name."""
     contract = verbs.add_parser(
-        "contract", help="write parts of the contract, or all of it", description="The contract and its parts."
+        "contract",
+        help="write parts of the contract, or all of it",
+        description="The contract and its parts.",
     )
     parts = contract.add_subparsers(title="parts", metavar="PART", required=True)
     images = _verb(parts, "images", "the `images` and `auths` to put into a contract of your own")
@@ -177,7 +181,12 @@ def _contract_parts(verbs: Any) -> dict[str, argparse.ArgumentParser]:
     again.add_argument(
         "plain", nargs="?", metavar="FILE", type=Path, help="the plain section; default: beside the record"
     )
-    _show_arguments(_plain_verb(parts, "show", "what is in a contract, or in an encrypted attestation record"))
+    _certificate_arguments(
+        _verb(parts, "certificate", "show and check the certificate that contracts are encrypted for")
+    )
+    _show_arguments(
+        _plain_verb(parts, "show", "what is in a contract, or in an encrypted attestation record")
+    )
     return dict(parts.choices)
 
 
@@ -241,6 +250,32 @@ def _init_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--target", choices=("hpvs", "ccrt", "ccrv"), help="the runtime; default: ccrt")
     text = "carry over this sbs-config.json of IBM's Secure Build Server instead"
     verb.add_argument("--from", metavar="FILE", type=Path, help=text)
+
+
+def _certificate_arguments(verb: argparse.ArgumentParser) -> None:
+    text = "a certificate (PEM) to look at without a config; default: that of the config"
+    verb.add_argument("file", nargs="?", metavar="FILE", type=Path, help=text)
+    of_file = verb.add_argument_group("about FILE (for its own certificate, the config says all this)")
+    known = (
+        of_file.add_argument("--target", choices=TARGETS, help="the runtime it is for"),
+        of_file.add_argument("--image-version", metavar="V", help="version of the installed image"),
+        of_file.add_argument(
+            "--chain", metavar="PEM", type=Path, help="certificates between it and the root"
+        ),
+    )
+    weakening = (
+        of_file.add_argument("--sha256", metavar="HEX", type=_sha256, help="fingerprint that it must have"),
+        verb.add_argument(
+            "--insecure-unverified-certificate",
+            action="store_true",
+            help="only warn when nothing shows that the certificate is IBM's",
+        ),
+    )
+    for action in known:
+        _without_twin(action, _IS_OF_A_FILE)
+    for action in weakening:
+        _without_twin(action, _WEAKENS)
+    verb.add_argument("--offline", action="store_true", help="fetch nothing; use what was fetched before")
 
 
 def _verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
@@ -309,6 +344,14 @@ def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 64:
         raise argparse.ArgumentTypeError("must be a number from 1 to 64")
     return int(text)
+
+
+def _sha256(text: str) -> str:
+    """A fingerprint, also as openssl writes it: in capitals, with colons."""
+    plain = text.replace(":", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", plain):
+        raise argparse.ArgumentTypeError("must have 64 hexadecimal digits")
+    return plain
 
 
 def _without_twin(action: argparse.Action, why: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from secure_build.arguments import parse
-from secure_build.errors import MachineError, SecureBuildError
+from secure_build.errors import MachineError, SecureBuildError, UsageError
 
 if TYPE_CHECKING:
     from secure_build.report import Report
@@ -184,6 +184,29 @@ def _contract_images(arguments: argparse.Namespace, report: Report) -> int:
     )
 
 
+def _contract_certificate(arguments: argparse.Namespace, report: Report) -> int:
+    from secure_build import output
+    from secure_build.steps.certificates import Asked, configured_certificate, single_certificate
+
+    known = {name: getattr(arguments, name) for name in ("target", "image_version", "chain", "sha256")}
+    if arguments.file is None:
+        if given := [name for name, value in known.items() if value is not None]:
+            flag = "--" + given[0].replace("_", "-")
+            raise UsageError(
+                f"`{flag}` goes with a FILE", hint="of the config's certificate, the config says all this"
+            )
+        return _with_job(
+            arguments,
+            report,
+            lambda job: output.show_certificate(configured_certificate(job), arguments.output),
+        )
+    if arguments.image_version and not arguments.target:
+        raise UsageError("`--image-version` says nothing without `--target`")
+    asked = Asked(file=arguments.file, insecure=arguments.insecure_unverified_certificate, **known)
+    checked = single_certificate(asked, arguments.workdir, report, offline=arguments.offline)
+    return output.show_certificate(checked, arguments.output)
+
+
 def _schema(arguments: argparse.Namespace, _report: Report) -> int:
     name = f"contract-{arguments.contract}" if arguments.contract else "secure-build"
     path = Path(__file__).parent / "data" / f"{name}.schema.json"
@@ -219,6 +242,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, Report], int]] = {
     "assemble": _contract_assemble,
     "re-encrypt": _contract_re_encrypt,
     "show": _contract_show,
+    "certificate": _contract_certificate,
     "schema": _schema,
 }
 

@@ -13,7 +13,7 @@ from secure_build.contract.expected import Expected
 from secure_build.model import BuildRecord
 from secure_build.output import exit_code, print_json, print_masked, show_record
 from secure_build.report import shown
-from secure_build.steps import Assembled, Emitted, Job, ReEncrypted, Ran, Shown, findings, summary
+from secure_build.steps import Assembled, Emitted, Job, Ran, ReEncrypted, Shown, findings, summary
 
 
 def show_run(ran: Ran, job: Job, form: str) -> int:
@@ -131,7 +131,9 @@ def _print_section(section: Emitted) -> None:
     if section.value is not None:
         print(f"# Plain, with its secrets, in {section.path} (readable by its owner only)")
         print(f"{section.name}: {section.value}")
-        print(f"# The attestation record will show: {section.value.digest.hexadecimal} contract:{section.name}")
+        print(
+            f"# The attestation record will show: {section.value.digest.hexadecimal} contract:{section.name}"
+        )
     else:
         print_masked(section.path, section.masked)
 

@@ -10,10 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from secure_build.contract.certificate import describe
 from secure_build.model import BuildRecord, Material
 from secure_build.reference import Pinned
 from secure_build.report import finding_lines, shown, size
 from secure_build.steps import Fragment, Job, Locked, findings, summary
+from secure_build.steps.certificates import CheckedCertificate
 from secure_build.steps.plan import Plan, PlannedImage, Write
 
 
@@ -21,7 +23,7 @@ def print_json(data: dict[str, Any]) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False))
 
 
-def exit_code(result: BuildRecord | Plan) -> int:
+def exit_code(result: BuildRecord | Plan | CheckedCertificate) -> int:
     """1 when a finding failed, 5 when nothing failed and something could not be checked, else 0."""
     levels = {finding.level for finding in result.findings}
     return 1 if "fail" in levels else 5 if "unknown" in levels else 0
@@ -57,6 +59,20 @@ def show_fragment(result: BuildRecord, fragment: Fragment, form: str) -> int:
     else:
         print_masked(fragment.file.path, fragment.file.masked)
     return exit_code(result)
+
+
+def show_certificate(checked: CheckedCertificate, form: str) -> int:
+    described = describe(checked.certificate)
+    if form == "json":
+        print_json({**described, "findings": findings(checked.findings)})
+    else:
+        for name, value in described.items():
+            text = ", ".join(map(str, checked.certificate.images)) or "none known here"
+            print(shown(f"{name:<12}{text if name == 'images' else value}"))
+        for finding in checked.findings:
+            for line in finding_lines(finding):
+                print(shown(line))
+    return exit_code(checked)
 
 
 def show_lock(locked: Locked, form: str) -> int:

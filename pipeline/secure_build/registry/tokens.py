@@ -7,14 +7,13 @@ requests themselves are `session.py`'s business.
 from __future__ import annotations
 
 import base64
-import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from secure_build.address import is_loopback
+from secure_build.address import is_loopback, is_private
 from secure_build.errors import ServiceError
 from secure_build.manifest import load_object
 from secure_build.reference import Repository
@@ -134,7 +133,7 @@ def check_realm(realm: str, registry_url: str) -> None:
         address = f"{target.scheme}://{target.netloc.rpartition('@')[2]}"
     except ValueError:
         raise ServiceError(f"the registry {own.netloc} sends logins to an address that is none") from None
-    if target.scheme == "https" and (target.hostname == own.hostname or not _is_private(target.hostname)):
+    if target.scheme == "https" and (target.hostname == own.hostname or not is_private(target.hostname)):
         return
     if target.scheme == "http" and own.scheme == "http" and is_loopback(target.hostname):
         return
@@ -146,12 +145,3 @@ def check_realm(realm: str, registry_url: str) -> None:
 def covers(granted: Iterable[str], action: str) -> bool:
     """Whether an action is among those granted."""
     return bool({action, "*"} & set(granted))
-
-
-def _is_private(host: str | None) -> bool:
-    if not host or host == "localhost":
-        return True
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return False

@@ -16,9 +16,9 @@ from secure_build.contract.document import SECTIONS
 from secure_build.errors import SecureBuildError, UsageError
 from secure_build.model import BuildRecord, Finding
 from secure_build.report import Report
+from secure_build.steps.assemble import Assembled, contract_assemble
 from secure_build.steps.build import build, require_locked
 from secure_build.steps.check import check
-from secure_build.steps.assemble import Assembled, contract_assemble
 from secure_build.steps.contract import Fragment, check_workload, contract_images, contract_workload
 from secure_build.steps.delivery import check_logins, try_logins
 from secure_build.steps.emission import Emitted

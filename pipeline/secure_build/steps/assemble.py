@@ -7,9 +7,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from secure_build import files, record
-from secure_build.contract import archive, assembly, checks, deployment, document, expected, key_material, schema
-from secure_build.contract.confidential import initdata
+from secure_build.contract import (
+    archive,
+    assembly,
+    checks,
+    deployment,
+    document,
+    expected,
+    key_material,
+    schema,
+)
 from secure_build.contract.certificate import EncryptionCertificate
+from secure_build.contract.confidential import initdata
 from secure_build.contract.deployment import Deployment
 from secure_build.contract.document import Contract, SectionText
 from secure_build.contract.expected import Expected
@@ -17,7 +26,6 @@ from secure_build.contract.text import SecretText
 from secure_build.contract.token import Token
 from secure_build.errors import UsageError
 from secure_build.model import BuildRecord, Finding, Section
-from secure_build.reference import Digest
 from secure_build.steps.confidential import write_annotated
 from secure_build.steps.emission import certificate_of, emit, encrypted_path, plain_path
 from secure_build.steps.forms import write_form
@@ -85,14 +93,14 @@ def contract_assemble(work: Job, *, draft: bool) -> tuple[BuildRecord, Assembled
     )
     record.write(work.record_path, result)
     model = schema.models(config.target)
-    masked = {
-        name: section.masked(model.section(name)) for name, section in sections.items()
-    }
+    masked = {name: section.masked(model.section(name)) for name, section in sections.items()}
     needed = deployment.of(
         *(data(section) for section in sections.values()), user_data=content, read=archive.read
     )
     written = write_form(work.options.form, content, needed, work.options.workdir)
-    return result, Assembled(path, assembly.contract(values | masked), unchanged, lines, needed, (*written, *pods))
+    return result, Assembled(
+        path, assembly.contract(values | masked), unchanged, lines, needed, (*written, *pods)
+    )
 
 
 def _section(work: Job, current: BuildRecord, name: str, *, draft: bool) -> SectionText:

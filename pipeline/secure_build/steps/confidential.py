@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 
 from secure_build import files, manifest, stopping
 from secure_build.contract import play
-from secure_build.contract.confidential import initdata, pods, policy, section
-from secure_build.contract.confidential.container import ConfidentialContainer, ImageCommand
+from secure_build.contract.confidential import initdata, policy, section
+from secure_build.contract.confidential.container import ImageCommand
 from secure_build.contract.confidential.pods import ConfidentialFile, Flavour
 from secure_build.contract.confidential.section import SealedSecrets
 from secure_build.contract.places import Place
@@ -58,9 +58,7 @@ def read_pods(work: Job, checkout: Checkout, path: str) -> PodsWorkload:
     place = checkout.locate(path, what="the pods")
     entries = [place]
     if checkout.is_directory(place):
-        entries = [
-            entry.path for entry in checkout.files(place) if entry.path.suffix in play.ENDINGS
-        ]
+        entries = [entry.path for entry in checkout.files(place) if entry.path.suffix in play.ENDINGS]
     folder = place if checkout.is_directory(place) else place.parent
     found: dict[PurePosixPath, ConfidentialFile] = {}
     for entry in entries:
@@ -70,7 +68,8 @@ def read_pods(work: Job, checkout: Checkout, path: str) -> PodsWorkload:
         found[entry.relative_to(folder)] = ConfidentialFile.parse(content, str(entry))
     if not any(file.pods for file in found.values()):
         raise UsageError(
-            f"`{place}` of the commit has no pods", hint="name the file or folder with the pods: `workload: pods:`"
+            f"`{place}` of the commit has no pods",
+            hint="name the file or folder with the pods: `workload: pods:`",
         )
     return PodsWorkload(found, "bmtl" if work.loaded.config.boot else "peerpod")
 
@@ -84,7 +83,9 @@ def confidential_parts(
     commands = dict(
         zip(
             unsaid,
-            stopping.side_by_side(lambda image: _command(work, current, image), unsaid, jobs=work.options.jobs),
+            stopping.side_by_side(
+                lambda image: _command(work, current, image), unsaid, jobs=work.options.jobs
+            ),
             strict=True,
         )
     )

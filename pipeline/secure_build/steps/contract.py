@@ -5,21 +5,15 @@ Plain sections hold secrets: they go to files that only their owner may read, an
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from secure_build import files, record
-from secure_build.contract import text, workload
-from secure_build.contract.archive import Archive
-from secure_build.contract.text import SecretText
+from secure_build.contract import workload
 from secure_build.errors import UsageError
-from secure_build.model import BuildRecord, Finding, Section
-from secure_build.reference import Digest, Pinned
-from secure_build.report import size
+from secure_build.model import BuildRecord
+from secure_build.reference import Pinned
 from secure_build.steps.build import previous
 from secure_build.steps.confidential import PodsWorkload, confidential_parts, write_pods
 from secure_build.steps.delivery import runtime_logins
@@ -29,6 +23,7 @@ from secure_build.steps.job import Job
 from secure_build.steps.pins import check_places, pin_places, require_guest, resolve_all
 from secure_build.steps.sections import workload_parts
 from secure_build.steps.verdict import checked, settled
+
 
 def contract_workload(work: Job, *, draft: bool) -> tuple[BuildRecord, Emitted]:
     """The `workload` section in a file for its owner only, and as a token where there is a certificate.

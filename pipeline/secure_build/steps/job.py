@@ -258,7 +258,7 @@ def opened(options: Options, report: Report) -> Iterator[Job]:
     secret.take(loaded.config.secret_names)
     # Variables such as GIT_DIR make git look at another repository than the one at hand.
     process.forget_variables("GIT_")
-    _prepare(options.workdir)
+    prepare(options.workdir)
     with (options.workdir / ".lock").open("w") as guard:
         try:
             fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -288,7 +288,7 @@ def _load_lock(options: Options, loaded: Loaded) -> Lock:
     return found or Lock()
 
 
-def _prepare(workdir: Path) -> None:
+def prepare(workdir: Path) -> None:
     """Make the work folder; raises UsageError for a folder that is used for something else."""
     if set(':,"\n') & set(str(workdir.absolute())):
         raise UsageError(

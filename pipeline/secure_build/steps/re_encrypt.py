@@ -78,7 +78,11 @@ def contract_re_encrypt(work: Job) -> tuple[BuildRecord, ReEncrypted]:
     last = work.last_record()
     base = last if last is not None and last.config == work.loaded.digest else old
     result = replace(
-        base, config=work.loaded.digest, sections={**base.sections, name: made}, attested={}, findings=tuple(findings)
+        base,
+        config=work.loaded.digest,
+        sections={**base.sections, name: made},
+        attested={},
+        findings=tuple(findings),
     )
     record.write(work.record_path, result)
     return result, ReEncrypted(name, written, value, known.token)
