@@ -67,7 +67,10 @@ def test_a_compose_file_in_its_archive(name: str) -> None:
 
 
 def test_pods_as_objects_templates_and_files() -> None:
-    files = {"a.yml": "---\n" + json.dumps(pod("registry.example:5000/a", hostPort=3)), "folder/b.yaml": "x"}
+    files = {
+        "a.yml": "---\n" + json.dumps(pod("registry.example:5000/a", hostPort=3)),
+        "folder/b.yaml": json.dumps(pod("other.example/a", hostPort=4)),
+    }
     play = {
         "archive": "QUJD",
         "resources": [pod("quay.io/acme/a:1", containerPort=1, hostPort=1), {"kind": "ConfigMap"}],
@@ -118,6 +121,19 @@ def test_images_that_only_volumes_and_hooks_name_are_pulled_too() -> None:
         "    volumes: [{type: image, source: us.icr.io/a/d}, {type: volume, source: data}]",
     )
     assert calls(found) == ["ghcr.io:443", "quay.io:443", "us.icr.io:443"]
+
+
+def test_a_registry_that_a_variable_chooses_is_unknown_even_with_a_default() -> None:
+    found = composed("services: {web: {image: '${REGISTRY:-us.icr.io}/a/b:1'}}")
+    assert calls(found) == []
+    assert found.unknown == ("the registry of image `${REGISTRY:-us.icr.io}/a/b:1`",)
+
+
+def test_what_stands_twice_is_said_once() -> None:
+    body = "{image: us.icr.io/a/b, ports: ['80:80', '80:80']}"
+    found = composed(f"services: {{web: {body}, again: {body}}}")
+    assert [port.container for port in found.ports or ()] == ["service `web`", "service `again`"]
+    assert calls(found) == ["us.icr.io:443"]
 
 
 def test_a_notary_server_is_called_and_its_password_not_told() -> None:

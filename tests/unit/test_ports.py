@@ -59,6 +59,7 @@ def test_a_port_of_a_service(written: Any, protocol: str, first: int, last: int,
         ("8080:$PORT", "depends on the contract's variables"),
         ({"target": 80, "published": "${PORT}"}, "depends on the contract's variables"),
         ("99999:80", "is no port"),
+        ("0-5:80", "is no port"),
         ("90-80:80", "is no port"),
         ("80:80/http", "is no port"),
         ("80:", "is no port"),
@@ -89,6 +90,11 @@ def test_a_container_on_the_network_of_the_guest_has_no_ports_that_can_be_told()
     for found in (service, pod):
         assert isinstance(found, str)
         assert "those that it listens on" in found
+
+
+def test_an_init_container_may_go_on_running_and_publish_a_port() -> None:
+    found = of_container({}, initContainers=[{"name": "proxy", "ports": [{"hostPort": 443}]}])
+    assert found == [Port("container `proxy` of pod `shop`", "tcp", 443, 443)]
 
 
 # Kubernetes, ContainerPort; IBM's page "About the contract": nothing is bound without `hostPort`.

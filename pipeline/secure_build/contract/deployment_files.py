@@ -30,7 +30,7 @@ VALUES = PurePosixPath("secure-build.auto.tfvars.json")
 # Not `variables.tf`: the folder may be a module that has one.
 VARIABLES = PurePosixPath("secure-build.variables.tf")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
-# What IBM's examples for LinuxONE put there; the runtime takes nothing from it.
+# What IBM's labs for LinuxONE put there.
 _VENDOR_DATA = b"#cloud-config\nusers:\n- default\n"
 _VARIABLES = b"""\
 variable "contract_user_data" {
