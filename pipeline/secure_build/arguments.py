@@ -205,7 +205,7 @@ def _show_arguments(show: argparse.ArgumentParser) -> None:
     )
     show.add_argument(
         "--target",
-        choices=("hpvs", "ccrt", "ccrv", "ccco"),
+        choices=TARGETS,
         default="ccrt",
         help="the runtime, by whose rules secrets are known; default: ccrt",
     )
@@ -234,7 +234,7 @@ def _encryption_arguments(verb: argparse.ArgumentParser) -> None:
         verb.add_argument(
             "--insecure-unverified-certificate",
             action="store_true",
-            help="encrypt although nothing shows that the certificate is IBM's: who made it reads every secret",
+            help="encrypt although nothing shows that the certificate is IBM's",
         ),
         _WEAKENS,
     )

@@ -165,7 +165,7 @@ def _contract_re_encrypt(arguments: argparse.Namespace, report: Report) -> int:
     return _with_job(arguments, report, act)
 
 
-def _contract_show(arguments: argparse.Namespace, report: Report) -> int:
+def _contract_show(arguments: argparse.Namespace, _report: Report) -> int:
     from secure_build import contract_output
     from secure_build.steps import ShowOptions, show
 

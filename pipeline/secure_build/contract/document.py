@@ -23,7 +23,7 @@ from secure_build.strict_yaml import Document
 
 # Two sections of 5 MB, encrypted, and what stands around them.
 LARGEST = 16 << 20
-SECTIONS = ("workload", "env")
+SECTIONS: tuple[Literal["workload", "env"], ...] = ("workload", "env")
 KEYS = (*SECTIONS, "attestationPublicKey", "envWorkloadSignature", "boot")
 SectionName = Literal["workload", "env", "attestationPublicKey"]
 PREFIXES = ("hyper-protect-basic", "contract-basic")
@@ -112,10 +112,11 @@ class Contract:
     @property
     def values(self) -> dict[str, str]:
         """The values by their keys, as they stand in the contract."""
+        key = self.attestation_public_key
         found = {
             "workload": self.workload.value,
             "env": self.env.value,
-            "attestationPublicKey": self.attestation_public_key and self.attestation_public_key.value,
+            "attestationPublicKey": key.value if key else None,
             "envWorkloadSignature": self.signature,
             "boot": self.boot,
         }
@@ -126,7 +127,7 @@ class Contract:
         return f"{self.name}:{self.lines.get(key, 1)}"
 
 
-def read_section(content: bytes, name: str, expected: Literal["workload", "env"]) -> SectionText:
+def read_section(content: bytes, name: str, expected: SectionName) -> SectionText:
     """The section of a file that holds a token, the section's own text, or a contract with it.
 
     Raises UsageError for anything else, another section among it.

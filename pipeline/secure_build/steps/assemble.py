@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from secure_build import files, record
 from secure_build.contract import (
@@ -37,7 +38,7 @@ from secure_build.steps.verdict import settled
 
 # A Secure Execution header has some kilobytes; this is for the wrong file.
 _LARGEST_BOOT = 1 << 20
-ATTESTATION_KEY = "attestationPublicKey"
+ATTESTATION_KEY: Final = "attestationPublicKey"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,8 @@ def contract_assemble(work: Job, *, draft: bool) -> tuple[BuildRecord, Assembled
     current = work.record_or_new()
     certificate, found = certificate_of(work)
     findings = list(found)
-    sections = {name: _section(work, current, name, draft=draft) for name in ("workload", "env")}
-    values = {name: section.value for name, section in sections.items()}
+    sections = {name: _section(work, current, name, draft=draft) for name in document.SECTIONS}
+    values: dict[str, str] = {name: section.value for name, section in sections.items()}
     known = dict(current.sections)
     _add_attestation_key(work, values, known, certificate, draft=draft)
     signing = signer(work)
@@ -103,7 +104,7 @@ def contract_assemble(work: Job, *, draft: bool) -> tuple[BuildRecord, Assembled
     )
 
 
-def _section(work: Job, current: BuildRecord, name: str, *, draft: bool) -> SectionText:
+def _section(work: Job, current: BuildRecord, name: Literal[workload, env], *, draft: bool) -> SectionText:
     """The section to take: the file that the command line names, or what this work folder emitted."""
     named: Path | None = getattr(work.options, name)
     path = named or _emitted(work, current, name, draft=draft)

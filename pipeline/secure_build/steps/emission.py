@@ -16,6 +16,7 @@ from secure_build import files
 from secure_build.contract import disclosure, document, key_material, text, token
 from secure_build.contract.archive import Archive
 from secure_build.contract.certificate import EncryptionCertificate
+from secure_build.contract.document import SectionName
 from secure_build.contract.text import SecretText
 from secure_build.contract.token import Opening, Token
 from secure_build.errors import UsageError
@@ -66,7 +67,7 @@ def certificate_of(work: Job) -> tuple[EncryptionCertificate | None, tuple[Findi
 
 def emit(
     work: Job,
-    name: str,
+    name: SectionName,
     section: SecretText,
     certificate: EncryptionCertificate | None,
     *,
@@ -93,7 +94,7 @@ def emit(
         if not unchanged:
             write_plain(path, content, key)
         return Emitted(name, path, section.masked, made, None, None, unchanged)
-    known, value, again = _token(work, name, section, certificate, made, before)
+    known, value, again = _token(work, name, section, certificate, made=made, before=before)
     unchanged = there and not again
     if not there:
         write_plain(path, content, key)
@@ -121,9 +122,14 @@ def encrypt(
         archive_gzip=made.archive_gzip,
         token=sealed.token.digest,
         prefix=prefix,
-        certificate=certificate.fingerprint,
+        certificate=fingerprint_of(certificate),
     )
     return known, sealed.token
+
+
+def fingerprint_of(certificate: EncryptionCertificate) -> Digest:
+    """SHA-256 of the certificate."""
+    return Digest.parse(f"sha256:{certificate.fingerprint}")
 
 
 def prefix_of(work: Job) -> str:
@@ -149,14 +155,14 @@ def encrypted_line(name: str, value: Token) -> bytes:
 
 def write_plain(path: Path, content: bytes, key: bytes) -> None:
     """A plain section and, beside it, the key of its keyed digest."""
-    files.write(_key_path(path), key.hex().encode() + b"\n", mode=files.PRIVATE)
+    files.write(key_path(path), key.hex().encode() + b"\n", mode=files.PRIVATE)
     files.write(path, content, mode=files.PRIVATE)
 
 
 def read_key(path: Path) -> bytes | None:
     """The key of the keyed digest of the plain section at `path`; drafts share it. None without one."""
     try:
-        key = bytes.fromhex(_key_path(path).read_text(encoding="ascii").strip())
+        key = bytes.fromhex(key_path(path).read_text(encoding="ascii").strip())
     except (FileNotFoundError, ValueError):
         return None
     return key if len(key) == KEY_BYTES else None
@@ -167,15 +173,17 @@ def keyed_digest(key: bytes, plaintext: bytes) -> str:
     return hmac.new(key, plaintext, hashlib.sha256).hexdigest()
 
 
-def _key_path(path: Path) -> Path:
+def key_path(path: Path) -> Path:
+    """Where the key of the keyed digest of the plain section at `path` is."""
     return path.parent / f"{path.name.partition('.')[0]}.key"
 
 
 def _token(
     work: Job,
-    name: str,
+    name: SectionName,
     section: SecretText,
     certificate: EncryptionCertificate,
+    *,
     made: Section,
     before: Section | None,
 ) -> tuple[Section, Token, bool]:
@@ -184,7 +192,7 @@ def _token(
         made,
         token=before.token if before else None,
         prefix=prefix_of(work),
-        certificate=certificate.fingerprint,
+        certificate=fingerprint_of(certificate),
     )
     if before is not None and before == as_before and not work.options.re_encrypt:
         for draft in (False, True):
@@ -195,7 +203,7 @@ def _token(
     return known, value, True
 
 
-def _existing(path: Path, name: str) -> Token | None:
+def _existing(path: Path, name: SectionName) -> Token | None:
     try:
         section = document.read_section(read_path(path, at_most=document.LARGEST), str(path), expected=name)
         return Token.parse(section.value, str(path))

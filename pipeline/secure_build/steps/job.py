@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from secure_build import __version__, config, files, lock, process, record, secret
 from secure_build.config import Loaded, Login
@@ -55,7 +56,7 @@ class Options:
     env: Path | None = None
     pods: Path | None = None
     form: Form | None = None
-    section: str | None = None
+    section: Literal["workload", "env"] | None = None
     plain: Path | None = None
     old_record: Path | None = None
 

@@ -23,6 +23,7 @@ from secure_build.steps.emission import (
     encrypt,
     encrypted_line,
     encrypted_path,
+    key_path,
     keyed_digest,
     plain_path,
     read_key,
@@ -65,7 +66,7 @@ def contract_re_encrypt(work: Job) -> tuple[BuildRecord, ReEncrypted]:
             hint="name that of the new image in the config, under `encrypt: certificate:`",
         )
     if name == "env":
-        findings += _expiry(section)
+        findings = (*findings, *_expiry(section))
     settled(work, findings, what=f"the {name} section")
     made, value = encrypt(work, name, section.value.encode(), certificate, known)
     written = encrypted_path(work.options.workdir, name, draft=True)
@@ -107,13 +108,13 @@ def _same(section: SectionText, path: Path, known: Section, record_path: Path) -
     key = read_key(path) or read_key(record_path.parent / path.name)
     if key is None:
         raise UsageError(
-            f"`{path}` cannot be compared with what was encrypted: there is no `{path.name.partition('.')[0]}.key`",
+            f"`{path}` cannot be compared with what was encrypted: the file `{key_path(path)}` is missing",
             hint="it was written beside the plain section; copy it beside this one",
         )
     if not hmac.compare_digest(keyed_digest(key, section.value.encode()), known.plaintext_keyed):
         raise RefusedError(
             f"`{path}` is not what the build record `{record_path}` says was encrypted",
-            hint="take the file as it was then, every byte; a contract with another content is a new contract",
+            hint="take the file as it was then, every byte; another content is another contract",
         )
     return key
 

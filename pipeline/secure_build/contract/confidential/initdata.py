@@ -67,7 +67,7 @@ def initdata(contract: str) -> Initdata:
 
 
 def read_initdata(text: str) -> Initdata:
-    """The init data in an annotation, of whichever tool; raises UsageError when there is no contract in it."""
+    """The init data in an annotation, of whichever tool; raises UsageError when it has no contract."""
     try:
         toml = _unpacked(base64.b64decode(text, validate=True))
         document = tomllib.loads(toml.decode())
