@@ -104,7 +104,7 @@ def contract_assemble(work: Job, *, draft: bool) -> tuple[BuildRecord, Assembled
     )
 
 
-def _section(work: Job, current: BuildRecord, name: Literal[workload, env], *, draft: bool) -> SectionText:
+def _section(work: Job, current: BuildRecord, name: SectionName, *, draft: bool) -> SectionText:
     """The section to take: the file that the command line names, or what this work folder emitted."""
     named: Path | None = getattr(work.options, name)
     path = named or _emitted(work, current, name, draft=draft)
