@@ -116,6 +116,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "locked": [_material_document(material) for material in plan.locked],
         "contract": plan.contract,
         "auths": list(plan.logins),
+        "disclosed": list(plan.disclosed),
         "findings": findings(plan.findings),
     }
 
@@ -174,6 +175,8 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
     if plan.contract:
         with_logins = f", with logins for {', '.join(plan.logins)}" if plan.logins else ", without any login"
         yield f"contract   {plan.contract}{with_logins}"
+    for number, field in enumerate(plan.disclosed):
+        yield f"{'' if number else 'auditor':<11}{field}{'' if number else ' and more can be read by the auditor'}"
     yield from _summary_of_writes(plan.images)
     named = [finding for finding in plan.findings if finding.level != "pass"]
     if named:

@@ -21,7 +21,7 @@ from secure_build.steps.build import build, require_locked
 from secure_build.steps.check import check
 from secure_build.steps.contract import Fragment, check_workload, contract_images, contract_workload
 from secure_build.steps.delivery import check_logins, try_logins
-from secure_build.steps.emission import Emitted
+from secure_build.steps.emission import Emitted, certificate_of
 from secure_build.steps.env import check_env, contract_env
 from secure_build.steps.handover import hand_on
 from secure_build.steps.init import InitOptions, Started, init
@@ -32,6 +32,7 @@ from secure_build.steps.plan import plan
 from secure_build.steps.publish import publish
 from secure_build.steps.re_encrypt import ReEncrypted, contract_re_encrypt
 from secure_build.steps.show import Shown, ShowOptions, show
+from secure_build.steps.verdict import settled
 
 __all__ = [
     "Assembled",
@@ -107,7 +108,8 @@ def run(work: Job) -> Ran:
         )
     if config.workload is not None:
         check_workload(work, selected=work.selected())
-    check_env(work)
+    certificate_of(work)
+    settled(work, check_env(work), what="the env section")
     for registry in config.registries if not work.options.to else ():
         work.login(registry, "push")
     check_logins(work, config.registries)

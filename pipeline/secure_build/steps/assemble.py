@@ -21,7 +21,7 @@ from secure_build.contract import (
 from secure_build.contract.certificate import EncryptionCertificate
 from secure_build.contract.confidential import initdata
 from secure_build.contract.deployment import Deployment
-from secure_build.contract.document import Contract, SectionText
+from secure_build.contract.document import Contract, SectionName, SectionText
 from secure_build.contract.expected import Expected
 from secure_build.contract.text import SecretText
 from secure_build.contract.token import Token

@@ -9,7 +9,7 @@ from secure_build.config import Env
 from secure_build.contract import text
 from secure_build.contract.text import SecretText
 from secure_build.errors import UsageError
-from secure_build.model import BuildRecord
+from secure_build.model import BuildRecord, Finding
 from secure_build.steps.emission import Emitted, certificate_of, emit
 from secure_build.steps.job import Job
 from secure_build.steps.sections import env_section
@@ -45,12 +45,13 @@ def contract_env(work: Job, *, draft: bool) -> tuple[BuildRecord, Emitted]:
     return result, emitted
 
 
-def check_env(work: Job) -> None:
-    """Find before anything is built what would refuse the env section, or the certificate, afterwards."""
-    config = work.loaded.config
-    certificate_of(work)
-    if config.env is not None:
-        settled(work, checked(work, "env", _section(work, config.env)), what="the env section")
+def check_env(work: Job) -> list[Finding]:
+    """What the runtime would say of the env section that the config makes; nothing without one.
+
+    Raises UsageError for a secret, file or key that is missing.
+    """
+    config = work.loaded.config.env
+    return [] if config is None else checked(work, "env", _section(work, config))
 
 
 def _section(work: Job, config: Env) -> SecretText:

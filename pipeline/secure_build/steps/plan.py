@@ -40,6 +40,9 @@ from secure_build.steps.build import previous, unchanged
 from secure_build.steps.contract import built_or
 from secure_build.steps.delivery import check_logins, try_logins
 from secure_build.steps.descriptors import read_workload
+from secure_build.steps.disclosed import disclosed
+from secure_build.steps.emission import certificate_of
+from secure_build.steps.env import check_env
 from secure_build.steps.job import Job, layout_directory
 from secure_build.steps.pins import check_place, registries_of, resolve
 from secure_build.steps.recipes import find
@@ -107,6 +110,8 @@ class Plan:
     contract: str | None
     logins: tuple[str, ...]
     findings: tuple[Finding, ...]
+    # Secret fields that an auditor will be able to read.
+    disclosed: tuple[str, ...] = ()
 
 
 def plan(work: Job) -> Plan:
@@ -150,7 +155,8 @@ class _Planner:
         if source and workload:
             pulled = self._pulled()
             logins = tuple(name for name in logins if name in pulled)
-        return Plan(source, images, self._locked(images), named, logins, self._sorted_findings())
+        disclosed = self._sections()
+        return Plan(source, images, self._locked(images), named, logins, self._sorted_findings(), disclosed)
 
     def _each(self, act: Callable[[str], PlannedImage], names: Collection[str]) -> list[PlannedImage]:
         return stopping.side_by_side(act, list(names), jobs=self._work.options.jobs)
@@ -335,6 +341,14 @@ class _Planner:
         found = stopping.side_by_side(try_to_look, described.places, jobs=work.options.jobs)
         return set().union(*filter(None, found))
 
+    def _sections(self) -> tuple[str, ...]:
+        """What is said of the certificate, the env section and the keys; returns what is disclosed."""
+        work = self._work
+        if trust := self._try("certificate", "the encryption certificate", lambda: certificate_of(work)):
+            self._findings += trust[1]
+        self._findings += self._try("env", "the env section", lambda: check_env(work)) or ()
+        return self._try("disclosure", "what the auditor will read", lambda: disclosed(work)) or ()
+
     # Findings
 
     def _try(self, check: str, what: str, act: Callable[[], _T]) -> _T | None:
@@ -353,7 +367,7 @@ class _Planner:
     def _sorted_findings(self) -> tuple[Finding, ...]:
         """In a fixed order; what one check found out is not said again by another that it stops."""
         found: list[Finding] = []
-        for one in sorted(set(self._findings), key=lambda one: (_CHECKS.index(one.check), one.what)):
+        for one in sorted(set(self._findings), key=_order):
             if not any(before.why == one.why and before.check != one.check for before in found):
                 found.append(one)
         return tuple(found)
@@ -368,6 +382,11 @@ _RIGHTS: dict[PushRight, tuple[Level, str, str | None]] = {
         "`--probe-push` opens an upload and cancels it",
     ),
 }
+
+
+def _order(finding: Finding) -> tuple[int, str, str]:
+    known = _CHECKS.index(finding.check) if finding.check in _CHECKS else len(_CHECKS)
+    return known, finding.check, finding.what
 
 
 def _shared(images: Sequence[PlannedImage], *, everywhere: bool) -> list[PlannedImage]:
