@@ -102,7 +102,16 @@ def _type(written: str) -> Any:
 
 
 def _entry(written: str) -> Any:
-    return _type(written) | None if written == "text" else _type(written)
+    """What a list or mapping holds; the schema takes entries without a value too."""
+    if written == "text":
+        return str | None
+    return Annotated[_type(written), BeforeValidator(_present)]
+
+
+def _present(value: Any) -> Any:
+    if value is None:
+        raise refused("pod-fields", "this entry has no value")
+    return value
 
 
 def _which(value: Any) -> str:
