@@ -33,12 +33,16 @@ _MESSAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One mistake: where it stands, what is wrong there, and pydantic's name for its kind."""
+    """One mistake: where it stands, what is wrong there, and pydantic's name for its kind.
+
+    `holder` is the model that the last key of the path stands in.
+    """
 
     line: int
     path: Path
     message: str
     kind: str
+    holder: type[BaseModel] | None
 
     def text(self, document: Document) -> str:
         """One line with file, line and path."""
@@ -61,15 +65,18 @@ def mistakes(
     found = []
     for detail in error.errors(include_url=False):
         path = tuple(part for part in detail["loc"] if part not in tags and part != _KEY)
-        message = own(detail, path) or _message(detail, path, model)
-        found.append(Mistake(document.line(path), path, message, detail["type"]))
+        holders = list(_models_at(model, detail["loc"][:-1]))
+        message = own(detail, path) or _message(detail, path, holders)
+        holder = holders[0] if holders else None
+        found.append(Mistake(document.line(path), path, message, detail["type"], holder))
     return sorted(found, key=lambda mistake: (mistake.line, mistake.text(document)))
 
 
-def _message(detail: ErrorDetails, path: Path, model: Any) -> str:
+def _message(detail: ErrorDetails, path: Path, holders: list[type[BaseModel]]) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
-        return unknown_key(str(path[-1]), sorted(set(_keys_at(model, detail["loc"][:-1]))))
+        known = {field.alias or name for holder in holders for name, field in holder.model_fields.items()}
+        return unknown_key(str(path[-1]), sorted(known))
     if kind == "literal_error":
         return f"must be {context['expected']}".replace("'", "`")
     if kind == "string_too_short":
@@ -88,21 +95,19 @@ def unknown_key(key: str, known: list[str]) -> str:
     return "unknown key; known are " + ", ".join(f"`{name}`" for name in known)
 
 
-def _keys_at(model: Any, loc: tuple[str | int, ...]) -> Iterator[str]:
-    """The keys that the model allows at a place, found by walking its annotations."""
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        for name, field in model.model_fields.items():
-            if not loc:
-                yield field.alias or name
-            elif loc[0] == (field.alias or name):
-                yield from _keys_at(field.annotation, loc[1:])
-        return
+def _models_at(model: Any, loc: tuple[str | int, ...]) -> Iterator[type[BaseModel]]:
+    """The models that stand at a place, found by walking the annotations."""
     arguments = typing.get_args(model)
-    if typing.get_origin(model) in (dict, tuple):
-        yield from _keys_at(arguments[1 if typing.get_origin(model) is dict else 0], loc[1:])
-        return
-    tags = [part.tag for part in arguments if isinstance(part, Tag)]
-    if tags and loc[:1] != (tags[0],):
-        return
-    for argument in arguments:
-        yield from _keys_at(argument, loc[1:] if tags else loc)
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        if not loc:
+            yield model
+        for name, field in model.model_fields.items():
+            if loc[:1] == (field.alias or name,):
+                yield from _models_at(field.annotation, loc[1:])
+    elif typing.get_origin(model) in (dict, tuple):
+        yield from _models_at(arguments[typing.get_origin(model) is dict], loc[1:])
+    else:
+        tags = [part.tag for part in arguments if isinstance(part, Tag)]
+        if not tags or loc[:1] == (tags[0],):
+            for argument in arguments:
+                yield from _models_at(argument, loc[1:] if tags else loc)

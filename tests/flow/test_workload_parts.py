@@ -319,7 +319,7 @@ def test_several_containers_with_compose_are_reported(project: Project, registry
     ],
 )
 def test_the_section_is_what_the_published_schema_wants(project: Project, target: str, kind: str) -> None:
-    ibm_schema.schema(target)
+    ibm_schema.folder()
     workload: dict[str, Any] = {"compose": "docker-compose.yml"}
     if kind != "compose":
         path = "deploy" if kind == "archive" else ["deploy/pod.yaml"]

@@ -51,12 +51,20 @@ def one_of(*keys: str) -> ConfigDict:
     return ConfigDict(json_schema_extra={"oneOf": [{"required": [key]} for key in keys]})
 
 
-def exactly_one(data: Any, keys: tuple[str, ...], what: str) -> Any:
-    """The data, where it is a mapping with exactly one of these keys; another shape is found elsewhere."""
+def exactly_one(data: Any, keys: tuple[str, ...], what: str, others: tuple[str, ...] = ()) -> Any:
+    """The data, where it is a mapping with exactly one of these keys; another shape is found elsewhere.
+
+    `others` are keys that stand there on other targets.
+    """
     if isinstance(data, dict):
         there = [key for key in keys if key in data]
         if len(there) != 1:
             names = " or ".join(f"`{key}`" for key in keys)
             found = "has " + " and ".join(f"`{key}`" for key in there) if there else "has none"
-            raise refused("form", f"{what} needs exactly one of {names}, and {found}")
+            of_others = not there and [key for key in others if key in data]
+            if of_others:
+                raise refused(
+                    "other-target", f"this runtime takes {names} here; `{of_others[0]}` is for others"
+                )
+            raise refused("form", f"{what} needs {'exactly one of ' if keys[1:] else ''}{names}, and {found}")
     return data

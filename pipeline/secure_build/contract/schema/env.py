@@ -139,7 +139,7 @@ class HostKey(Part):
     """A machine that the pod may run on."""
 
     open_in_guest: ClassVar[bool] = True
-    description: str = Field(description="What people call it.")
+    description: values.Words = Field(description="What people call it.")
     host_key_doc: values.NotEmpty = Field(
         alias="host-key-doc", description="Base64 of the host key document."
     )

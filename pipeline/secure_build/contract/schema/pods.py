@@ -2,7 +2,8 @@
 
 The fields and their kinds are those of the Kubernetes API reference (core/v1), in `data/pod-fields.json`,
 without what only clusters write and volumes that only clusters have: `text!` is required text,
-`[text]` a list, `{text}` a mapping. IBM's published schema has the same ones, and refuses other kinds.
+`[text]` a list, `{text}` a mapping. IBM's published schema has the same ones, and refuses other kinds,
+but it does not look at those marked `+`, most of which are younger.
 """
 
 from __future__ import annotations
@@ -13,7 +14,19 @@ import types
 from importlib import resources
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Strict,
+    Tag,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    create_model,
+)
 
 from secure_build.contract.schema.base import Part, refused
 
@@ -36,10 +49,22 @@ class _PodPart(Part):
     open_in_guest: ClassVar[bool] = True
 
 
+def is_pod_part(model: type[BaseModel]) -> bool:
+    """Whether a model is of a descriptor and not of a container in it, whose name the schema wants too."""
+    return issubclass(model, _PodPart) and model.__name__ != "Container"
+
+
 def _kind(value: Any) -> Any:
     if value not in ("Pod", "ConfigMap"):
         raise refused("form", "must be `Pod` or `ConfigMap`: the runtime takes nothing else")
     return value
+
+
+def _newer(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return check(value)
+    except ValidationError:
+        raise refused("pod-fields", "must be what Kubernetes has there") from None
 
 
 @functools.cache
@@ -56,22 +81,37 @@ def _model(name: str) -> Any:
         fields["apiVersion"] = (Literal["v1"], ...)
         fields["kind"] = (Annotated[Literal[name], BeforeValidator(_kind)], ...)
     for key, written in _fields()[name].items():
-        kind = _type(written.removesuffix("!"))
+        kind = _type(written.rstrip("!+"))
         required = written.endswith("!")
+        if written.endswith("+"):
+            kind = Annotated[kind | None, WrapValidator(_newer)]
         # A key such as `continue` is no name in Python.
         fields[f"{key}_"] = (
             kind if required else kind | None,
-            Field(default=... if required else None, alias=key, strict=False if written[0] == "[" else None),
+            Field(default=... if required else None, alias=key),
         )
     return create_model(name, __base__=_PodPart, **fields)
 
 
 def _type(written: str) -> Any:
     if written[0] == "[":
-        return types.GenericAlias(tuple, (_type(written[1:-1]), ...))
+        return Annotated[types.GenericAlias(tuple, (_entry(written[1:-1]), ...)), Strict(False)]
     if written[0] == "{":
-        return types.GenericAlias(dict, (str, _type(written[1:-1])))
+        return types.GenericAlias(dict, (str, _entry(written[1:-1])))
     return _SCALARS.get(written) or _model(written)
+
+
+def _entry(written: str) -> Any:
+    """What a list or mapping holds; the schema takes entries without a value too."""
+    if written == "text":
+        return str | None
+    return Annotated[_type(written), BeforeValidator(_present)]
+
+
+def _present(value: Any) -> Any:
+    if value is None:
+        raise refused("pod-fields", "this entry has no value")
+    return value
 
 
 def _which(value: Any) -> str:

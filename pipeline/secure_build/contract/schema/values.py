@@ -132,7 +132,10 @@ RhsKey = Annotated[
         "and without port, a path without dots",
     ),
 ]
-ImageName = Annotated[str, _like(_IMAGE, "must be the name of an image as the pod has it", "image-name")]
+ImageName = Annotated[str, _like(_IMAGE, "must be the name of an image as the pod has it", "cosign-entry")]
+Words = Annotated[
+    Any, _must(lambda value: isinstance(value, str), "must be text", "not-text"), _schema(type="string")
+]
 NotEmpty = Annotated[str, _SOMETHING, _schema(minLength=1)]
 HostName = Annotated[
     str, _like(_HOST, "must be a host name or an address, without scheme, port and path", "host-name")

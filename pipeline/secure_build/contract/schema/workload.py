@@ -177,13 +177,18 @@ class Workload(_Workload):
     @model_validator(mode="before")
     @classmethod
     def _one(cls, data: Any) -> Any:
-        return exactly_one(data, ("compose", "play"), "a workload")
+        return exactly_one(data, ("compose", "play"), "a workload", ("confidential-containers",))
 
 
 class PodWorkload(_Workload):
     """The workload section of `ccrv`."""
 
     play: Play = Field(description="Pods.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one(cls, data: Any) -> Any:
+        return exactly_one(data, ("play",), "a workload", ("compose", "confidential-containers"))
 
 
 class ConfidentialWorkload(_Workload):
@@ -192,3 +197,8 @@ class ConfidentialWorkload(_Workload):
     confidential_containers: ConfidentialContainers = Field(
         alias="confidential-containers", description="What the guest admits."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one(cls, data: Any) -> Any:
+        return exactly_one(data, ("confidential-containers",), "a workload", ("compose", "play"))

@@ -1,0 +1,67 @@
+"""The contract's models beside IBM's published schemas: never looser, and stricter by listed rules only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+import ibm_schema
+import secure_build
+from fakes import contracts
+from secure_build import strict_yaml
+from secure_build.contract import schema
+from secure_build.contract.schema.stricter import rule_of
+from secure_build.mistakes import Mistake, mistakes
+
+DATA = Path(secure_build.__file__).parent / "data"
+DOCS = Path(__file__).parents[2] / "docs" / "contract.md"
+EMPTY = strict_yaml.load(b"{}", "contract")
+
+
+def found(target: str, contract: dict[str, Any]) -> list[Mistake]:
+    model = schema.models(target).document
+    try:
+        model.model_validate(contract)
+    except ValidationError as error:
+        return mistakes(EMPTY, model, error, tags=schema.TAGS)
+    return []
+
+
+@pytest.mark.parametrize("target", schema.TARGETS)
+def test_every_field_is_taken_by_us_and_by_the_published_schema(target: str) -> None:
+    for contract in contracts.full(target):
+        assert [mistake.text(EMPTY) for mistake in found(target, contract)] == []
+        jsonschema.validate(contract, json.loads(schema.json_schema(target)))
+        assert ibm_schema.document_problems(target, contract) == []
+
+
+@settings(max_examples=400)
+@given(
+    st.sampled_from(schema.TARGETS).flatmap(
+        lambda target: st.tuples(st.just(target), contracts.mutated(target))
+    )
+)
+def test_we_are_never_looser_than_the_published_schema_and_stricter_by_listed_rules_only(
+    given_: tuple[str, dict[str, Any]],
+) -> None:
+    target, contract = given_
+    ours = found(target, contract)
+    theirs = ibm_schema.document_problems(target, contract)
+    if not ours:
+        assert theirs == []
+    elif not theirs:
+        assert [mistake.text(EMPTY) for mistake in ours if rule_of(mistake) is None] == []
+
+
+@pytest.mark.parametrize("target", schema.TARGETS)
+def test_the_shipped_schema_is_the_one_that_the_models_make(target: str) -> None:
+    text = (DATA / f"contract-{target}.schema.json").read_text()
+    assert text == schema.json_schema(target), "`make schema` writes it anew"
+    jsonschema.Draft202012Validator.check_schema(json.loads(text))
