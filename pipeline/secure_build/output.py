@@ -175,8 +175,8 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
     if plan.contract:
         with_logins = f", with logins for {', '.join(plan.logins)}" if plan.logins else ", without any login"
         yield f"contract   {plan.contract}{with_logins}"
-    for number, field in enumerate(plan.disclosed):
-        yield f"{'' if number else 'auditor':<11}{field}{'' if number else ' and more can be read by the auditor'}"
+    if plan.disclosed:
+        yield f"auditor    will be able to read {', '.join(plan.disclosed)}, and what is no secret"
     yield from _summary_of_writes(plan.images)
     named = [finding for finding in plan.findings if finding.level != "pass"]
     if named:
