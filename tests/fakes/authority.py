@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -190,3 +190,84 @@ def hierarchy(now: datetime = datetime(2026, 6, 1, tzinfo=UTC), **plans: Plan) -
     for name, usual in PLANS.items():
         issuer = made[name] = issue(plans.get(name, usual), issuer, now)
     return Hierarchy(**made, now=now)
+
+
+def changed(kind: str, *extensions: x509.ExtensionType, critical: bool = False) -> dict[str, Plan]:
+    """The plan of one certificate with these extensions in the place of its own of these kinds."""
+    plan = PLANS[kind]
+    replaced = {type(extension) for extension in extensions}
+    kept = [extension for extension in plan.extensions if type(extension) not in replaced]
+    return {
+        kind: replace(
+            plan,
+            extensions=(*kept, *extensions),
+            critical=(*plan.critical, *replaced) if critical else plan.critical,
+        )
+    }
+
+
+def lacking(kind: str, extension: type[x509.ExtensionType]) -> dict[str, Plan]:
+    plan = PLANS[kind]
+    return {kind: replace(plan, extensions=tuple(e for e in plan.extensions if not isinstance(e, extension)))}
+
+
+def dated(kind: str, starts: timedelta, ends: timedelta) -> dict[str, Plan]:
+    return {kind: replace(PLANS[kind], starts=starts, ends=ends)}
+
+
+# Ways to the root that must not be believed, and why.
+UNTRUSTED: Mapping[str, tuple[dict[str, Plan], str]] = {
+    "owner": (
+        {"signer": replace(PLANS["signer"], organization="Mallory")},
+        "is not a certificate of Internat",
+    ),
+    "no owner": (
+        {"signer": replace(PLANS["signer"], organization=None)},
+        "is not a certificate of International",
+    ),
+    "signer without purpose": (lacking("signer", x509.ExtendedKeyUsage), "is not for signing code"),
+    "signer for servers": (
+        changed("signer", extended(ExtendedKeyUsageOID.SERVER_AUTH)),
+        "is not for signing code",
+    ),
+    "signer not for signing": (changed("signer", usage("key_encipherment")), "is not for signing"),
+    "signer critical": (
+        changed("signer", unknown(), critical=True),
+        "critical extension 1.3.6.1.4.1.99999.1",
+    ),
+    "authority critical": (
+        changed("authority", unknown(), critical=True),
+        "critical extension 1.3.6.1.4.1.99999.1",
+    ),
+    "leaf critical": (changed("leaf", unknown(), critical=True), "critical extension 1.3.6.1.4.1.99999.1"),
+    "signer expired": (dated("signer", -9 * DAY, -DAY), "has expired on 2026-05-31"),
+    "signer not yet": (dated("signer", DAY, 9 * DAY), "is valid from 2026-06-02 only"),
+    "authority expired": (
+        dated("authority", -9 * DAY, -DAY),
+        "`Test Code Signing CA` has expired on 2026-05-31",
+    ),
+    "root expired": (dated("root", -9 * DAY, -DAY), "`Test Root` has expired on 2026-05-31"),
+    "no authority": (
+        changed("authority", x509.BasicConstraints(ca=False, path_length=None)),
+        "is not an authority",
+    ),
+    "authority without constraints": (lacking("authority", x509.BasicConstraints), "is not an authority"),
+    "authority without usage": (lacking("authority", x509.KeyUsage), "is not an authority"),
+    "authority not for certificates": (changed("authority", usage("crl_sign")), "is not an authority"),
+    "authority for servers": (
+        changed("authority", extended(ExtendedKeyUsageOID.SERVER_AUTH)),
+        "not an authority for signing code",
+    ),
+    "path length": (
+        changed("root", x509.BasicConstraints(ca=True, path_length=0)),
+        "does not allow as many authorities",
+    ),
+    "leaf with SHA-256": (
+        {"leaf": replace(PLANS["leaf"], algorithm=hashes.SHA256())},
+        "it is not signed with RSA and SHA-512",
+    ),
+    "signer with a curve": (
+        {"signer": replace(PLANS["signer"], key=curve_key())},
+        "it is not signed with RSA and SHA-512",
+    ),
+}

@@ -24,12 +24,18 @@ def authority(directory: Path) -> tuple[Path, Path]:
 
 
 def signed(
-    directory: Path, issuer: tuple[Path, Path], name: str, addresses: tuple[str, ...] = ()
+    directory: Path,
+    issuer: tuple[Path, Path],
+    name: str,
+    addresses: tuple[str, ...] = (),
+    others: tuple[str, ...] = (),
 ) -> tuple[Path, Path]:
     """A server's certificate for these names, signed by the authority, and its key."""
     certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
     request, extensions = directory / f"{name}.csr", directory / f"{name}.ext"
-    names = ",".join([f"DNS:{name}", *(f"IP:{address}" for address in addresses)])
+    names = ",".join(
+        [*(f"DNS:{one}" for one in (name, *others)), *(f"IP:{address}" for address in addresses)]
+    )
     extensions.write_text(f"subjectAltName={names}\nbasicConstraints=CA:FALSE\n")
     _openssl(
         *("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"),

@@ -17,10 +17,10 @@ from fakes.authority import (
     DAY,
     IBM,
     PLANS,
+    UNTRUSTED,
     Hierarchy,
     Plan,
     curve_key,
-    extended,
     hierarchy,
     issue,
     issuer_at,
@@ -167,54 +167,7 @@ def test_a_way_to_the_root_is_believed_in_any_order_and_among_others(usual: Hier
         assert finding.why.endswith(f"`{IBM}` and `Test Code Signing CA` and `Test Root`")
 
 
-def _with(kind: str, *extensions: x509.ExtensionType, critical: bool = False) -> dict[str, Plan]:
-    """The plan of one certificate with these extensions in the place of its own of these kinds."""
-    plan = PLANS[kind]
-    replaced = {type(extension) for extension in extensions}
-    kept = [extension for extension in plan.extensions if type(extension) not in replaced]
-    return {
-        kind: replace(
-            plan,
-            extensions=(*kept, *extensions),
-            critical=(*plan.critical, *replaced) if critical else plan.critical,
-        )
-    }
-
-
-def _without(kind: str, extension: type[x509.ExtensionType]) -> dict[str, Plan]:
-    plan = PLANS[kind]
-    return {kind: replace(plan, extensions=tuple(e for e in plan.extensions if not isinstance(e, extension)))}
-
-
-def _dated(kind: str, starts: timedelta, ends: timedelta) -> dict[str, Plan]:
-    return {kind: replace(PLANS[kind], starts=starts, ends=ends)}
-
-
-UNTRUSTED = [
-    ({"signer": replace(PLANS["signer"], organization="Mallory")}, "is not a certificate of Internat"),
-    ({"signer": replace(PLANS["signer"], organization=None)}, "is not a certificate of International"),
-    (_without("signer", x509.ExtendedKeyUsage), "is not for signing code"),
-    (_with("signer", extended(ExtendedKeyUsageOID.SERVER_AUTH)), "is not for signing code"),
-    (_with("signer", usage("key_encipherment")), "is not for signing"),
-    (_with("signer", unknown(), critical=True), "critical extension 1.3.6.1.4.1.99999.1"),
-    (_with("authority", unknown(), critical=True), "critical extension 1.3.6.1.4.1.99999.1"),
-    (_with("leaf", unknown(), critical=True), "critical extension 1.3.6.1.4.1.99999.1"),
-    (_dated("signer", -9 * DAY, -DAY), "has expired on 2026-05-31"),
-    (_dated("signer", DAY, 9 * DAY), "is valid from 2026-06-02 only"),
-    (_dated("authority", -9 * DAY, -DAY), "`Test Code Signing CA` has expired on 2026-05-31"),
-    (_dated("root", -9 * DAY, -DAY), "`Test Root` has expired on 2026-05-31"),
-    (_with("authority", x509.BasicConstraints(ca=False, path_length=None)), "is not an authority"),
-    (_without("authority", x509.BasicConstraints), "is not an authority"),
-    (_without("authority", x509.KeyUsage), "is not an authority"),
-    (_with("authority", usage("crl_sign")), "is not an authority"),
-    (_with("authority", extended(ExtendedKeyUsageOID.SERVER_AUTH)), "not an authority for signing code"),
-    (_with("root", x509.BasicConstraints(ca=True, path_length=0)), "does not allow as many authorities"),
-    ({"leaf": replace(PLANS["leaf"], algorithm=hashes.SHA256())}, "it is not signed with RSA and SHA-512"),
-    ({"signer": replace(PLANS["signer"], key=curve_key())}, "it is not signed with RSA and SHA-512"),
-]
-
-
-@pytest.mark.parametrize(("plans", "why"), UNTRUSTED)
+@pytest.mark.parametrize(("plans", "why"), UNTRUSTED.values(), ids=UNTRUSTED)
 def test_a_broken_way_to_the_root_is_not_believed(
     plans: dict[str, Plan], why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

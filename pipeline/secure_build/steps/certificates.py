@@ -25,13 +25,13 @@ from secure_build.model import Finding
 from secure_build.report import Report
 from secure_build.steps.downloads import AbsentError, Downloads
 from secure_build.steps.job import Job, prepare
+from secure_build.steps.sections import read_path
 
 _PUBLISHED = (
     "https://hpvsvpcubuntu.s3.us.cloud-object-storage.appdomain.cloud/s390x-{build}/"
     "ibm-hyper-protect-container-runtime-1-0-s390x-{build}-{kind}.crt"
 )
 _FOLDER = "certificates"
-_LARGEST_FILE = 1 << 20
 # From the encryption certificate up; the root is at hand.
 _MOST_ISSUERS = 4
 _LISTS_AT_ONCE = 4
@@ -101,9 +101,9 @@ def _checked(asked: Asked, downloads: Downloads, report: Report) -> CheckedCerti
     search = _Search(downloads, report, now)
     certificate, chain = search.certificate(asked)
     if asked.chain is not None:
-        chain += load(_read(asked.chain), str(asked.chain))
+        chain += load(read_path(asked.chain), str(asked.chain))
     # What is pinned needs no way to a root, only its issuer, who says what was revoked.
-    chain = search.complete(certificate, chain, most=1 if asked.sha256 else _MOST_ISSUERS)
+    chain = search.complete(certificate, chain, only_own=asked.sha256 is not None)
     links = checks.links(certificate, now=now, pin=asked.sha256, chain=chain, insecure=asked.insecure)
     found = checks.findings(
         certificate,
@@ -129,7 +129,7 @@ class _Search:
     def certificate(self, asked: Asked) -> tuple[EncryptionCertificate, tuple[x509.Certificate, ...]]:
         """The certificate, and others that came with it."""
         if asked.file is not None:
-            return EncryptionCertificate.parse(_read(asked.file), str(asked.file))
+            return EncryptionCertificate.parse(read_path(asked.file), str(asked.file))
         assert asked.version is not None
         build = asked.version.rpartition(".")[2]
         try:
@@ -145,12 +145,15 @@ class _Search:
         return EncryptionCertificate(first), (*others, *issuers)
 
     def complete(
-        self, certificate: EncryptionCertificate, chain: tuple[x509.Certificate, ...], *, most: int
+        self, certificate: EncryptionCertificate, chain: tuple[x509.Certificate, ...], *, only_own: bool
     ) -> tuple[x509.Certificate, ...]:
-        """The chain with the issuers that its certificates name, as far as they can be had."""
-        for _ in range(most):
+        """The chain with the issuers that its certificates name, as far as they can be had.
+
+        `only_own`: no other than that of the certificate itself.
+        """
+        for _ in range(_MOST_ISSUERS):
             end = open_end(certificate.certificate, chain, roots.TRUSTED)
-            if end is None:
+            if end is None or (only_own and end != certificate.certificate):
                 break
             urls = issuer_addresses(end)
             found = next(filter(None, (self._optional(url, end, plain=True) for url in urls)), ())
@@ -192,14 +195,3 @@ class _Search:
 
     def _is_valid(self, found: tuple[x509.Certificate, ...]) -> bool:
         return found[0].not_valid_after_utc >= self.now
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read `{path}`: {error.strerror}") from None
-    if len(content) > _LARGEST_FILE:
-        raise UsageError(f"`{path}` is larger than {_LARGEST_FILE} bytes")
-    return content
