@@ -218,7 +218,7 @@ def _container(document: Document, place: Place, image: Pinned) -> ConfidentialC
 def _annotate(edits: Edits, pod: Node, initdata: str, changed: set[int]) -> None:
     keys = ("metadata", "annotations", ANNOTATION)
     node, depth = pod, 0
-    while (found := strict_yaml.find(node, keys[depth])) and depth < 2 and found.value.value:
+    while (found := strict_yaml.find(node, keys[depth])) and depth < 2 and _has_entries(found.value):
         node, depth = found.value, depth + 1
     if id(node) in changed:
         return
@@ -231,6 +231,10 @@ def _annotate(edits: Edits, pod: Node, initdata: str, changed: set[int]) -> None
     else:
         assert isinstance(node, MappingNode)
         edits.add_to(node, f"{keys[depth]}: {value}")
+
+
+def _has_entries(node: Node) -> bool:
+    return isinstance(node, MappingNode) and bool(node.value)
 
 
 def _with_annotation(data: Any, path: Path, initdata: str) -> Any:
