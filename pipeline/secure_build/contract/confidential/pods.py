@@ -7,6 +7,7 @@ decided by the policy in the contract (`policy.py`), not by these files: the clu
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -223,14 +224,17 @@ def _annotate(edits: Edits, pod: Node, initdata: str, changed: set[int]) -> None
     if id(node) in changed:
         return
     changed.add(id(node))
-    value = initdata
+    value: Any = initdata
     for key in reversed(keys[depth + 1 :]):
-        value = f"{{{key}: {value}}}"
+        value = {key: value}
+    # JSON, which is YAML too: a file may be either.
+    written = json.dumps(value)
     if found:
-        edits.replace_value(found.key, found.value, value)
+        edits.replace_value(found.key, found.value, written)
     else:
         assert isinstance(node, MappingNode)
-        edits.add_to(node, f"{keys[depth]}: {value}")
+        key = json.dumps(keys[depth]) if node.flow_style else keys[depth]
+        edits.add_to(node, f"{key}: {written}")
 
 
 def _has_entries(node: Node) -> bool:
