@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fakes import pins
+from secure_build.contract.confidential import pods_advice
 from secure_build.contract.confidential.pods import ANNOTATION, ConfidentialFile
 from secure_build.errors import RefusedError, UsageError
 from secure_build.reference import Digest, Reference
+from unit import test_play
 
 INITDATA = "H4sIAAAAAAAC/ytJLS4BAAx+f9gEAAAA=="
 
@@ -137,6 +142,27 @@ def test_the_annotation_stands_in_metadata_of_any_style(metadata: str, first: bo
 
 
 POD = "kind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: b, image: c}]}\n"
+
+
+def without_volumes(item: dict[str, Any]) -> dict[str, Any]:
+    return item | {"spec": {key: value for key, value in item["spec"].items() if key != "volumes"}}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(test_play.pod.map(without_volumes), min_size=1, max_size=3), st.integers(0, 2**32))
+def test_pods_in_every_style_get_it_and_nothing_else(data: list[Any], seed: int) -> None:
+    content = test_play.written(data, seed)
+    test_play.assume_written(content, data)
+    try:
+        annotated = annotate(content)
+    except UsageError:
+        assert "&" in content
+        return
+    for item in data:
+        item["metadata"] = copy.deepcopy(item["metadata"])
+        item["metadata"].setdefault("annotations", {})[ANNOTATION] = INITDATA
+    assert list(yaml.safe_load_all(annotated)) == data
+    assert annotate(annotated) == annotated
 
 
 def test_every_pod_of_a_file_gets_it_and_nothing_else_changes() -> None:
@@ -287,10 +313,9 @@ def test_arguments_that_only_the_cluster_knows_are_refused(written: str, more: s
         arguments_of(f"{more}    command: [run]\n    args: ['{written}']\n")
 
 
-def findings(content: str, **options: Any) -> list[str]:
-    return [
-        f"{found.where} {found.what}" for found in parse(content).findings(options.get("flavour", "bmtl"))
-    ]
+def findings(content: str, flavour: pods_advice.Flavour = "bmtl") -> list[str]:
+    found = pods_advice.findings(parse(content), flavour)
+    return [f"{finding.where} {finding.what}" for finding in found]
 
 
 def test_another_runtime_is_reported() -> None:
