@@ -222,9 +222,9 @@ def test_metadata_that_pods_share_by_anchor_is_annotated_once() -> None:
         ),
         (
             "kind: Deployment\nmetadata: {name: d}\nspec: {replicas: 1}\n",
-            "`spec.template` of Deployment `d` must be",
+            "Deployment `d` needs `spec: containers`",
         ),
-        ("kind: Deployment\nmetadata: {name: d}\n", "`spec.template` of Deployment `d` must be a mapping"),
+        ("kind: Deployment\nmetadata: {name: d}\n", "Deployment `d` needs `spec: containers`"),
         (f"kind: List\nitems:\n- {POD.replace(chr(10), chr(10) + '  ')}", "`List` may hold pods"),
         ("a: b\n", "app.yaml:1: this is no descriptor: it has no `kind`"),
         ("- a\n", "app.yaml:1: this is no descriptor"),

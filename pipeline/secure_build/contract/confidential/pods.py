@@ -63,8 +63,7 @@ class ConfidentialFile:
             pod
             for number, document in enumerate(documents)
             # Between two lines `---` there may be nothing.
-            if document.data is not None
-            for pod in _pods(document, number)
+            if document.data is not None and (pod := _pod(document, number))
         )
         places = [place for pod in pods for place in _places(documents[pod.number], pod)]
         return cls(documents, tuple(places), pods)
@@ -115,42 +114,45 @@ class ConfidentialFile:
         return result
 
 
-def _pods(document: Document, number: int) -> Iterator[Pod]:
+def _pod(document: Document, number: int) -> Pod | None:
     data = document.data
     kind = data.get("kind") if isinstance(data, dict) else None
     if not isinstance(kind, str):
         raise UsageError(f"{place_of(document, ())}: this is no descriptor: it has no `kind`")
-    if kind.endswith("List"):
+    if kind.endswith("List") and isinstance(data.get("items"), list):
         raise UsageError(
             f"{place_of(document, ('kind',))}: `{kind}` may hold pods that would be passed over",
             hint="write its items as documents, with `---` between them",
         )
     if kind not in _POD_OF:
-        return
+        return None
     path = _POD_OF[kind]
     metadata = mapping(data.get("metadata"))
     pod = Pod(number, path, f"{kind} `{metadata.get('name') or metadata.get('generateName')}`")
-    template = data_at(data, path)
-    if not isinstance(template, dict) or not isinstance(template.get("metadata") or {}, dict):
-        what = f"`{'.'.join(map(str, path))}`" if path else "`metadata`"
-        raise UsageError(f"{place_of(document, path)}: {what} of {pod.what} must be a mapping")
-    annotations = mapping(template.get("metadata")).get("annotations")
-    if not isinstance(annotations or {}, dict):
-        raise UsageError(f"{place_of(document, path)}: `annotations` of {pod.what} must be a mapping")
-    kubernetes.check_texts(
-        document, (*path, "metadata", "annotations"), annotations, f"`annotations` of {pod.what}"
-    )
-    spec_path: Path = (*path, "spec")
-    spec = template.get("spec")
-    kubernetes.check_containers(document, spec_path, spec, pod.what)
-    for index, volume in enumerate(mapping(spec).get("volumes") or []):
+    _check_template(document, pod, data_at(data, path))
+    return pod
+
+
+def _check_template(document: Document, pod: Pod, template: Any) -> None:
+    def mapping_or_none(value: Any, name: str) -> dict[str, Any]:
+        if not isinstance(value or {}, dict):
+            raise UsageError(f"{place_of(document, pod.path)}: `{name}` of {pod.what} must be a mapping")
+        return value or {}
+
+    template = mapping_or_none(template, ".".join(map(str, pod.path)))
+    metadata = mapping_or_none(template.get("metadata"), "metadata")
+    annotations = mapping_or_none(metadata.get("annotations"), "annotations")
+    where: Path = (*pod.path, "metadata", "annotations")
+    kubernetes.check_texts(document, where, annotations, f"`annotations` of {pod.what}")
+    spec_path: Path = (*pod.path, "spec")
+    kubernetes.check_containers(document, spec_path, template.get("spec"), pod.what)
+    for index, volume in enumerate(template["spec"].get("volumes") or []):
         if "image" in mapping(volume):
             raise UsageError(
                 f"{place_of(document, (*spec_path, 'volumes', index))}: a volume of {pod.what} is an image, "
                 "which the host would pull: no rule of the policy covers it",
                 hint="put the files into an image that a container runs",
             )
-    yield pod
 
 
 def _places(document: Document, pod: Pod) -> Iterator[Place]:
