@@ -8,7 +8,6 @@ guest. Also here: the `boot` section of bare metal, which stands behind what is 
 from __future__ import annotations
 
 import base64
-import binascii
 import gzip
 import hashlib
 import io
@@ -67,17 +66,17 @@ def initdata(contract: str) -> Initdata:
 
 
 def read_initdata(text: str) -> Initdata:
-    """The init data in an annotation, of whichever tool; raises UsageError when it has no contract."""
+    """The init data in an annotation, whoever wrote it; raises UsageError when it has no contract."""
     try:
         toml = _unpacked(base64.b64decode(text, validate=True))
         document = tomllib.loads(toml.decode())
         algorithm, contract = document["algorithm"], document["data"][_CONTRACT]
-    except (binascii.Error, zlib.error, UnicodeError):
-        raise UsageError("this is no init data: it must be base64 of gzip of TOML text") from None
     except (tomllib.TOMLDecodeError, RecursionError):
         raise UsageError("this is no init data: it is not TOML") from None
     except (KeyError, TypeError):
         raise UsageError(f"this init data has no `algorithm` or no `data` with `{_CONTRACT}`") from None
+    except (ValueError, zlib.error):
+        raise UsageError("this is no init data: it must be base64 of gzip of TOML text") from None
     if algorithm not in _ALGORITHMS or not isinstance(contract, str):
         raise UsageError(f"this init data has no known `algorithm` or a `{_CONTRACT}` that is no text")
     return Initdata(contract, toml, algorithm)

@@ -7,26 +7,24 @@ decided by the policy in the contract (`policy.py`), not by these files: the clu
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from yaml.nodes import MappingNode, Node
 
 from secure_build import strict_yaml
 from secure_build.contract import kubernetes, pinning
-from secure_build.contract.advice import mapping, warning
+from secure_build.contract.advice import mapping
 from secure_build.contract.confidential.container import ConfidentialContainer, Variables
 from secure_build.contract.edit import Edits
 from secure_build.contract.places import Place, name_at, place_of
 from secure_build.errors import RefusedError, UsageError
-from secure_build.model import Finding
 from secure_build.reference import Pinned
 from secure_build.strict_yaml import Document, Path
 
 ANNOTATION = "io.katacontainers.config.hypervisor.cc_init_data"
-Flavour = Literal["bmtl", "peerpod"]
-RUNTIME_CLASSES: Mapping[Flavour, str] = {"bmtl": "kata-cc", "peerpod": "kata-remote"}
 _WITH_TEMPLATE = (
     "DaemonSet Deployment DeploymentConfig Job ReplicaSet ReplicationController StatefulSet".split()
 )
@@ -36,11 +34,10 @@ _POD_OF: Mapping[str, Path] = {
     **dict.fromkeys(_WITH_TEMPLATE, ("spec", "template")),
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
 }
-_PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 
 
 @dataclass(frozen=True, slots=True)
-class _Pod:
+class Pod:
     """A pod, or the template of one: the number of its document, its place there, and its name for people."""
 
     number: int
@@ -54,7 +51,7 @@ class ConfidentialFile:
 
     documents: tuple[Document, ...]
     places: tuple[Place, ...]
-    pods: tuple[_Pod, ...]
+    pods: tuple[Pod, ...]
 
     @classmethod
     def parse(cls, content: bytes, name: str) -> ConfidentialFile:
@@ -66,8 +63,7 @@ class ConfidentialFile:
             pod
             for number, document in enumerate(documents)
             # Between two lines `---` there may be nothing.
-            if document.data is not None
-            for pod in _pods(document, number)
+            if document.data is not None and (pod := _pod(document, number))
         )
         places = [place for pod in pods for place in _places(documents[pod.number], pod)]
         return cls(documents, tuple(places), pods)
@@ -117,66 +113,50 @@ class ConfidentialFile:
             )
         return result
 
-    def findings(self, flavour: Flavour) -> list[Finding]:
-        """What will not work in the guest, or not as it looks."""
-        found = [finding for pod in self.pods for finding in _pod_findings(self.documents, pod, flavour)]
-        known = {pod.number for pod in self.pods}
-        for number, document in enumerate(self.documents):
-            if number not in known and _has_containers(document.data):
-                found.append(
-                    warning(
-                        "pods",
-                        document,
-                        ("kind",),
-                        f"`kind: {document.data['kind']}` has containers",
-                        "pods of this kind are not known here: they are neither pinned nor in the policy, "
-                        "and get no init data",
-                    )
-                )
-        # What an anchor shares is one thing to say.
-        return list(dict.fromkeys(found))
 
-
-def _pods(document: Document, number: int) -> Iterator[_Pod]:
+def _pod(document: Document, number: int) -> Pod | None:
     data = document.data
     kind = data.get("kind") if isinstance(data, dict) else None
     if not isinstance(kind, str):
         raise UsageError(f"{place_of(document, ())}: this is no descriptor: it has no `kind`")
-    if kind.endswith("List"):
+    if kind.endswith("List") and isinstance(data.get("items"), list):
         raise UsageError(
             f"{place_of(document, ('kind',))}: `{kind}` may hold pods that would be passed over",
             hint="write its items as documents, with `---` between them",
         )
     if kind not in _POD_OF:
-        return
+        return None
     path = _POD_OF[kind]
     metadata = mapping(data.get("metadata"))
-    pod = _Pod(number, path, f"{kind} `{metadata.get('name') or metadata.get('generateName')}`")
-    template = _at(data, path)
-    if not isinstance(template, dict) or not isinstance(template.get("metadata") or {}, dict):
-        what = f"`{'.'.join(map(str, path))}`" if path else "`metadata`"
-        raise UsageError(f"{place_of(document, path)}: {what} of {pod.what} must be a mapping")
-    annotations = mapping(template.get("metadata")).get("annotations")
-    if not isinstance(annotations or {}, dict):
-        raise UsageError(f"{place_of(document, path)}: `annotations` of {pod.what} must be a mapping")
-    kubernetes.check_texts(
-        document, (*path, "metadata", "annotations"), annotations, f"`annotations` of {pod.what}"
-    )
-    spec_path: Path = (*path, "spec")
-    spec = template.get("spec")
-    kubernetes.check_containers(document, spec_path, spec, pod.what)
-    for index, volume in enumerate(mapping(spec).get("volumes") or []):
+    pod = Pod(number, path, f"{kind} `{metadata.get('name') or metadata.get('generateName')}`")
+    _check_template(document, pod, data_at(data, path))
+    return pod
+
+
+def _check_template(document: Document, pod: Pod, template: Any) -> None:
+    def mapping_or_none(value: Any, name: str) -> dict[str, Any]:
+        if not isinstance(value or {}, dict):
+            raise UsageError(f"{place_of(document, pod.path)}: `{name}` of {pod.what} must be a mapping")
+        return value or {}
+
+    template = mapping_or_none(template, ".".join(map(str, pod.path)))
+    metadata = mapping_or_none(template.get("metadata"), "metadata")
+    annotations = mapping_or_none(metadata.get("annotations"), "annotations")
+    where: Path = (*pod.path, "metadata", "annotations")
+    kubernetes.check_texts(document, where, annotations, f"`annotations` of {pod.what}")
+    spec_path: Path = (*pod.path, "spec")
+    kubernetes.check_containers(document, spec_path, template.get("spec"), pod.what)
+    for index, volume in enumerate(template["spec"].get("volumes") or []):
         if "image" in mapping(volume):
             raise UsageError(
                 f"{place_of(document, (*spec_path, 'volumes', index))}: a volume of {pod.what} is an image, "
                 "which the host would pull: no rule of the policy covers it",
                 hint="put the files into an image that a container runs",
             )
-    yield pod
 
 
-def _places(document: Document, pod: _Pod) -> Iterator[Place]:
-    spec = _at(document.data, (*pod.path, "spec"))
+def _places(document: Document, pod: Pod) -> Iterator[Place]:
+    spec = data_at(document.data, (*pod.path, "spec"))
     for word, path, container in kubernetes.containers(spec, (*pod.path, "spec")):
         what = f"{word} of {pod.what}"
         for key in ("command", "args"):
@@ -200,7 +180,7 @@ def _image(place: Place, written: str) -> Pinned:
 
 
 def _container(document: Document, place: Place, image: Pinned) -> ConfidentialContainer:
-    container = _at(document.data, place.path)
+    container = data_at(document.data, place.path)
     variables = Variables(container)
 
     def expanded(key: str) -> tuple[str, ...] | None:
@@ -218,19 +198,26 @@ def _container(document: Document, place: Place, image: Pinned) -> ConfidentialC
 def _annotate(edits: Edits, pod: Node, initdata: str, changed: set[int]) -> None:
     keys = ("metadata", "annotations", ANNOTATION)
     node, depth = pod, 0
-    while (found := strict_yaml.find(node, keys[depth])) and depth < 2 and found.value.value:
+    while (found := strict_yaml.find(node, keys[depth])) and depth < 2 and _has_entries(found.value):
         node, depth = found.value, depth + 1
     if id(node) in changed:
         return
     changed.add(id(node))
-    value = initdata
+    value: Any = initdata
     for key in reversed(keys[depth + 1 :]):
-        value = f"{{{key}: {value}}}"
+        value = {key: value}
+    # JSON, which is YAML too: a file may be either.
+    written = json.dumps(value)
     if found:
-        edits.replace_value(found.key, found.value, value)
+        edits.replace_value(found.key, found.value, written)
     else:
         assert isinstance(node, MappingNode)
-        edits.add_to(node, f"{keys[depth]}: {value}")
+        key = json.dumps(keys[depth]) if node.flow_style else keys[depth]
+        edits.add_to(node, f"{key}: {written}")
+
+
+def _has_entries(node: Node) -> bool:
+    return isinstance(node, MappingNode) and bool(node.value)
 
 
 def _with_annotation(data: Any, path: Path, initdata: str) -> Any:
@@ -242,55 +229,7 @@ def _with_annotation(data: Any, path: Path, initdata: str) -> Any:
     return data | {"metadata": metadata | {"annotations": annotations}}
 
 
-def _pod_findings(documents: tuple[Document, ...], pod: _Pod, flavour: Flavour) -> Iterator[Finding]:
-    document = documents[pod.number]
-    spec_path: Path = (*pod.path, "spec")
-    spec = _at(document.data, spec_path)
-    wanted, written = RUNTIME_CLASSES[flavour], spec.get("runtimeClassName")
-    if written != wanted:
-        yield warning(
-            "pods",
-            document,
-            (*spec_path, "runtimeClassName"),
-            f"{pod.what} has `runtimeClassName: {written}`"
-            if written
-            else f"{pod.what} has no `runtimeClassName`",
-            f"with another runtime than `{wanted}` the pod does not run in the confidential guest, "
-            "and nothing checks it",
-            hint=f"write `runtimeClassName: {wanted}`, unless your cluster has another name for it",
-            basis="documented",
-        )
-    for word, path, container in kubernetes.containers(spec, spec_path):
-        hooks = mapping(container.get("lifecycle"))
-        asked = [((*path, key), container.get(key)) for key in _PROBES]
-        asked += [((*path, "lifecycle", key), hooks.get(key)) for key in ("postStart", "preStop")]
-        for where, value in asked:
-            if "exec" in mapping(value):
-                yield warning(
-                    "pods",
-                    document,
-                    where,
-                    f"`{where[-1]}` of {word} of {pod.what} runs a command in the container",
-                    "the policy denies commands from outside, so it will fail",
-                    hint="ask over HTTP, gRPC or TCP instead",
-                )
-
-
-def _has_containers(data: Any) -> bool:
-    if isinstance(data, list):
-        return any(map(_has_containers, data))
-    return any(
-        (
-            key in ("containers", "initContainers")
-            and isinstance(value, list)
-            and any("image" in mapping(item) for item in value)
-        )
-        or _has_containers(value)
-        for key, value in mapping(data).items()
-    )
-
-
-def _at(data: Any, path: Path) -> Any:
+def data_at(data: Any, path: Path) -> Any:
     """What stands at a path of plain data; None when there is nothing."""
     for part in path:
         data = mapping(data).get(str(part)) if isinstance(part, str) else data[part]
