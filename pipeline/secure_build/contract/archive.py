@@ -88,3 +88,7 @@ def _compress(content: bytes) -> bytes:
     with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=buffer, mtime=0) as file:
         file.write(content)
     return buffer.getvalue()
+
+
+def read(archive: str) -> dict[PurePosixPath, bytes]:
+    raise UsageError("not yet")

@@ -96,7 +96,7 @@ def contract_assemble(work: Job, *, draft: bool) -> tuple[BuildRecord, Assembled
     model = schema.models(config.target)
     masked = {name: section.masked(model.section(name)) for name, section in sections.items()}
     needed = deployment.of(
-        *(data(section) for section in sections.values()), user_data=content, read=read_archive
+        *(data(section) for section in sections.values()), user_data=content, read=archive.read
     )
     written = write_form(work.options.form, content, needed, work.options.workdir)
     return result, Assembled(

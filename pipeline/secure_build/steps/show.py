@@ -73,7 +73,7 @@ def show(options: ShowOptions) -> Shown | str:
     parts, values = _parts(content, name)
     opened = {part.section: _open(part, key) for part in parts}
     needed = deployment.of(
-        data(opened.get("workload")), data(opened.get("env")), user_data=content, read=read_archive
+        data(opened.get("workload")), data(opened.get("env")), user_data=content, read=archive.read
     )
     return Shown(
         sections=tuple(_shown(part, opened[part.section], options) for part in parts),
