@@ -15,7 +15,8 @@ from secure_build import files, manifest, stopping
 from secure_build.contract import play
 from secure_build.contract.confidential import initdata, policy, section
 from secure_build.contract.confidential.container import ImageCommand
-from secure_build.contract.confidential.pods import ConfidentialFile, Flavour
+from secure_build.contract.confidential.pods import ConfidentialFile
+from secure_build.contract.confidential.pods_advice import Flavour
 from secure_build.contract.confidential.section import SealedSecrets
 from secure_build.contract.places import Place
 from secure_build.contract.workload import Packed
@@ -44,7 +45,9 @@ class PodsWorkload:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        return tuple(finding for file in self.files.values() for finding in file.findings(self.flavour))
+        return tuple(
+            finding for file in self.files.values() for finding in pods_advice.findings(file, self.flavour)
+        )
 
     def check(self, texts: Mapping[Place, str]) -> None:
         """Raise UsageError for what cannot be pinned, whatever the digests are."""
