@@ -1,16 +1,3 @@
-<<<<<<< HEAD
-"""Disclosure."""
-
-from __future__ import annotations
-
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-
-from secure_build.contract.token import Opening, Token
-
-
-def seal(section: str, token: Token, opening: Opening, auditor: RSAPublicKey) -> bytes:
-    return b"{}"
-=======
 """Disclosure: showing an auditor what is in a token that only the runtime can open.
 
 A disclosure carries the token's opening, encrypted to the auditor. A password alone would prove
@@ -161,4 +148,3 @@ def _bytes(value: Any) -> bytes:
 
 def _size(key: RSAPublicKey) -> int:
     return (key.key_size + 7) // 8
->>>>>>> w-crypto

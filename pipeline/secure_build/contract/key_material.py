@@ -1,43 +1,12 @@
-<<<<<<< HEAD
-"""Keys."""
-=======
 """RSA keys and certificates as people hand them over: PEM, or base64 of PEM.
 
 Only what the contract runtimes take is taken here: RSA from 2048 to 8192 bits. Whether a certificate
 is to be trusted is not asked. No message shows any of a key's text.
 """
->>>>>>> w-crypto
 
 from __future__ import annotations
 
 import base64
-<<<<<<< HEAD
-
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
-
-from secure_build.errors import UsageError
-from secure_build.secret import Secret
-
-
-def public_key(content: bytes, what: str) -> RSAPublicKey:
-    if not content.startswith(b"-----"):
-        content = base64.b64decode(content)
-    if b"BEGIN CERTIFICATE" in content:
-        key = x509.load_pem_x509_certificate(content).public_key()
-    else:
-        key = serialization.load_pem_public_key(content)
-    if not isinstance(key, RSAPublicKey):
-        raise UsageError(f"{what} is no RSA key")
-    return key
-
-
-def private_key(content: bytes, passphrase: Secret | None, what: str) -> RSAPrivateKey:
-    key = serialization.load_pem_private_key(content, passphrase.reveal().encode() if passphrase else None)
-    if not isinstance(key, RSAPrivateKey):
-        raise UsageError(f"{what} is no RSA key")
-=======
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -123,16 +92,10 @@ def private_key(content: bytes, passphrase: Secret | None, what: str) -> RSAPriv
     if not isinstance(key, RSAPrivateKey):
         raise _no_rsa(what)
     _check_size(key, what)
->>>>>>> w-crypto
     return key
 
 
 def spki_pem(key: RSAPublicKey) -> str:
-<<<<<<< HEAD
-    return key.public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    ).decode()
-=======
     """The key as PEM (`-----BEGIN PUBLIC KEY-----`), which ends with a newline."""
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
@@ -152,4 +115,3 @@ def _no_rsa(what: str) -> UsageError:
 def _check_size(key: RSAPublicKey | RSAPrivateKey, what: str) -> None:
     if key.key_size not in _BITS:
         raise UsageError(f"{what} has {key.key_size} bits, and must have 2048 to 8192")
->>>>>>> w-crypto
