@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from secure_build import files, manifest, stopping
 from secure_build.contract import play
-from secure_build.contract.confidential import initdata, policy, section
+from secure_build.contract.confidential import initdata, pods_advice, policy, section
 from secure_build.contract.confidential.container import ImageCommand
 from secure_build.contract.confidential.pods import ConfidentialFile
 from secure_build.contract.confidential.pods_advice import Flavour

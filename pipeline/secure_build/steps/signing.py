@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,15 +26,10 @@ _COMMAND_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Signs a SHA-256 digest; `text` is what stands as `signingKey` in the env section."""
+    """`sign` gives the `envWorkloadSignature` of two sections; `text` is the env section's `signingKey`."""
 
-    public_key: RSAPublicKey
     text: str
-    sign_digest: Callable[[bytes], bytes]
-
-    def sign(self, workload: Token, env: Token) -> str:
-        """The `envWorkloadSignature` of these sections, verified before it is returned."""
-        return signature.sign_with(workload, env, self.sign_digest, self.public_key)
+    sign: Callable[[Token, Token], str]
 
 
 def signer(work: Job) -> Signer | None:
@@ -41,18 +37,22 @@ def signer(work: Job) -> Signer | None:
     config = work.loaded.config.encrypt.signing_key
     if config is None:
         return None
+    sign: Callable[[Token, Token], str]
     if config.command is not None:
-        key, sign = _public_key(work, config), _run(config, config.command)
+        key = _public_key(work, config)
+        sign = functools.partial(signature.sign_with, key=key, signer=_run(config, config.command))
     else:
         private = key_material.private_key(*_private_key(work, config))
-        key, sign = private.public_key(), signature.digest_signer(private)
+        key, sign = private.public_key(), functools.partial(signature.sign, key=private)
     if config.certificate is None:
-        return Signer(key, signature.signing_key_text(key), sign)
-    certificate = read_file(work, config.certificate)
+        return Signer(signature.signing_key_text(key), sign)
     what = f"the signing certificate `{config.certificate}`"
-    if key_material.public_key(certificate, what).public_numbers() != key.public_numbers():
+    material = key_material.public_material(read_file(work, config.certificate), what)
+    if material.certificate is None:
+        raise UsageError(f"{what} is a key, and no certificate")
+    if material.key.public_numbers() != key.public_numbers():
         raise UsageError(f"{what} is of another key than the one that signs")
-    return Signer(key, signature.signing_certificate_text(certificate, what), sign)
+    return Signer(signature.signing_key_text(material.certificate), sign)
 
 
 def _private_key(work: Job, config: SigningKey) -> tuple[bytes, Secret | None, str]:
