@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from secure_build import files, record
 from secure_build.contract import (
@@ -96,7 +97,9 @@ def contract_assemble(work: Job, *, draft: bool) -> tuple[BuildRecord, Assembled
     model = schema.models(config.target)
     masked = {name: section.masked(model.section(name)) for name, section in sections.items()}
     needed = deployment.of(
-        *(data(section) for section in sections.values()), user_data=content, read=archive.read
+        *(_readable(work, current, section, draft=draft) for section in sections.values()),
+        user_data=content,
+        read=archive.read,
     )
     written = write_form(work.options.form, content, needed, work.options.workdir)
     return result, Assembled(
@@ -120,6 +123,20 @@ def _emitted(work: Job, current: BuildRecord, name: str, *, draft: bool) -> Path
         )
     place = plain_path if known.token is None else encrypted_path
     return place(work.options.workdir, name, draft=draft)
+
+
+def _readable(
+    work: Job, current: BuildRecord, section: SectionText, *, draft: bool
+) -> Mapping[str, Any] | None:
+    """What a section holds: of a token, the plain section, when it was made in this work folder."""
+    if not section.is_token:
+        return data(section)
+    known = current.sections.get(section.section)
+    path = plain_path(work.options.workdir, section.section, draft=draft)
+    if known is None or known.token != section.digest or not path.exists():
+        return None
+    content = read_path(path, at_most=document.LARGEST)
+    return data(document.read_section(content, str(path), expected=section.section))
 
 
 def _token(section: SectionText) -> Token:

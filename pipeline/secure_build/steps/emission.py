@@ -82,6 +82,7 @@ def emit(
     path = plain_path(work.options.workdir, name, draft=draft)
     key = read_key(path) or secrets.token_bytes(KEY_BYTES)
     content = text.block(name, section.plain).encode()
+    masked = text.block(name, section.masked)
     made = Section(
         plaintext_masked=Digest.of(section.masked.encode()),
         plaintext_keyed=keyed_digest(key, section.plain.encode()),
@@ -93,7 +94,7 @@ def emit(
         unchanged = there and made == before
         if not unchanged:
             write_plain(path, content, key)
-        return Emitted(name, path, section.masked, made, None, None, unchanged)
+        return Emitted(name, path, masked, made, None, None, unchanged)
     known, value, again = _token(work, name, section, certificate, made=made, before=before)
     unchanged = there and not again
     if not there:
@@ -103,7 +104,7 @@ def emit(
     if not encrypted.exists() or encrypted.read_bytes() != line:
         files.write(encrypted, line)
         unchanged = False
-    return Emitted(name, path, section.masked, known, value, encrypted, unchanged)
+    return Emitted(name, path, masked, known, value, encrypted, unchanged)
 
 
 def encrypt(
