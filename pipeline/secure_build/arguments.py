@@ -39,7 +39,8 @@ INIT_FLAGS = (
 EPILOG = """\
 Every flag has an environment variable, SECURE_BUILD_ and its name in capitals (SECURE_BUILD_JOBS=2),
 except those that weaken a check, take the name of a secret or tell of a single FILE. Secrets are
-looked up by the names in the config, as environment variables, then as files in the folder SECURE_BUILD_SECRETS.
+looked up by the names in the config, as environment variables, then as files in the folder
+SECURE_BUILD_SECRETS.
 
 exit codes: 0 done, 1 refused, 2 usage or config, 3 a tool or permission is missing, 4 a service
 failed, 5 something could not be checked, 70 a bug in this program

@@ -104,6 +104,7 @@ class Issued:
         extensions: tuple[tuple[x509.ExtensionType, bool], ...] = (),
         name: x509.Name | None = None,
         key: Any = None,
+        algorithm: hashes.HashAlgorithm | None = None,
     ) -> x509.CertificateRevocationList:
         """A revocation list with these serial numbers."""
         builder = (
@@ -117,7 +118,7 @@ class Issued:
             builder = builder.add_revoked_certificate(entry.build())
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical)
-        return builder.sign(key or self.key, hashes.SHA512())
+        return builder.sign(key or self.key, algorithm or hashes.SHA512())
 
 
 def issue(plan: Plan, issuer: Issued | None, now: datetime) -> Issued:
@@ -265,6 +266,10 @@ UNTRUSTED: Mapping[str, tuple[dict[str, Plan], str]] = {
     "leaf with SHA-256": (
         {"leaf": replace(PLANS["leaf"], algorithm=hashes.SHA256())},
         "it is not signed with RSA and SHA-512",
+    ),
+    "signer with a short hash": (
+        {"signer": replace(PLANS["signer"], algorithm=hashes.SHA224())},
+        "has no valid signature of `Test Code Signing CA`",
     ),
     "signer with a curve": (
         {"signer": replace(PLANS["signer"], key=curve_key())},

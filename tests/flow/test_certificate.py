@@ -200,6 +200,14 @@ def test_without_its_issuers_a_certificate_is_not_trusted(
     assert show(project, file, "--sha256", "0" * 64, "--insecure-unverified-certificate").code == 1
 
 
+def test_for_a_pinned_certificate_only_its_own_issuer_is_asked(
+    project: Project, pki: Hierarchy, site: Web, file: Path
+) -> None:
+    outcome = show(project, file, "--sha256", pki.leaf.fingerprint)
+    assert outcome.code == 0
+    assert {url for url in site.asked if "files" not in url} == {LEAF_ISSUER, LEAF_LIST}
+
+
 def test_a_certificate_of_another_image_fails(project: Project, file: Path) -> None:
     outcome = show(project, file, "--target", "ccrt", "--image-version", "2.0.0")
     assert outcome.code == 1

@@ -21,7 +21,7 @@ from services.needed import need
 # for (openssl 3.2 and later could say), and how it signed.
 ONLY_OURS = {
     *("owner", "no owner", "signer without purpose", "signer for servers", "signer not for signing"),
-    *("leaf critical", "leaf with SHA-256", "signer with a curve"),
+    *("leaf critical", "leaf with SHA-256", "signer with a curve", "signer with a short hash"),
     *("authority without usage", "authority for servers"),
 }
 

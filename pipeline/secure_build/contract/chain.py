@@ -59,7 +59,7 @@ def signer_of(certificate: x509.Certificate, others: Sequence[x509.Certificate])
     for issuer in issuers:
         if is_signed(certificate, issuer):
             return issuer
-    raise UntrustedError(f"its signature was not made by `{title(certificate.issuer)}`")
+    raise UntrustedError(f"it has no valid signature of `{title(certificate.issuer)}`")
 
 
 def open_end(
@@ -117,7 +117,7 @@ def _authorities(
         try:
             if not is_signed(certificate, issuer):
                 raise UntrustedError(
-                    f"the signature of `{title(certificate.subject)}` was not made by `{issuer_name}`"
+                    f"`{title(certificate.subject)}` has no valid signature of `{issuer_name}`"
                 )
             _check_authority(issuer, now, below)
             if issuer in roots:

@@ -45,7 +45,7 @@ def revocation(
     elif own:
         why = "the revocation list of its issuer does not cover it"
     elif any(revoked.issuer == certificate.issuer for revoked in lists):
-        why = "the revocation list was not signed by its issuer"
+        why = "the revocation list has no valid signature of its issuer"
     else:
         why = "the revocation list of its issuer is not at hand"
     return _finding(certificate, "unknown", f"could not check whether it was revoked: {why}")
