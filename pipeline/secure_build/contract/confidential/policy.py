@@ -26,10 +26,11 @@ ReadStreamRequest RemoveContainerRequest SignalProcessRequest StartContainerRequ
 UpdateEphemeralMountsRequest UpdateInterfaceRequest UpdateRoutesRequest WaitProcessRequest
 """.split()
 _DENIED = """
-AddARPNeighborsRequest AddSwapPathRequest AddSwapRequest CloseStdinRequest ExecProcessRequest
-GetDiagnosticDataRequest GetIPTablesRequest GetMetricsRequest ListInterfacesRequest ListRoutesRequest
-MemAgentCompactConfig MemAgentMemcgConfig MemHotplugByProbeRequest PauseContainerRequest PullImageRequest
-ReadContainerTerminationMessage RemoveStaleVirtiofsShareMountsRequest ReseedRandomDevRequest
+AddARPNeighborsRequest AddSwapPathRequest AddSwapRequest AllowRequestsFailingPolicy CloseStdinRequest
+ExecProcessRequest GetDiagnosticDataRequest GetIPTablesRequest GetMetricsRequest ListInterfacesRequest
+ListRoutesRequest MemAgentCompactConfig MemAgentMemcgConfig MemHotplugByProbeRequest
+PauseContainerRequest PullImageRequest ReadContainerTerminationMessage
+RemoveStaleVirtiofsShareMountsRequest ReseedRandomDevRequest
 ResizeVolumeRequest ResumeContainerRequest SetGuestDateTimeRequest SetIPTablesRequest SetPolicyRequest
 StartTracingRequest StopTracingRequest TtyWinResizeRequest UpdateContainerRequest VolumeStatsRequest
 WriteStreamRequest
@@ -52,7 +53,17 @@ CopyFileRequest if {
 	copied := trim_prefix(input.path, "/run/kata-containers/shared/containers/")
 	copied != input.path
 	regex.match(`^(passthrough/)?(watchable/)?[0-9a-f]{64}-[0-9a-f]{16}-`, copied)
-	not regex.match(`(^|/)[.][.](/|$)`, copied)
+	not leaves(copied)
+	not leads_away
+}
+
+leaves(path) if regex.match(`^/|(^|/)[.][.](/|$)`, path)
+
+# Where a symbolic link points to; agents have told it under one name, then under the other.
+leads_away if {
+	some name in ["symlink_src", "symlink_target"]
+	is_string(input[name])
+	leaves(input[name])
 }
 
 # A container of the pods: an image by digest, pulled under that very name, with known arguments.
