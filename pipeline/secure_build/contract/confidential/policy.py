@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from secure_build.contract.confidential.container import ConfidentialContainer
 from secure_build.errors import UsageError
@@ -25,10 +26,11 @@ ReadStreamRequest RemoveContainerRequest SignalProcessRequest StartContainerRequ
 UpdateEphemeralMountsRequest UpdateInterfaceRequest UpdateRoutesRequest WaitProcessRequest
 """.split()
 _DENIED = """
-AddARPNeighborsRequest AddSwapPathRequest AddSwapRequest CloseStdinRequest ExecProcessRequest
-GetDiagnosticDataRequest GetIPTablesRequest GetMetricsRequest ListInterfacesRequest ListRoutesRequest
-MemAgentCompactConfig MemAgentMemcgConfig MemHotplugByProbeRequest PauseContainerRequest PullImageRequest
-ReadContainerTerminationMessage RemoveStaleVirtiofsShareMountsRequest ReseedRandomDevRequest
+AddARPNeighborsRequest AddSwapPathRequest AddSwapRequest AllowRequestsFailingPolicy CloseStdinRequest
+ExecProcessRequest GetDiagnosticDataRequest GetIPTablesRequest GetMetricsRequest ListInterfacesRequest
+ListRoutesRequest MemAgentCompactConfig MemAgentMemcgConfig MemHotplugByProbeRequest
+PauseContainerRequest PullImageRequest ReadContainerTerminationMessage
+RemoveStaleVirtiofsShareMountsRequest ReseedRandomDevRequest
 ResizeVolumeRequest ResumeContainerRequest SetGuestDateTimeRequest SetIPTablesRequest SetPolicyRequest
 StartTracingRequest StopTracingRequest TtyWinResizeRequest UpdateContainerRequest VolumeStatsRequest
 WriteStreamRequest
@@ -51,7 +53,17 @@ CopyFileRequest if {
 	copied := trim_prefix(input.path, "/run/kata-containers/shared/containers/")
 	copied != input.path
 	regex.match(`^(passthrough/)?(watchable/)?[0-9a-f]{64}-[0-9a-f]{16}-`, copied)
-	not regex.match(`(^|/)[.][.](/|$)`, copied)
+	not leaves(copied)
+	not leads_away
+}
+
+leaves(path) if regex.match(`^/|(^|/)[.][.](/|$)`, path)
+
+# Where a symbolic link points to; agents have told it under one name, then under the other.
+leads_away if {
+	some name in ["symlink_src", "symlink_target"]
+	is_string(input[name])
+	leaves(input[name])
 }
 
 # A container of the pods: an image by digest, pulled under that very name, with known arguments.
@@ -96,16 +108,10 @@ joined(argument) := argument if is_string(argument)
 
 joined(argument) := concat("", argument) if is_array(argument)
 """
-_DATA = re.compile(
-    r"^commands := (?P<commands>\{.*?^\}|\{\})\n\n.*^any_command := (?P<any>\[.*?^\]|\[\])\n",
-    re.DOTALL | re.MULTILINE,
-)
 _ONE_INFRA = re.compile(r'^is_infra\(image\) if image == "(.*)"$', re.MULTILINE)
 # Rego engines bound the length of a line, some at 1024 columns; an escape takes up to six.
 _PIECE = re.compile(r"[^\n]{1,120}\n?|\n")
 _LONGEST = 120
-# What the agent itself takes at most is more than that.
-_LARGEST = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +144,18 @@ class Policy:
 
         What another policy allows cannot be told without evaluating it.
         """
-        if (data := _DATA.search(text)) and len(text) <= _LARGEST:
-            try:
-                commands = {
-                    image: tuple(tuple("".join(argument) for argument in command) for command in lists)
-                    for image, lists in json.loads(data["commands"]).items()
-                }
-                infra = _ONE_INFRA.search(text)
-                found = cls(commands, tuple(json.loads(data["any"])), infra[1] if infra else None)
-                if found.text() == text:
-                    return found
-            except (ValueError, TypeError, AttributeError, RecursionError):
-                pass
+        try:
+            commands = {
+                image: tuple(tuple("".join(argument) for argument in command) for command in lists)
+                for image, lists in _data(text, "commands").items()
+            }
+            infra = _ONE_INFRA.search(text)
+            found = cls(commands, tuple(_data(text, "any_command")), infra[1] if infra else None)
+            if found.text() == text:
+                return found
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            # Not what we write there, so not ours.
+            pass
         raise UsageError("this policy was not written by this version of secure-build, or was changed since")
 
     def text(self) -> str:
@@ -207,6 +213,12 @@ def findings(containers: Iterable[ConfidentialContainer]) -> list[Finding]:
         for container in containers
         if container.arguments is None
     ]
+
+
+def _data(text: str, name: str) -> Any:
+    """What JSON stands behind this name in a policy; raises ValueError when there is none."""
+    start = f"\n{name} := "
+    return json.JSONDecoder().raw_decode(text, text.index(start) + len(start))[0]
 
 
 def _pieces(argument: str) -> str | list[str]:
