@@ -30,6 +30,12 @@ _MESSAGES = {
     "too_short": "must not be empty",
 }
 
+_BOUNDS = {
+    "greater_than_equal": ("must be at least {}", "ge"),
+    "less_than_equal": ("must be at most {}", "le"),
+    "too_long": ("must have at most {} entries", "max_length"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
@@ -82,6 +88,9 @@ def _message(detail: ErrorDetails, path: Path, holders: list[type[BaseModel]]) -
     if kind == "string_too_short":
         least = context["min_length"]
         return f"must have at least {least} characters" if least > 1 else _MESSAGES["too_short"]
+    if kind in _BOUNDS:
+        words, bound = _BOUNDS[kind]
+        return words.format(context[bound])
     if kind == "string_pattern_mismatch":
         return f"does not have the form `{context['pattern']}`"
     return _MESSAGES.get(kind, detail["msg"])

@@ -5,22 +5,31 @@ out is text, or `error: …` and `hint: …`. In `compose/` and `play/` the firs
 digest of ones, the next another image that of twos, and so on; findings follow as comments. In `play/`
 the line `# templates` makes the file a template; in `objects/` what comes out is what goes into the
 contract. In `merge/` the line `# logins: HOST…` says
-which registries get a new login.
+which registries get a new login. In `contract/` the second line says for which target the contract is; ARCHIVE
+stands for an archive with a compose file, KEY for a signing key and TWICE for one in base64 twice, and what
+comes out are the findings that did not pass.
 """
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from fakes.tree import MemoryTree
 from secure_build import config
-from secure_build.contract import compose_advice, play, play_advice, text, workload
+from secure_build.contract import archive, checks, compose_advice, play, play_advice, schema, text, workload
+from secure_build.contract.archive import Member
 from secure_build.contract.compose import ComposeFile
+from secure_build.contract.document import Contract
 from secure_build.contract.places import Place
 from secure_build.contract.play import PlayFile
 from secure_build.errors import UsageError
@@ -29,6 +38,14 @@ from secure_build.reference import Digest, Pinned, Reference
 from secure_build.secret import Secret
 from secure_build.starter import Draft, Folder, LoginWish, RegistryWish, Wishes, convert, survey
 
+PUBLIC = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
+PEM = PUBLIC.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+COMPOSE = b"services: {a: {image: us.icr.io/team/a}}\n"
+WRITTEN = {
+    "ARCHIVE": archive.build({PurePosixPath("docker-compose.yml"): Member(COMPOSE)}).base64(),
+    "KEY\n": base64.b64encode(PEM).decode() + "\n",
+    "TWICE": base64.b64encode(base64.b64encode(PEM)).decode(),
+}
 HERE = Path(__file__).parent
 MARK = "# output\n"
 
@@ -115,7 +132,28 @@ def described(draft: Draft) -> str:
     return draft.text() + notes
 
 
+def checked(path: Path, content: str) -> str:
+    target = content.partition("# target: ")[2].partition("\n")[0]
+    for word, written in WRITTEN.items():
+        content = content.replace(word, written)
+    contract = Contract.parse(content.encode(), path.name)
+    found = checks.contract_findings(contract, target, now=datetime(2026, 11, 23, tzinfo=UTC))
+    model = schema.models(target)
+    for section in (contract.workload, contract.env):
+        with contextlib.suppress(UsageError):
+            assert "canary" not in section.masked(model.section(section.section))
+    shown = "".join(
+        f"{one.level} {one.runtime_code or 'silent'} ({one.basis}) {one.where}: {one.check}: {one.what}: "
+        f"{one.why}\n" + (f"hint: {one.hint}\n" if one.hint else "")
+        for one in found
+        if one.level != "pass"
+    )
+    assert "canary" not in shown
+    return shown or "nothing\n"
+
+
 KINDS: dict[str, Callable[[Path, str], str]] = {
+    "contract": checked,
     "compose": pinned,
     "config": loaded,
     "merge": merged,

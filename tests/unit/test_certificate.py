@@ -333,7 +333,10 @@ def test_all_certificates_of_the_way_are_asked_for(usual: Hierarchy) -> None:
     assert levels(lists=[*lists, revoked])[1] == (IBM, "fail")
     # A pin says whose the certificate is, so only its own revocation is left to ask for.
     assert levels(lists=lists, pin=usual.leaf.fingerprint) == [("Test Contract Encryption", "pass")]
-    assert levels(chain=(), pin=usual.leaf.fingerprint) == [("the encryption certificate", "unknown")]
+    assert levels(chain=(), pin=usual.leaf.fingerprint) == []
+    assert levels(chain=[usual.root.certificate], pin=usual.leaf.fingerprint) == [
+        ("the encryption certificate", "unknown")
+    ]
     assert levels(chain=()) == []
 
 

@@ -105,13 +105,14 @@ def findings(
 ) -> list[Finding]:
     """Everything that was checked, what passed too.
 
-    `pin` is the fingerprint that the user vouches for; it takes the place of the way to a root.
+    `pin` is the fingerprint that the user vouches for; it takes the place of the way to a root. What
+    is revoked is asked where issuers are given: whoever pins a certificate alone has decided that too.
     `insecure` makes a warning of the one failure that neither is there.
     """
     issuers, trust = _trust(certificate, chain, pin, now, insecure=insecure)
     checked = [_key(certificate), _dates(certificate, now), trust]
     checked += [revocation(*link, lists, now) for link in _links(certificate, issuers)]
-    if not issuers and trust.level != "fail":
+    if chain and not issuers and trust.level != "fail":
         checked.append(
             _finding(
                 "revocation",
@@ -119,7 +120,7 @@ def findings(
                 "could not check whether it was revoked: the certificate of its issuer is not at hand",
             )
         )
-    return [*checked, _image(certificate, target, image_version)]
+    return [*checked, _image(certificate, target, image_version, pinned=pin == certificate.fingerprint)]
 
 
 def links(
@@ -234,8 +235,13 @@ def _known_issuer(
         return ()
 
 
-def _image(certificate: EncryptionCertificate, target: str | None, version: str | None) -> Finding:
-    """Whether it is that of the installed image, as far as the table of known ones tells."""
+def _image(
+    certificate: EncryptionCertificate, target: str | None, version: str | None, *, pinned: bool
+) -> Finding:
+    """Whether it is that of the installed image, as far as the table of known ones tells.
+
+    Of an image that the table does not have, the user's word counts: its version and a pin.
+    """
     known = certificate.images
     listed = ", ".join(map(str, known))
     if target is None or version is None:
@@ -247,7 +253,7 @@ def _image(certificate: EncryptionCertificate, target: str | None, version: str 
             f"it is known as that of {listed}, and of no `{target}`"
             if known
             else "it is of no image known here",
-            hint="it must be that of the installed image: compare its SHA-256 with what came with the image",
+            hint="compare its SHA-256 with what came with the installed image, and name that: `image-version`",
         )
     image = Image(target, version)
     expected = certificate_table.FINGERPRINTS.get(image)
@@ -264,7 +270,7 @@ def _image(certificate: EncryptionCertificate, target: str | None, version: str 
     of_image = f"{image} with another one" if expected else f"{image} not at all"
     return _finding(
         "image",
-        "unknown",
+        "warn" if pinned else "unknown",
         f"{why} {of_image}",
         hint="compare its SHA-256 with what came with the image",
     )

@@ -1,16 +1,189 @@
-"""Checks (stub)."""
+"""Checks of a whole contract: its sections, what must agree between them, its keys and its size.
+
+Pure: nothing is decrypted, no signature is verified, nobody is asked. What a token hides is `unknown`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from secure_build import strict_yaml
+from secure_build.contract import key_checks
+from secure_build.contract.advice import mapping
 from secure_build.contract.document import Contract, SectionText
+from secure_build.contract.places import place_of
+from secure_build.contract.reading import guest_data
+from secure_build.contract.schema import encodings, values
+from secure_build.contract.schema.contract import Boot
+from secure_build.contract.section_checks import finding, registry, section_findings, token_findings
+from secure_build.errors import UsageError
+from secure_build.mistakes import mistakes
 from secure_build.model import Finding
+from secure_build.strict_yaml import Path
 
+__all__ = ["contract_findings", "section_findings"]
 
-def section_findings(section: SectionText, target: str) -> list[Finding]:
-    return []
+# IBM Cloud takes 64 KB of user data, in base64 by IBM's general rules for servers.
+_LARGE = 48 << 10
 
 
 def contract_findings(contract: Contract, target: str, *, now: datetime) -> list[Finding]:
-    return []
+    """Everything that a contract shows without its keys; `now` decides on dates of certificates."""
+    workload, env = _data(contract.workload), _data(contract.env)
+    return [
+        *section_findings(contract.workload, target),
+        *section_findings(contract.env, target),
+        *_attestation_key(contract, target),
+        *_signature(contract, env),
+        *_signing_key(contract, env, now),
+        *_volumes(contract, workload, env),
+        *_shared(contract, workload, env, "auths", "login"),
+        *_shared(contract, workload, env, "env", "variable"),
+        *_boot(contract, target),
+        *_size(contract),
+    ]
+
+
+def _data(section: SectionText) -> dict[str, Any] | None:
+    """What a section holds; None when it is a token, or cannot be read, which is said elsewhere."""
+    try:
+        document = section.document
+    except UsageError:
+        return None
+    return mapping(guest_data(document)) if document else None
+
+
+def _place(section: SectionText, path: Path) -> str:
+    assert section.document is not None
+    return place_of(section.document, path)
+
+
+def _attestation_key(contract: Contract, target: str) -> Iterable[Finding]:
+    section = contract.attestation_public_key
+    if section is None:
+        return []
+    where = contract.where("attestationPublicKey")
+    if section.is_token:
+        return token_findings("attestationPublicKey", section.value, target, where)
+    return key_checks.attestation_key(section.value, where)
+
+
+def _signing_key(contract: Contract, env: dict[str, Any] | None, now: datetime) -> Iterable[Finding]:
+    key = mapping(env).get("signingKey")
+    try:
+        TypeAdapter(values.SigningKey).validate_python(key)
+    except ValidationError:
+        # There is none, or its form has been refused already.
+        return []
+    return key_checks.signing_key(str(key), now, _place(contract.env, ("signingKey",)))
+
+
+def _signature(contract: Contract, env: dict[str, Any] | None) -> Iterator[Finding]:
+    signature, where = contract.signature, contract.where("envWorkloadSignature")
+    what = "`envWorkloadSignature`"
+    if signature is not None and not encodings.grouped(signature):
+        yield finding("signature", what, "must be base64", basis="schema", code="HPL05001E", where=where)
+    if signature is not None and not (contract.workload.is_token and contract.env.is_token):
+        yield finding(
+            "signature",
+            what,
+            "signs a plain section, and which bytes of it the runtime checks is not known",
+            level="warn",
+            basis="inferred",
+            code="HPL12001E",
+            hint="encrypt both sections, then sign",
+            where=where,
+        )
+    if env is None and contract.env.is_token:
+        found = "is there" if signature is not None else "is missing"
+        yield finding(
+            "signature",
+            what,
+            f"{found}; whether the encrypted `env` has the `signingKey` that belongs to it cannot be seen",
+            level="unknown",
+            where=where if signature is not None else None,
+        )
+    elif env is not None and (signature is None) != ("signingKey" not in env):
+        there, missing = ("`signingKey`", what) if signature is None else (what, "`signingKey` in `env`")
+        yield finding(
+            "signature",
+            there,
+            f"has no effect without {missing}: the runtime wants both or none",
+            basis="inferred",
+            code="HPL12004E",
+            hint=f"add {missing}, or take {there} out",
+            where=_place(contract.env, ("signingKey",)) if signature is None else where,
+        )
+
+
+def _volumes(
+    contract: Contract, workload: dict[str, Any] | None, env: dict[str, Any] | None
+) -> Iterator[Finding]:
+    sides = [
+        (contract.workload, workload, contract.env, env),
+        (contract.env, env, contract.workload, workload),
+    ]
+    for here, data, there, other in sides:
+        for name in mapping(mapping(data).get("volumes")):
+            where = _place(here, ("volumes", name))
+            what = f"volume `{name}` of `{here.section}`"
+            if other is not None and name not in mapping(other.get("volumes")):
+                why = f"`{there.section}` has no volume of that name; both halves must have the same names"
+                yield finding("volumes", what, why, code="HPL07015E", where=where)
+            elif there.is_token:
+                why = f"`{there.section}` must have a volume of that name, and is encrypted"
+                yield finding("volumes", what, why, level="unknown", where=where)
+
+
+def _shared(
+    contract: Contract, workload: dict[str, Any] | None, env: dict[str, Any] | None, key: str, what: str
+) -> Iterator[Finding]:
+    """What both sections say and the workload decides."""
+
+    def named(name: str) -> str:
+        return registry(name) if key == "auths" else name
+
+    winners = {named(name) for name in mapping(mapping(workload).get(key))}
+    for name in mapping(mapping(env).get(key)):
+        if named(name) in winners:
+            yield finding(
+                key,
+                f"{what} `{name}` of `env`",
+                f"has no effect: the workload has this {what} too, and wins",
+                level="warn",
+                hint="leave it out of one of the sections",
+                where=_place(contract.env, (key, name)),
+            )
+
+
+def _boot(contract: Contract, target: str) -> Iterator[Finding]:
+    if contract.boot is None:
+        return
+    where = contract.where("boot")
+    if target != "ccco":
+        yield finding("unknown-key", "boot", f"means nothing to `{target}`", basis="schema", where=where)
+        return
+    try:
+        document = strict_yaml.load(contract.boot.encode(), f"`boot` in {contract.name}")
+        Boot.model_validate(document.data)
+    except UsageError as error:
+        yield finding("boot", "`boot`", error.message, hint=error.hint, where=where)
+    except ValidationError as error:
+        for mistake in mistakes(document, Boot, error):
+            yield finding("boot", "`boot`", mistake.text(document), where=where)
+
+
+def _size(contract: Contract) -> Iterator[Finding]:
+    if contract.size > _LARGE:
+        yield finding(
+            "size",
+            f"the contract has {contract.size >> 10} KiB",
+            "IBM Cloud takes 64 KB of user data, which is 48 KB before base64; other platforms may take more",
+            level="warn",
+            basis="inferred",
+            where=contract.name,
+        )

@@ -79,7 +79,7 @@ class SectionText:
 
 @dataclass(frozen=True, repr=False)
 class Contract:
-    """A contract file. `lines` says on which line each of its keys stands."""
+    """A contract file. `lines` says on which line each of its keys stands, `size` how many bytes it has."""
 
     name: str
     workload: SectionText
@@ -88,6 +88,7 @@ class Contract:
     signature: str | None
     boot: str | None
     lines: Mapping[str, int]
+    size: int
 
     @classmethod
     def parse(cls, content: bytes, name: str) -> Contract:
@@ -107,6 +108,7 @@ class Contract:
             signature=texts.get("envWorkloadSignature"),
             boot=texts.get("boot"),
             lines={key: node.start_mark.line + 1 for key, (node, _) in entries.items()},
+            size=len(content),
         )
 
     @property

@@ -15,8 +15,11 @@ from pydantic import AfterValidator, Field
 
 from secure_build.contract import keys
 from secure_build.contract.auths import is_key
+from secure_build.contract.keys import Kind
 from secure_build.contract.schema import encodings
 from secure_build.contract.schema.base import SECRET, refused
+from secure_build.errors import UsageError
+from secure_build.reference import Reference
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _ONE_LINE = r"[A-Za-z0-9+/=]+"
@@ -75,6 +78,22 @@ _KEY_BLOB = _must(
 )
 
 
+def _image_key(kind: Kind, message: str) -> AfterValidator:
+    def checked(key: str) -> str:
+        if not keys.is_key(kind, key):
+            raise refused("form", _why_no_key(kind, key) or message)
+        return key
+
+    return AfterValidator(checked)
+
+
+def _why_no_key(kind: Kind, key: str) -> str | None:
+    try:
+        return keys.expressible(kind, Reference.parse(key))
+    except UsageError:
+        return None
+
+
 def _material(label: str, what: str, *, several: bool = False) -> AfterValidator:
     """PEM whose labels match, or base64 of it."""
 
@@ -118,16 +137,16 @@ RegistryKey = Annotated[
 ]
 DctKey = Annotated[
     str,
-    _must(
-        lambda key: keys.is_key("dct", key),
+    _image_key(
+        "dct",
         "must be `host/namespace/name` without port and tag, with 3 to 30 characters of namespace and "
         "no dot in the name",
     ),
 ]
 RhsKey = Annotated[
     str,
-    _must(
-        lambda key: keys.is_key("rhs", key),
+    _image_key(
+        "rhs",
         "must be `host/path`, perhaps with a tag of at least 3 characters and a digest: a host with a dot "
         "and without port, a path without dots",
     ),

@@ -188,7 +188,9 @@ class PodWorkload(_Workload):
     @model_validator(mode="before")
     @classmethod
     def _one(cls, data: Any) -> Any:
-        return exactly_one(data, ("play",), "a workload", ("compose", "confidential-containers"))
+        if isinstance(data, dict) and "compose" in data and "play" not in data:
+            raise refused("form", "this runtime takes pods only: use `play` instead of `compose`")
+        return exactly_one(data, ("play",), "a workload", ("confidential-containers",))
 
 
 class ConfidentialWorkload(_Workload):

@@ -1,0 +1,180 @@
+"""Checks of one section: its form, every mistake against the models, and what is in its archive.
+
+Of a token only the form can be seen. Which image may run is not decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from secure_build.contract import archive_checks, schema
+from secure_build.contract.advice import mapping
+from secure_build.contract.auths import HUB_KEY, is_key
+from secure_build.contract.document import PREFIXES, SectionText
+from secure_build.contract.places import place_of
+from secure_build.contract.reading import guest_data
+from secure_build.contract.schema import encodings
+from secure_build.contract.schema.stricter import RULES, rule_of
+from secure_build.errors import UsageError
+from secure_build.mistakes import Mistake, mistakes
+from secure_build.model import Basis, Finding, Level
+from secure_build.reference import DOCKER_HUB, registry_name
+from secure_build.strict_yaml import Document
+
+_LOGGING = """\
+add to `env`:
+logging:
+  syslog:
+    hostname: 192.0.2.10
+    port: 6514
+    server: <base64 of the server's certificate chain>
+    cert: <base64 of the guest's certificate>
+    key: <base64 of its key, PKCS#8>"""
+
+
+def section_findings(section: SectionText, target: str) -> list[Finding]:
+    """Everything that one section shows; `pass` where nothing is wrong with a plain one."""
+    where = f"{section.name}:{section.line}"
+    if section.is_token:
+        return list(token_findings(section.section, section.value, target, where))
+    try:
+        document = section.document
+    except UsageError as error:
+        what = f"`{section.section}` is not YAML that every reader takes the same way"
+        return [finding("yaml", what, error.message, code="HPL05000E", hint=error.hint, basis="inferred")]
+    assert document is not None
+    data = guest_data(document)
+    found = [*_schema_findings(document, data, section.section, target)]
+    if section.section == "workload":
+        found += _archive_findings(document, data)
+        found += _hub_findings(document, data)
+    if not found:
+        return [
+            finding("schema", f"`{section.section}`", f"has nothing that `{target}` refuses", level="pass")
+        ]
+    return found
+
+
+def token_findings(name: str, value: str, target: str, where: str) -> Iterator[Finding]:
+    """The form of a token and its prefix; what is in it stays unknown."""
+    expected = prefix_of(target)
+    prefix, *parts = value.strip().split(".")
+    if len(parts) != 2 or not all(encodings.flat(part) for part in parts):
+        why = "a token has a prefix and two parts in base64, with `.` between them"
+        hint = "encrypt the section again, and keep the token on one line"
+        yield finding("token", f"`{name}`", why, code="HPL11001E", hint=hint, where=where)
+    elif value != value.strip():
+        why = "there is white space around the token, and whether the runtime takes it off is not known"
+        yield finding("token", f"`{name}`", why, level="warn", basis="inferred", where=where)
+    elif prefix != expected and prefix in PREFIXES:
+        yield finding(
+            "token",
+            f"`{name}`",
+            f"begins with `{prefix}`; images for `{target}` expect `{expected}`, and whether they take both "
+            "is not known",
+            level="warn",
+            basis="inferred",
+            where=where,
+        )
+    else:
+        yield finding("token", f"`{name}`", "is encrypted; its form is right", level="pass", where=where)
+
+
+def prefix_of(target: str) -> str:
+    """What tokens for a target begin with."""
+    return "contract-basic" if target in ("ccrt", "ccrv") else "hyper-protect-basic"
+
+
+def _schema_findings(document: Document, data: Any, section: str, target: str) -> Iterator[Finding]:
+    model = schema.models(target).section(section)
+    try:
+        model.model_validate(data)
+    except ValidationError as error:
+        for mistake in mistakes(document, model, error, tags=schema.TAGS):
+            yield _mistake(document, mistake, section, target)
+
+
+def _mistake(document: Document, mistake: Mistake, section: str, target: str) -> Finding:
+    rule = rule_of(mistake)
+    code = RULES[rule].runtime_code if rule else "HPL05001E"
+    if rule == "decodes" and mistake.path[-1:] == ("archive",):
+        code = "HPL06006E" if mistake.path[0] == "compose" else "HPL15002E"
+    return Finding(
+        check=rule or "schema",
+        level="fail",
+        what=".".join(str(part) for part in (section, *mistake.path)),
+        why=_misplaced(mistake, section, target) or mistake.message,
+        basis=RULES[rule].basis if rule else "schema",
+        hint=_LOGGING if mistake.path == ("logging",) and mistake.kind == "missing" else None,
+        where=f"{document.name}:{mistake.line}",
+        runtime_code=code,
+    )
+
+
+def _misplaced(mistake: Mistake, section: str, target: str) -> str | None:
+    """What to say of a key that is one of the other section."""
+    other = "env" if section == "workload" else "workload"
+    known = {field.alias for field in schema.models(target).section(other).model_fields.values()}
+    if mistake.kind == "extra_forbidden" and len(mistake.path) == 1 and mistake.path[0] in known:
+        return f"unknown key here; it belongs into `{other}`"
+    return None
+
+
+def _hub_findings(document: Document, data: Any) -> Iterator[Finding]:
+    for key in mapping(mapping(data).get("auths")):
+        other_spelling = key != HUB_KEY and is_key(key) and registry(key) == DOCKER_HUB
+        if "compose" in data and other_spelling:
+            yield finding(
+                "auths",
+                f"the login for `{key}`",
+                "Docker does not find it: for Docker Hub it looks under the whole address",
+                level="warn",
+                basis="inferred",
+                code="HPL08004E",
+                hint=f"write `{HUB_KEY}`",
+                where=place_of(document, ("auths", key)),
+            )
+
+
+def registry(key: str) -> str:
+    """The registry behind a key of `auths`, one name for all spellings of Docker Hub."""
+    try:
+        return registry_name(key.removeprefix("https://").partition("/")[0])
+    except UsageError:
+        return key
+
+
+def _archive_findings(document: Document, data: Any) -> Iterator[Finding]:
+    for kind in ("compose", "play"):
+        text = mapping(mapping(data).get(kind)).get("archive")
+        # What is no base64 has been said already.
+        if isinstance(text, str) and len(text) >= 4 and encodings.flat(text) is not None:
+            for problem in archive_checks.problems(text, kind):
+                yield finding(
+                    problem.check,
+                    f"workload.{kind}.archive",
+                    problem.why,
+                    level=problem.level,
+                    basis=problem.basis,
+                    code=problem.code,
+                    hint=problem.hint,
+                    where=place_of(document, (kind, "archive")),
+                )
+
+
+def finding(
+    check: str,
+    what: str,
+    why: str,
+    *,
+    level: Level = "fail",
+    basis: Basis = "documented",
+    code: str | None = None,
+    hint: str | None = None,
+    where: str | None = None,
+) -> Finding:
+    """A finding; `code` is what the runtime would print."""
+    return Finding(check, level, what, why, basis, hint, where, code)
