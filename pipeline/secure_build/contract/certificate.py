@@ -253,7 +253,7 @@ def _image(
             f"it is known as that of {listed}, and of no `{target}`"
             if known
             else "it is of no image known here",
-            hint="compare its SHA-256 with what came with the installed image, and name that: `image-version`",
+            hint="compare its SHA-256 with what came with the image, and name that: `image-version`",
         )
     image = Image(target, version)
     expected = certificate_table.FINGERPRINTS.get(image)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Literal
 
 from secure_build import files, record
 from secure_build.contract import (
@@ -19,7 +19,6 @@ from secure_build.contract import (
     key_material,
     schema,
 )
-from secure_build.contract.certificate import EncryptionCertificate
 from secure_build.contract.confidential import initdata
 from secure_build.contract.deployment import Deployment
 from secure_build.contract.document import Contract, SectionName, SectionText
@@ -27,7 +26,7 @@ from secure_build.contract.expected import Expected
 from secure_build.contract.text import SecretText
 from secure_build.contract.token import Token
 from secure_build.errors import UsageError
-from secure_build.model import BuildRecord, Finding, Section
+from secure_build.model import BuildRecord, Finding
 from secure_build.steps.confidential import write_annotated
 from secure_build.steps.emission import certificate_of, emit, encrypted_path, plain_path
 from secure_build.steps.forms import write_form
@@ -40,6 +39,8 @@ from secure_build.steps.verdict import settled
 # A Secure Execution header has some kilobytes; this is for the wrong file.
 _LARGEST_BOOT = 1 << 20
 ATTESTATION_KEY: Final = "attestationPublicKey"
+# Checks of what the two sections must agree on.
+_BETWEEN = frozenset({"auths", "env", "signature", "volumes"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,48 +64,79 @@ def contract_assemble(work: Job, *, draft: bool) -> tuple[BuildRecord, Assembled
     """
     config = work.loaded.config
     current = work.record_or_new()
-    certificate, found = certificate_of(work)
-    findings = list(found)
+    certificate, trust = certificate_of(work)
     sections = {name: _section(work, current, name, draft=draft) for name in document.SECTIONS}
+    opened = {name: _readable(work, current, one, draft=draft) for name, one in sections.items()}
     values: dict[str, str] = {name: section.value for name, section in sections.items()}
-    known = dict(current.sections)
-    _add_attestation_key(work, values, known, certificate, draft=draft)
-    signing = signer(work)
-    if signing is not None:
-        workload, env = (_token(section) for section in sections.values())
-        values["envWorkloadSignature"] = signing.sign(workload, env)
-        findings += _signer_of(current, env)
+    if key := _attestation_key(work):
+        values[ATTESTATION_KEY] = key
+    if signing := signer(work):
+        values["envWorkloadSignature"] = signing.sign(*(_token(section) for section in sections.values()))
     _add_boot(work, values)
-    content = assembly.contract(values).encode()
-    contract = Contract.parse(content, "the contract")
-    findings += checks.contract_findings(contract, config.target, now=datetime.now(UTC))
-    path = plain_path(work.options.workdir, "contract", draft=draft)
+    contract = Contract.parse(assembly.contract(values).encode(), "the contract")
+    # Findings name the files that the sections came from.
+    contract = replace(contract, workload=sections["workload"], env=sections["env"])
+    findings = (*trust, *_checked(contract, opened, config.target))
     settled(work, findings, what="the contract")
+    known = dict(current.sections)
+    if key and certificate:
+        # Encrypted, it binds the record to the auditor.
+        before = known.get(ATTESTATION_KEY)
+        pem = SecretText(key, key)
+        emitted = emit(work, ATTESTATION_KEY, pem, certificate, before=before, draft=draft)
+        known[ATTESTATION_KEY], values[ATTESTATION_KEY] = emitted.known, str(emitted.value)
+    content = assembly.contract(values)
+    path = plain_path(work.options.workdir, "contract", draft=draft)
     private = any(not section.is_token for section in sections.values())
-    unchanged = path.exists() and path.read_bytes() == content
+    unchanged = path.exists() and path.read_bytes() == content.encode()
     if not unchanged:
-        files.write(path, content, mode=files.PRIVATE if private else files.PUBLIC)
-    pods = write_annotated(work, content.decode(), draft=draft) if config.target == "ccco" else ()
+        files.write(path, content.encode(), mode=files.PRIVATE if private else files.PUBLIC)
     work.report.step(f"contract: {'unchanged, not written' if unchanged else 'written to'} {path}")
+    pods = write_annotated(work, content, draft=draft) if config.target == "ccco" else ()
     lines = tuple(expected.of_sections(values))
-    result = replace(
-        current,
-        sections=known,
-        attested={line.name: line.digest for line in lines if line.basis == "documented"},
-        findings=tuple(findings),
-    )
+    attested = {line.name: line.digest for line in lines if line.basis == "documented"}
+    result = replace(current, sections=known, attested=attested, findings=findings)
     record.write(work.record_path, result)
     model = schema.models(config.target)
     masked = {name: section.masked(model.section(name)) for name, section in sections.items()}
     needed = deployment.of(
-        *(_readable(work, current, section, draft=draft) for section in sections.values()),
-        user_data=content,
+        *(data(section) for section in opened.values()),
+        user_data=content.encode(),
         read=archive.read,
     )
-    written = write_form(work.options.form, content, needed, work.options.workdir)
-    return result, Assembled(
-        path, assembly.contract(values | masked), unchanged, lines, needed, (*written, *pods)
-    )
+    written = write_form(work.options.form, content.encode(), needed, work.options.workdir)
+    shown = assembly.contract(values | masked)
+    return result, Assembled(path, shown, unchanged, lines, needed, (*written, *pods))
+
+
+def _checked(
+    contract: Contract, opened: Mapping[Literal["workload", "env"], SectionText | None], target: str
+) -> list[Finding]:
+    """What the contract shows, and what its sections show of each other where both can be read here.
+
+    What is hidden in a token of somebody else is for the guest to find: `deferred`, not `unknown`,
+    since nobody who assembles contracts could ever check it.
+    """
+    now = datetime.now(UTC)
+    workload, env = opened["workload"], opened["env"]
+    found = [
+        replace(one, level="deferred") if one.level == "unknown" else one
+        for one in checks.contract_findings(contract, target, now=now)
+        if env is None or (one.check, one.level) != ("signature", "unknown")
+    ]
+    tokens = contract.workload.is_token or contract.env.is_token
+    if tokens and env is not None:
+        plain = replace(contract, workload=workload or contract.workload, env=env)
+        between = checks.contract_findings(plain, target, now=now)
+        found += [
+            one
+            for one in between
+            if one.check in _BETWEEN
+            and one not in found
+            and (one.check, one.level) != ("signature", "warn")
+            and one.level != "unknown"
+        ]
+    return found
 
 
 def _section(work: Job, current: BuildRecord, name: SectionName, *, draft: bool) -> SectionText:
@@ -125,18 +157,16 @@ def _emitted(work: Job, current: BuildRecord, name: str, *, draft: bool) -> Path
     return place(work.options.workdir, name, draft=draft)
 
 
-def _readable(
-    work: Job, current: BuildRecord, section: SectionText, *, draft: bool
-) -> Mapping[str, Any] | None:
-    """What a section holds: of a token, the plain section, when it was made in this work folder."""
+def _readable(work: Job, current: BuildRecord, section: SectionText, *, draft: bool) -> SectionText | None:
+    """The section in plain text: of a token the one it was made of, when that was in this work folder."""
     if not section.is_token:
-        return data(section)
+        return section
     known = current.sections.get(section.section)
     path = plain_path(work.options.workdir, section.section, draft=draft)
     if known is None or known.token != section.digest or not path.exists():
         return None
     content = read_path(path, at_most=document.LARGEST)
-    return data(document.read_section(content, str(path), expected=section.section))
+    return document.read_section(content, str(path), expected=section.section)
 
 
 def _token(section: SectionText) -> Token:
@@ -148,52 +178,16 @@ def _token(section: SectionText) -> Token:
     )
 
 
-def _add_attestation_key(
-    work: Job,
-    values: dict[str, str],
-    known: dict[str, Section],
-    certificate: EncryptionCertificate | None,
-    *,
-    draft: bool,
-) -> None:
-    """The auditor's key, encrypted where there is a certificate: it binds the record to the auditor."""
+def _attestation_key(work: Job) -> str | None:
+    """The auditor's public key, PEM."""
     wanted = work.loaded.config.encrypt.attestation_public_key
     if wanted is None:
-        return
+        return None
     what = f"the attestation key `{wanted.file}`"
-    pem = key_material.spki_pem(key_material.public_key(read_file(work, wanted.file), what))
-    values[ATTESTATION_KEY] = pem
-    if certificate is not None:
-        emitted = emit(
-            work,
-            ATTESTATION_KEY,
-            SecretText(pem, pem),
-            certificate,
-            before=known.get(ATTESTATION_KEY),
-            draft=draft,
-        )
-        known[ATTESTATION_KEY] = emitted.known
-        values[ATTESTATION_KEY] = str(emitted.value)
+    return key_material.spki_pem(key_material.public_key(read_file(work, wanted.file), what))
 
 
 def _add_boot(work: Job, values: dict[str, str]) -> None:
     boot = work.loaded.config.boot
     if boot is not None:
         values["boot"] = initdata.boot_section(read_file(work, boot.file, at_most=_LARGEST_BOOT))
-
-
-def _signer_of(current: BuildRecord, env: Token) -> list[Finding]:
-    """Whether the env section names the key that signs: known of one that was made here."""
-    made = current.sections.get("env")
-    if made is not None and made.token == env.digest:
-        return []
-    return [
-        Finding(
-            check="signature",
-            level="unknown",
-            what="whether the env section names the key that signed",
-            why="it is encrypted, and was not made in this work folder",
-            hint="assemble where the env section is made; the runtime refuses another key",
-            runtime_code="HPL12001E",
-        )
-    ]
