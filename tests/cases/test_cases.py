@@ -5,9 +5,9 @@ out is text, or `error: …` and `hint: …`. In `compose/` and `play/` the firs
 digest of ones, the next another image that of twos, and so on; findings follow as comments. In `play/`
 the line `# templates` makes the file a template; in `objects/` what comes out is what goes into the
 contract. In `merge/` the line `# logins: HOST…` says
-which registries get a new login. In `contract/` the second line says for which target the contract is; ARCHIVE
-stands for an archive with a compose file, KEY for a signing key and TWICE for one in base64 twice, and what
-comes out are the findings that did not pass.
+which registries get a new login. In `contract/` the second line says for which target the contract is;
+ARCHIVE stands for an archive with a compose file, KEY for a signing key and TWICE for one in base64 twice,
+and what comes out are the findings that did not pass.
 """
 
 from __future__ import annotations

@@ -157,7 +157,8 @@ def _text(document: Document, key: str, node: Node) -> str:
     hint = None
     if isinstance(node, MappingNode):
         hint = f"put `|` behind the colon: `{key}: |`"
-    raise UsageError(f"{document.where(node)}: `{key}` must be text; the runtime says HPL05000E", hint=hint)
+    where = f"{document.name}:{document.line((key,))}"
+    raise UsageError(f"{where}: `{key}` must be text; the runtime says HPL05000E", hint=hint)
 
 
 def _section(document: Document, section: SectionName, node: Node) -> SectionText:
