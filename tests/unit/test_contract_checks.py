@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
@@ -11,10 +12,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from fakes import contracts
 from secure_build.contract import archive, checks, schema, text
 from secure_build.contract.archive import Member
 from secure_build.contract.document import Contract, SectionText
+from secure_build.contract.token import Token
+from secure_build.errors import UsageError
 
 TESTS = Path(__file__).parents[1]
 DOCS = TESTS.parent / "docs" / "contract.md"
@@ -90,13 +96,36 @@ def test_the_archive_of_a_contract_is_looked_into(
 @pytest.mark.parametrize("target", schema.TARGETS)
 def test_hardening_45_the_prefix_of_the_target_is_the_expected_one(target: str) -> None:
     def level(prefix: str) -> str:
-        section = SectionText("c.yaml", "workload", f"{prefix}.AAAA.AAAA", 1)
+        section = SectionText(
+            "c.yaml", "workload", str(Token(prefix, bytes(512), b"Salted__" + bytes(24))), 1
+        )
         return checks.section_findings(section, target)[0].level
 
     levels = {prefix: level(prefix) for prefix in ("contract-basic", "hyper-protect-basic")}
     expected = "contract-basic" if target in ("ccrt", "ccrv") else "hyper-protect-basic"
     assert {prefix for prefix, found in levels.items() if found == "pass"} == {expected}
     assert set(levels.values()) == {"pass", "warn"}
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(schema.TARGETS), st.data())
+def test_hardening_58_whatever_a_contract_holds_is_a_finding(target: str, data: st.DataObject) -> None:
+    mutated = data.draw(contracts.mutated(target))
+    sections = {name: mutated.get(name, {}) for name in ("workload", "env")}
+    written = "".join(
+        text.block(name, text.dump(section) if isinstance(section, dict) else f"{section!r}\n")
+        for name, section in sections.items()
+    )
+    sides = {key: value for key, value in mutated.items() if key not in sections and isinstance(value, str)}
+    try:
+        checked = Contract.parse((written + (text.dump(sides) if sides else "")).encode(), "c.yaml")
+    except UsageError:
+        return
+    findings = checks.contract_findings(checked, target, now=NOW)
+    assert findings
+    for section in (checked.workload, checked.env):
+        with contextlib.suppress(UsageError):
+            section.masked(schema.models(target).section(section.section))
 
 
 def test_hardening_48_every_code_in_the_docs_is_one_that_a_test_sees() -> None:

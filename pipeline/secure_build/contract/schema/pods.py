@@ -1,9 +1,9 @@
 """Pods and ConfigMaps, as `play` takes them.
 
 The fields and their kinds are those of the Kubernetes API reference (core/v1), in `data/pod-fields.json`,
-without what only clusters write and volumes that only clusters have: `text!` is required text,
-`[text]` a list, `{text}` a mapping, `empty` an empty one. IBM's published schema has the same ones, and refuses other kinds,
-but it does not look at those marked `+`, most of which are younger.
+without volumes that only clusters have: `text!` is required text, `[text]` a list, `{text}` a mapping,
+`empty` what only clusters fill in. IBM's published schema has the same ones and refuses other kinds, but
+does not look at those marked `+`, most of which are younger.
 """
 
 from __future__ import annotations
