@@ -39,6 +39,8 @@ schema: setup
 	  mv .schema.new pipeline/secure_build/data/contract-$$target.schema.json || exit 1; done
 	$(python) docs/reference.py > .reference.new
 	mv .reference.new docs/config.md
+	$(python) docs/contract_reference.py > .reference.new
+	mv .reference.new docs/contract-fields.md
 	$(python) docs/migration.py > .migration.new
 	mv .migration.new docs/migrate-from-secure-build-server.md
 

@@ -23,21 +23,26 @@ Paths are relative to the file's folder. A key that is not listed here is an err
 
 def main() -> None:
     document = json.loads(schema())
-    definitions = document["$defs"]
     print(HEAD)
-    for title, model in [("secure-build.yaml", document), *definitions.items()]:
-        if model.get("type") != "object":
-            continue
-        print(
-            f"## {_heading(title)}\n\n{model.get('description', '')}\n"
-            if title in definitions
-            else "## Top level\n"
-        )
-        print("| key | type | default | meaning |\n|---|---|---|---|")
-        for name, field in model["properties"].items():
-            default = "required" if name in model.get("required", ()) else _default(field)
-            print(f"| `{name}` | {_type(field)} | {default} | {field.get('description', '')} |")
-        print()
+    print("## Top level\n")
+    print_fields(document)
+    for name, model in document["$defs"].items():
+        print_section(name, model)
+
+
+def print_section(name: str, model: dict[str, Any]) -> None:
+    """A heading, what the model is, and its fields; nothing for what has no fields."""
+    if model.get("type") == "object":
+        print(f"## {_heading(name)}\n\n{model.get('description', '')}\n")
+        print_fields(model)
+
+
+def print_fields(model: dict[str, Any]) -> None:
+    print("| key | type | default | meaning |\n|---|---|---|---|")
+    for name, field in model["properties"].items():
+        default = "required" if name in model.get("required", ()) else _default(field)
+        print(f"| `{name}` | {_type(field)} | {default} | {field.get('description', '')} |")
+    print()
 
 
 def _heading(name: str) -> str:

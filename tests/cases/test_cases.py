@@ -6,8 +6,8 @@ digest of ones, the next another image that of twos, and so on; findings follow 
 the line `# templates` makes the file a template; in `objects/` what comes out is what goes into the
 contract. In `merge/` the line `# logins: HOST…` says
 which registries get a new login. In `contract/` the second line says for which target the contract is;
-ARCHIVE stands for an archive with a compose file, KEY for a signing key and TWICE for one in base64
-twice, and what comes out are the findings that did not pass.
+ARCHIVE stands for an archive with a compose file, KEY for a signing key, TWICE for one in base64 twice,
+WRAPPED and SEALED for parts of a token; what comes out are the findings that did not pass.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ PEM = PUBLIC.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat
 COMPOSE = b"services: {a: {image: us.icr.io/team/a}}\n"
 WRITTEN = {
     "ARCHIVE": archive.build({PurePosixPath("docker-compose.yml"): Member(COMPOSE)}).base64(),
+    "WRAPPED": base64.b64encode(bytes(512)).decode(),
+    "SEALED": base64.b64encode(b"Salted__" + bytes(24)).decode(),
     "KEY\n": base64.b64encode(PEM).decode() + "\n",
     "TWICE": base64.b64encode(base64.b64encode(PEM)).decode(),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ import ibm_schema
 import secure_build
 from fakes import contracts
 from secure_build import strict_yaml
-from secure_build.contract import schema
-from secure_build.contract.schema.stricter import rule_of
+from secure_build.cli import main
+from secure_build.contract import reading, schema
+from secure_build.contract.schema.stricter import RULES, rule_of
 from secure_build.mistakes import Mistake, mistakes
 
 DATA = Path(secure_build.__file__).parent / "data"
 DOCS = Path(__file__).parents[2] / "docs" / "contract.md"
+CORPUS = Path(__file__).parents[1] / "corpus" / "play"
 EMPTY = strict_yaml.load(b"{}", "contract")
 
 
@@ -58,6 +61,29 @@ def test_we_are_never_looser_than_the_published_schema_and_stricter_by_listed_ru
         assert theirs == []
     elif not theirs:
         assert [mistake.text(EMPTY) for mistake in ours if rule_of(mistake) is None] == []
+
+
+@pytest.mark.parametrize("path", sorted(CORPUS.iterdir()), ids=lambda path: path.stem)
+def test_pods_in_the_shapes_that_projects_use_are_taken_where_the_published_schema_takes_them(
+    path: Path,
+) -> None:
+    documents = strict_yaml.load_all(path.read_bytes(), path.name)
+    pods = [reading.guest_data(document) for document in documents if document.data is not None]
+    workload = {"type": "workload", "play": {"resources": pods}}
+    contract = {"workload": workload, "env": ibm_schema.ENV}
+    assert [mistake.text(EMPTY) for mistake in found("ccrt", contract)] == []
+    assert ibm_schema.document_problems("ccrt", contract) == []
+
+
+def test_the_docs_list_our_rules_and_no_others() -> None:
+    section = DOCS.read_text().partition("## Where we are stricter")[2].partition("\n## ")[0]
+    assert set(re.findall(r"(?m)^\| `([a-z-]+)` \|", section)) == set(RULES)
+
+
+@pytest.mark.parametrize("target", schema.TARGETS)
+def test_the_command_prints_the_schema(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", "--contract", target]) == 0
+    assert capsys.readouterr().out == schema.json_schema(target)
 
 
 @pytest.mark.parametrize("target", schema.TARGETS)

@@ -16,6 +16,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 
 from secure_build import strict_yaml
 from secure_build.contract import masking
+from secure_build.contract.token import looks_like_token
 from secure_build.errors import UsageError
 from secure_build.mistakes import unknown_key
 from secure_build.reference import Digest
@@ -26,12 +27,6 @@ LARGEST = 16 << 20
 SECTIONS: tuple[Literal["workload", "env"], ...] = ("workload", "env")
 KEYS = (*SECTIONS, "attestationPublicKey", "envWorkloadSignature", "boot")
 SectionName = Literal["workload", "env", "attestationPublicKey"]
-PREFIXES = ("hyper-protect-basic", "contract-basic")
-
-
-def looks_like_token(value: str) -> bool:
-    """Whether a section is meant as a token, well-formed or not."""
-    return value.startswith(tuple(f"{prefix}." for prefix in PREFIXES)) and len(value.split()) == 1
 
 
 @dataclass(frozen=True, repr=False)
@@ -134,7 +129,9 @@ def read_section(content: bytes, name: str, expected: SectionName) -> SectionTex
 
     Raises UsageError for anything else, another section among it.
     """
-    if len(content) <= LARGEST and looks_like_token(token := content.decode(errors="replace").strip()):
+    token = content[: LARGEST + 1].decode(errors="replace").strip()
+    # A key such as `contract-basic.x:` is no token.
+    if len(content) <= LARGEST and len(token.split()) == 1 and looks_like_token(token):
         return SectionText(name, expected, token, 1)
     document = strict_yaml.load(content, name, largest=LARGEST)
     if isinstance(document.data, dict) and "type" in document.data:
@@ -170,7 +167,8 @@ def _text(document: Document, key: str, node: Node) -> str:
     hint = None
     if isinstance(node, MappingNode):
         hint = f"put `|` behind the colon: `{key}: |`"
-    raise UsageError(f"{document.where(node)}: `{key}` must be text; the runtime says HPL05000E", hint=hint)
+    where = f"{document.name}:{document.line((key,))}"
+    raise UsageError(f"{where}: `{key}` must be text; the runtime says HPL05000E", hint=hint)
 
 
 def _section(document: Document, section: SectionName, node: Node) -> SectionText:

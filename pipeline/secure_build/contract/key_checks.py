@@ -9,62 +9,48 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from secure_build.contract.schema import encodings
+from secure_build.contract.key_material import public_material
 from secure_build.contract.section_checks import finding
+from secure_build.errors import UsageError
 from secure_build.model import Finding
 
-_PEM = encodings.PEM_START.encode()
 # The runtime gives notice daily from here on (IBM's page "About the contract", expiry).
 _SOON = timedelta(days=30)
 
 
 def attestation_key(value: str, where: str) -> Iterator[Finding]:
     """Whether the attestation record can be encrypted for a key."""
-    pem, layers = _unwrapped(value)
-    if not isinstance(_loaded(pem), RSAPublicKey):
-        yield finding(
-            "attestation-key",
-            "`attestationPublicKey`",
-            "must be an RSA public key: PEM text (`PUBLIC KEY`), base64 of it, or a token",
-            code="HPL11002E",
-            where=where,
-        )
-    elif layers:
+    what, why, hint = "`attestationPublicKey`", None, None
+    try:
+        material = public_material(value.encode(), what)
+        if material.certificate is not None:
+            why = "is a certificate, and the runtime wants its public key"
+            hint = "`openssl x509 -in CERTIFICATE -noout -pubkey` writes it"
+    except UsageError as error:
+        why, hint = error.message.removeprefix(f"{what} "), error.hint
+    if why:
+        yield finding("attestation-key", what, why, code="HPL11002E", hint=hint, where=where)
+    elif material.encodings:
         why = "is base64 of PEM, which IBM documents and the published schema does not have"
-        yield finding("attestation-key", "`attestationPublicKey`", why, level="pass", where=where)
+        yield finding("attestation-key", what, why, level="pass", where=where)
 
 
 def signing_key(value: str, now: datetime, where: str) -> Iterator[Finding]:
     """Whether `signingKey` can check a signature now."""
-    pem, layers = _unwrapped(value)
-    key = _loaded(pem)
-    public = key.public_key() if isinstance(key, x509.Certificate) else key
-    if not isinstance(public, RSAPublicKey):
-        yield finding(
-            "signing-key",
-            "`signingKey`",
-            "must hold an RSA public key: PEM text (`PUBLIC KEY` or `CERTIFICATE`), or base64 of it",
-            basis="inferred",
-            code="HPL12003E",
-            where=where,
-        )
+    what = "`signingKey`"
+    try:
+        material = public_material(value.encode(), what, most_encodings=2)
+    except UsageError as error:
+        why, hint = error.message.removeprefix(f"{what} "), error.hint
+        yield finding("signing-key", what, why, basis="inferred", code="HPL12003E", hint=hint, where=where)
         return
-    if layers > 1:
-        yield finding(
-            "signing-key",
-            "`signingKey`",
-            "is in base64 twice, and whether the runtime takes that is not known",
-            level="warn",
-            basis="inferred",
-            hint="encode the PEM text once",
-            where=where,
-        )
-    if isinstance(key, x509.Certificate):
-        yield from _dates(key, now, where)
+    if material.encodings > 1:
+        why = "is in base64 twice, and whether the runtime takes that is not known"
+        hint = "encode the PEM text once"
+        yield finding("signing-key", what, why, level="warn", basis="inferred", hint=hint, where=where)
+    if material.certificate is not None:
+        yield from _dates(material.certificate, now, where)
 
 
 def _dates(certificate: x509.Certificate, now: datetime, where: str) -> Iterator[Finding]:
@@ -79,24 +65,3 @@ def _dates(certificate: x509.Certificate, now: datetime, where: str) -> Iterator
     elif now + _SOON > last:
         why = f"its certificate ends on {last:%Y-%m-%d}; after that the guest does not start"
         yield finding("signing-key", "`signingKey`", why, level="warn", code="HPL12006E", where=where)
-
-
-def _unwrapped(value: str) -> tuple[bytes, int]:
-    """The PEM text behind up to two layers of base64, and how many there were."""
-    content, layers = value.encode(), 0
-    while not content.lstrip().startswith(_PEM) and layers < 2:
-        decoded = encodings.grouped(content.decode("ascii", "replace"))
-        if decoded is None:
-            break
-        content, layers = decoded, layers + 1
-    return content, layers
-
-
-def _loaded(pem: bytes) -> object:
-    """The key or certificate in PEM text; None for what is neither."""
-    try:
-        if pem.lstrip().startswith(_PEM + b"CERTIFICATE"):
-            return x509.load_pem_x509_certificate(pem)
-        return serialization.load_pem_public_key(pem)
-    except (ValueError, UnsupportedAlgorithm):
-        return None

@@ -19,7 +19,7 @@ from secure_build.strict_yaml import Document
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt \t].*)?")
 _BASED = re.compile(r"[-+]?0[bBoOxX][0-9A-Fa-f]+")
 _OCTAL = re.compile(r"[-+]?0[0-7]+")
-_DECIMAL = re.compile(r"[-+]?[0-9]{1,19}")
+_DECIMAL = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,18})")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NAMED = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 

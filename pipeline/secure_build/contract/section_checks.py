@@ -13,11 +13,12 @@ from pydantic import ValidationError
 from secure_build.contract import archive_checks, schema
 from secure_build.contract.advice import mapping
 from secure_build.contract.auths import HUB_KEY, is_key
-from secure_build.contract.document import PREFIXES, SectionText
+from secure_build.contract.document import SectionText
 from secure_build.contract.places import place_of
 from secure_build.contract.reading import guest_data
 from secure_build.contract.schema import encodings
 from secure_build.contract.schema.stricter import RULES, rule_of
+from secure_build.contract.token import DEFAULT_PREFIX, Token
 from secure_build.errors import UsageError
 from secure_build.mistakes import Mistake, mistakes
 from secure_build.model import Basis, Finding, Level
@@ -60,32 +61,24 @@ def section_findings(section: SectionText, target: str) -> list[Finding]:
 
 def token_findings(name: str, value: str, target: str, where: str) -> Iterator[Finding]:
     """The form of a token and its prefix; what is in it stays unknown."""
-    expected = prefix_of(target)
-    prefix, *parts = value.strip().split(".")
-    if len(parts) != 2 or not all(encodings.flat(part) for part in parts):
-        why = "a token has a prefix and two parts in base64, with `.` between them"
-        hint = "encrypt the section again, and keep the token on one line"
-        yield finding("token", f"`{name}`", why, code="HPL11001E", hint=hint, where=where)
-    elif value != value.strip():
+    what, expected = f"`{name}`", DEFAULT_PREFIX[target]
+    try:
+        token = Token.parse(value.strip(), what)
+    except UsageError as error:
+        why = error.message.removeprefix(f"{what} ")
+        yield finding("token", what, why, code="HPL11001E", hint=error.hint, where=where)
+        return
+    if value != value.strip():
         why = "there is white space around the token, and whether the runtime takes it off is not known"
-        yield finding("token", f"`{name}`", why, level="warn", basis="inferred", where=where)
-    elif prefix != expected and prefix in PREFIXES:
-        yield finding(
-            "token",
-            f"`{name}`",
-            f"begins with `{prefix}`; images for `{target}` expect `{expected}`, and whether they take both "
-            "is not known",
-            level="warn",
-            basis="inferred",
-            where=where,
+        yield finding("token", what, why, level="warn", basis="inferred", where=where)
+    if token.prefix != expected:
+        why = (
+            f"begins with `{token.prefix}`; images for `{target}` expect `{expected}`, and whether they take "
+            "another one is not known"
         )
+        yield finding("token", what, why, level="warn", basis="inferred", where=where)
     else:
-        yield finding("token", f"`{name}`", "is encrypted; its form is right", level="pass", where=where)
-
-
-def prefix_of(target: str) -> str:
-    """What tokens for a target begin with."""
-    return "contract-basic" if target in ("ccrt", "ccrv") else "hyper-protect-basic"
+        yield finding("token", what, "is encrypted; its form is right", level="pass", where=where)
 
 
 def _schema_findings(document: Document, data: Any, section: str, target: str) -> Iterator[Finding]:

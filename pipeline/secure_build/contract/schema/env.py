@@ -70,7 +70,7 @@ Minutes = Annotated[int, Field(ge=0, le=20)]
 
 
 class Grep11Blobs(Part):
-    """The wrapped keys."""
+    """The disk's keys as the module has wrapped them."""
 
     aes_key_blob: values.KeyBlob = Field(alias="aesKeyBlob", description="The key, wrapped.")
     previous_aes_key_blob: Maybe[values.KeyBlob] = Field(
@@ -99,7 +99,7 @@ class _Volume(Part):
     )
 
 
-class Volume(_Volume):
+class EnvVolume(_Volume):
     """A data disk, the deployer's half of it."""
 
     model_config = one_of("seed", "uv-secret-id")
@@ -123,13 +123,13 @@ class Volume(_Volume):
         return data
 
 
-class ConfidentialVolume(_Volume):
+class ConfidentialEnvVolume(_Volume):
     """A data disk, the deployer's half of it."""
 
     seed: values.Seed = Field(description="Half of the passphrase.")
 
     @model_validator(mode="after")
-    def _timeout(self) -> ConfidentialVolume:
+    def _timeout(self) -> ConfidentialEnvVolume:
         if self.kms_timeout is not None and self.kms is None:
             raise refused("form", "`kmsTimeout` needs `kms`")
         return self
@@ -173,14 +173,16 @@ class Env(_Env):
     """The env section of `hpvs`, `ccrt` and `ccrv`."""
 
     logging: Logging = Field(description="Where logs go.")
-    volumes: Maybe[dict[values.VolumeName, Volume]] = Field(default=None, description="Data disks, by name.")
+    volumes: Maybe[dict[values.VolumeName, EnvVolume]] = Field(
+        default=None, description="Data disks, by name."
+    )
 
 
 class ConfidentialEnv(_Env):
     """The env section of `ccco`."""
 
     logging: Maybe[ConfidentialLogging] = Field(default=None, description="Where logs go.")
-    volumes: Maybe[dict[values.VolumeName, ConfidentialVolume]] = Field(
+    volumes: Maybe[dict[values.VolumeName, ConfidentialEnvVolume]] = Field(
         default=None, description="Data disks, by name."
     )
     host_attestation: Maybe[dict[values.SimpleName, HostKey]] = Field(

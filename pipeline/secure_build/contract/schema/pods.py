@@ -1,9 +1,9 @@
 """Pods and ConfigMaps, as `play` takes them.
 
 The fields and their kinds are those of the Kubernetes API reference (core/v1), in `data/pod-fields.json`,
-without what only clusters write and volumes that only clusters have: `text!` is required text,
-`[text]` a list, `{text}` a mapping. IBM's published schema has the same ones, and refuses other kinds,
-but it does not look at those marked `+`, most of which are younger.
+without volumes that only clusters have: `text!` is required text, `[text]` a list, `{text}` a mapping,
+`empty` what only clusters fill in. IBM's published schema has the same ones and refuses other kinds, but
+does not look at those marked `+`, most of which are younger.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -24,6 +25,7 @@ from pydantic import (
     Tag,
     ValidationError,
     ValidatorFunctionWrapHandler,
+    WithJsonSchema,
     WrapValidator,
     create_model,
 )
@@ -32,12 +34,34 @@ from secure_build.contract.schema.base import Part, refused
 
 # Pydantic puts them into the places of mistakes.
 POD, CONFIG_MAP = "a pod", "a config map"
+
+
+def _number_or_text(value: Any) -> Any:
+    # What is `true` is a number to Python.
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise refused("form", "must be a number or text")
+    return value
+
+
+def _empty(value: Any) -> Any:
+    if value != {}:
+        raise refused("pod-fields", "is what a cluster writes; take it out")
+    return value
+
+
+def _quantity(value: Any) -> Any:
+    return value if isinstance(value, float) else _number_or_text(value)
+
+
 _SCALARS: dict[str, Any] = {
     "text": str,
     "number": int,
     "truth": bool,
-    "quantity": str | int | float,
-    "number or text": int | str,
+    "empty": Annotated[Any, AfterValidator(_empty), WithJsonSchema({"type": "object", "maxProperties": 0})],
+    "quantity": Annotated[Any, AfterValidator(_quantity), WithJsonSchema({"type": ["string", "number"]})],
+    "number or text": Annotated[
+        Any, AfterValidator(_number_or_text), WithJsonSchema({"type": ["string", "integer"]})
+    ],
 }
 
 
@@ -47,6 +71,11 @@ class _PodPart(Part):
     # Kubernetes has names such as `hostIP`, which no rule makes.
     model_config = ConfigDict(alias_generator=None, protected_namespaces=())
     open_in_guest: ClassVar[bool] = True
+
+
+def descriptor_parts() -> set[str]:
+    """The names of all models that descriptors are made of."""
+    return set(_fields())
 
 
 def is_pod_part(model: type[BaseModel]) -> bool:

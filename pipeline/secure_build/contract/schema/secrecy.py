@@ -66,6 +66,8 @@ def _fits(kind: Any, data: Any) -> bool:
     """Whether the data has the shape of the kind: mapping, list or scalar."""
     kind = typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind
     origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(member, data) for member in typing.get_args(kind))
     if origin is dict or (isinstance(kind, type) and issubclass(kind, BaseModel)):
         return isinstance(data, dict)
     return isinstance(data, list) if origin is tuple else not isinstance(data, dict | list)

@@ -50,7 +50,7 @@ class Images(Part):
     )
 
 
-class Volume(Part):
+class WorkloadVolume(Part):
     """A data disk, the workload's half of it."""
 
     seed: values.Seed = Field(description="Half of the passphrase; at least 15 characters.")
@@ -59,7 +59,7 @@ class Volume(Part):
     filesystem: Literal["ext4", "xfs", "btrfs"] = Field(default="ext4", description="File system to make.")
 
 
-Volumes = dict[values.VolumeName, Volume]
+Volumes = dict[values.VolumeName, WorkloadVolume]
 
 
 class Compose(Part):
