@@ -235,24 +235,43 @@ class Section:
 
     `plaintext_masked` is the SHA-256 of the text with secret values as `***`; `plaintext_keyed` is
     HMAC-SHA256 of the text under a random key that stays with the text, since a bare hash would
-    let short secrets be guessed.
+    let short secrets be guessed. Of an encrypted section, `token` is the SHA-256 that the attestation
+    record will show, `certificate` the fingerprint of the certificate it was encrypted with.
     """
 
     plaintext_masked: Digest
     plaintext_keyed: str
     archive_tar: Digest | None = None
     archive_gzip: Digest | None = None
+    token: Digest | None = None
+    prefix: str | None = None
+    certificate: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BuildRecord:
-    """What one run did; see docs/build-record.md."""
+    """What one run did; see docs/build-record.md.
+
+    There is no `source` when no image is built, as with a deployer who adds the env section only.
+    `attested` are the lines that the attestation record will show of the assembled contract, by name.
+    """
 
     tool: str
     config: Digest
-    source: Source
+    source: Source | None = None
     images: tuple[Image, ...] = ()
     used: tuple[UsedImage, ...] = ()
     sections: dict[str, Section] = field(default_factory=dict)
+    attested: dict[str, Digest] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     version: Literal[1] = 1
+
+    @property
+    def built_from(self) -> Source:
+        """The source of the images; raises UsageError when the record has none."""
+        if self.source is None:
+            raise UsageError(
+                "this build record holds no images",
+                hint="run `secure-build build` with a config that has some",
+            )
+        return self.source

@@ -132,7 +132,7 @@ def test_the_right_form_of_a_password_is_shown(tmp_path: Path) -> None:
 def test_every_mistake_has_a_line(tmp_path: Path) -> None:
     text = FULL.replace("ccrt", "ccrx").replace("context:", "contxt:").replace("redis:7.4", "REDIS")
     assert refusal(tmp_path, text).splitlines() == [
-        "secure-build.yaml:3: target: must be `hpvs`, `ccrt` or `ccrv`",
+        "secure-build.yaml:3: target: must be `hpvs`, `ccrt`, `ccrv` or `ccco`",
         "secure-build.yaml:9: images.web.build.contxt: unknown key; did you mean `context`?",
         "secure-build.yaml:18: images.redis.use: `REDIS` is no image reference: it has upper-case letters",
     ]

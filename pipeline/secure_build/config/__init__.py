@@ -1,7 +1,8 @@
 """secure-build.yaml: read once, strictly, into frozen models; the JSON schema comes from the same models."""
 
-from secure_build.config.base import SecretFile, SecretName
+from secure_build.config.base import File, SecretFile, SecretName
 from secure_build.config.build import Build
+from secure_build.config.encrypt import AuditorDisclosure, Certificate, Encrypt, SigningKey
 from secure_build.config.load import Loaded, load, parse, schema
 from secure_build.config.models import (
     BuiltImage,
@@ -12,18 +13,26 @@ from secure_build.config.models import (
     UsedImage,
     Workload,
 )
+from secure_build.config.sections import Env, SealedSecrets
 from secure_build.config.source import Source
 
 __all__ = [
+    "AuditorDisclosure",
     "Build",
     "BuiltImage",
+    "Certificate",
     "Config",
+    "Encrypt",
+    "Env",
+    "File",
     "Loaded",
     "Login",
     "Play",
     "RegistryAccess",
+    "SealedSecrets",
     "SecretFile",
     "SecretName",
+    "SigningKey",
     "Source",
     "UsedImage",
     "Workload",

@@ -7,6 +7,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+# The tags of the unions, which stand in pydantic's places of mistakes.
+NAMED_SECRET, FILE_SECRET = "named secret", "file secret"
+PLAIN_VALUE, NAMED_VALUE = "plain value", "named value"
+
 
 def kebab(name: str) -> str:
     return name.replace("_", "-")
@@ -40,3 +44,11 @@ class SecretFile(Strict):
     """A file on this machine whose content is a secret."""
 
     file: str = Field(description="Read when it is used; it need not be part of the source.")
+
+
+class File(Strict):
+    """A file on this machine whose content may be known to everybody, such as a certificate."""
+
+    file: Annotated[str, StringConstraints(min_length=1)] = Field(
+        description="Relative to this config's folder; it need not be part of the source."
+    )

@@ -6,23 +6,19 @@ from typing import Annotated
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
-    Discriminator,
     Field,
     StringConstraints,
-    Tag,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from secure_build.config.base import SecretFile, SecretName, Strict, no_literal
+from secure_build.config.base import Strict
+from secure_build.config.sections import AnySecret
 from secure_build.config.tokens import token_reason
 from secure_build.errors import UsageError
 from secure_build.model import GUEST, Platform
 from secure_build.reference import Reference
 
-# The tags of the union, which stand in pydantic's places of mistakes.
-NAMED_SECRET, FILE_SECRET = "named secret", "file secret"
 IMAGE_CONTEXT = "docker-image://"
 
 
@@ -34,17 +30,7 @@ def _platforms(platforms: tuple[Platform, ...]) -> tuple[Platform, ...]:
     return platforms
 
 
-def _secret_kind(value: object) -> str:
-    is_file = isinstance(value, SecretFile) or (isinstance(value, dict) and "file" in value)
-    return FILE_SECRET if is_file else NAMED_SECRET
-
-
 BuildSecretId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
-BuildSecret = Annotated[
-    Annotated[SecretName, Tag(NAMED_SECRET)] | Annotated[SecretFile, Tag(FILE_SECRET)],
-    Discriminator(_secret_kind),
-    BeforeValidator(no_literal),
-]
 
 
 def _undigested(cache: Reference) -> Reference:
@@ -120,7 +106,7 @@ class Build(Strict):
         "Weakens a check.",
     )
     target: str | None = Field(default=None, description="Build stage to stop at; default the last.")
-    secrets: dict[BuildSecretId, BuildSecret] = Field(
+    secrets: dict[BuildSecretId, AnySecret] = Field(
         default={},
         description="For `RUN --mount=type=secret,id=…`: by id, a named secret or a file. "
         "They reach neither layers nor logs.",

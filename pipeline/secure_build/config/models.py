@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
     Discriminator,
     Field,
@@ -22,8 +23,19 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from secure_build.config.base import SecretName, Strict, no_literal
-from secure_build.config.build import FILE_SECRET, NAMED_SECRET, Build
+from secure_build.config.base import (
+    FILE_SECRET,
+    NAMED_SECRET,
+    NAMED_VALUE,
+    PLAIN_VALUE,
+    File,
+    SecretName,
+    Strict,
+    no_literal,
+)
+from secure_build.config.build import Build
+from secure_build.config.encrypt import Encrypt, SigningKey
+from secure_build.config.sections import ConfidentialContainers, Env, Variables, VolumeName, WorkloadVolume
 from secure_build.config.source import Source
 from secure_build.errors import UsageError
 from secure_build.model import BuilderName, Platform
@@ -33,7 +45,10 @@ from secure_build.reference import Reference, registry_name
 BUILT, USED = "built image", "used image"
 PLAY_PATH, PLAY_PARTS = "play path", "play parts"
 ONE_BUILDER, BUILDERS = "one builder", "builders"
-UNION_TAGS = frozenset({BUILT, USED, PLAY_PATH, PLAY_PARTS, ONE_BUILDER, BUILDERS, NAMED_SECRET, FILE_SECRET})
+UNION_TAGS = frozenset(
+    {BUILT, USED, PLAY_PATH, PLAY_PARTS, ONE_BUILDER, BUILDERS}
+    | {NAMED_SECRET, FILE_SECRET, PLAIN_VALUE, NAMED_VALUE}
+)
 
 
 class Login(Strict):
@@ -168,7 +183,7 @@ def _play_kind(value: object) -> str:
 
 
 class Workload(Strict):
-    """What the guest runs: a compose file, or pods."""
+    """The `workload` section: what the guest runs, and what it needs for that."""
 
     compose: PathText | None = Field(
         default=None, description="The compose file of the workload, as it is in the commit."
@@ -183,12 +198,28 @@ class Workload(Strict):
         description="Pods: a file of descriptors (its content becomes `resources`), a folder "
         "(becomes `archive`), or the parts one by one.",
     )
+    pods: PathText | None = Field(
+        default=None,
+        description="`ccco` only: a file or folder of Kubernetes descriptors; "
+        "the policy of what may run is made from them.",
+    )
+    env: Variables = Field(default={}, description="Variables for the containers: text, or `{secret: NAME}`.")
+    volumes: dict[VolumeName, WorkloadVolume] = Field(
+        default={}, description="Data volumes, by name; the deployer's section needs the same names."
+    )
+    confidential_containers: ConfidentialContainers = Field(
+        default_factory=ConfidentialContainers, description="`ccco` only."
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Workload:
-        if (self.compose is None) == (self.play is None):
-            raise PydanticCustomError("workload", "must name either `compose` or `play`")
+        if sum(way is not None for way in (self.compose, self.play, self.pods)) != 1:
+            raise PydanticCustomError("workload", "must name one of `compose`, `play` and `pods`")
         return self
+
+    @property
+    def way(self) -> Literal["compose", "play", "pods"]:
+        return "compose" if self.compose else "play" if self.play else "pods"
 
 
 BUILDER_PATTERN = r"^(buildx(:[A-Za-z0-9][A-Za-z0-9_.-]*)?|buildah|engine)$"
@@ -203,10 +234,11 @@ class Config(Strict):
     """secure-build.yaml"""
 
     version: Literal[1] = Field(description="Version of this format.")
-    target: Literal["hpvs", "ccrt", "ccrv"] = Field(
+    target: Literal["hpvs", "ccrt", "ccrv", "ccco"] = Field(
         description="The runtime: `hpvs` (Hyper Protect Virtual Servers for VPC), `ccrt` "
-        "(IBM Confidential Computing Container Runtime) or `ccrv` (the same for Red Hat "
-        "Virtualization; pods only)."
+        "(IBM Confidential Computing Container Runtime), `ccrv` (the same for Red Hat "
+        "Virtualization; pods only) or `ccco` (IBM Confidential Computing Containers for "
+        "Red Hat OpenShift)."
     )
     source: Source = Field(default_factory=Source, description="Where the source is; default here.")
     builder: (
@@ -221,13 +253,24 @@ class Config(Strict):
         "or one for each platform. Default: the first of buildx, buildah and engine that works here.",
     )
     images: dict[ImageName, AnyImage] = Field(
-        min_length=1,
-        description="The workload's images; each key is the name used in messages.",
+        default={},
+        description="The workload's images; each key is the name used in messages. "
+        "Who adds `env` only needs none.",
         # The pattern of the names alone would leave other names free.
         json_schema_extra={"additionalProperties": False},
     )
     registries: Registries = Field(default={}, description="Logins, by registry host.")
     workload: Workload | None = Field(default=None, description="The workload section of the contract.")
+    env: Env | None = Field(
+        default=None, description="The env section of the contract; for whoever plays the deployer."
+    )
+    encrypt: Encrypt = Field(
+        default_factory=Encrypt, description="How sections are encrypted, and the contract signed."
+    )
+    boot: File | None = Field(
+        default=None,
+        description="`ccco` on bare metal only: the Secure Execution header (`se-hdr.bin`).",
+    )
 
     @model_validator(mode="after")
     def _one_copy(self) -> Config:
@@ -241,10 +284,41 @@ class Config(Strict):
         return self
 
     @model_validator(mode="after")
-    def _fitting(self) -> Config:
-        if self.target == "ccrv" and self.workload is not None and self.workload.compose is not None:
-            raise PydanticCustomError("target", "the runtime `ccrv` takes pods only: use `workload: play:`")
+    def _something(self) -> Config:
+        if not self.images and self.env is None:
+            raise PydanticCustomError(
+                "config", "must have `images`, or `env` for whoever adds that section only"
+            )
+        if not self.images and self.workload is not None:
+            raise PydanticCustomError("config", "must have `images` for the workload")
         return self
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Config:
+        """What each runtime takes."""
+        for of_target, there, message in (
+            (self.target == "ccrv", self._has("compose"), "takes pods only: use `workload: play:`"),
+            (self.target == "ccco", self._has("compose") or self._has("play"), "takes `workload: pods:`"),
+            (self.target != "ccco", self._has("pods"), "has no `workload: pods:`; use `play:`"),
+            (self.target != "ccco", self.boot is not None, "has no `boot`"),
+            (
+                self.target != "hpvs",
+                self._certificate_by_version,
+                "has no published certificates: name a `file`",
+            ),
+        ):
+            if of_target and there:
+                raise PydanticCustomError(
+                    "target", "the runtime `{target}` {message}", {"target": self.target, "message": message}
+                )
+        return self
+
+    def _has(self, way: str) -> bool:
+        return self.workload is not None and getattr(self.workload, way) is not None
+
+    @property
+    def _certificate_by_version(self) -> bool:
+        return self.encrypt.certificate is not None and self.encrypt.certificate.version is not None
 
     @property
     def built(self) -> dict[str, BuiltImage]:
@@ -257,19 +331,22 @@ class Config(Strict):
     @property
     def secret_names(self) -> set[str]:
         """The names of all secrets that this config needs."""
-        accesses = self.registries.values()
-        logins = (login for entry in accesses for login in (entry.push, entry.pull, entry.runtime))
-        of_builds = (secret for image in self.built.values() for secret in image.build.secrets.values())
-        named: Iterator[Any] = iter(
-            [
-                *(login.password for login in logins if login),
-                *of_builds,
-                self.source.token,
-                self.source.ssh_key,
-            ]
-        )
-        return {secret.secret for secret in named if isinstance(secret, SecretName)}
+        return set(_secret_names(self))
 
     def access(self, registry: str) -> RegistryAccess:
         """The logins for a registry, named as `registry_name` has it."""
         return self.registries.get(registry, RegistryAccess())
+
+
+def _secret_names(part: object) -> Iterator[str]:
+    if isinstance(part, SecretName | SigningKey) and part.secret is not None:
+        yield part.secret
+    if isinstance(part, BaseModel):
+        for _, value in part:
+            yield from _secret_names(value)
+    elif isinstance(part, dict):
+        for value in part.values():
+            yield from _secret_names(value)
+    elif isinstance(part, tuple):
+        for value in part:
+            yield from _secret_names(value)

@@ -14,6 +14,7 @@ from secure_build.contract import keys
 from secure_build.reference import Reference
 
 Choice = Literal["digest", "rhs", "dct", "cosign"]
+Way = Literal["compose", "play", "pods"]
 CHOICES: tuple[Choice, ...] = ("digest", "rhs", "dct", "cosign")
 
 
@@ -26,14 +27,16 @@ class Worth:
     why: str
 
 
-def worth(target: str, workload: Literal["compose", "play"], reference: Reference) -> tuple[Worth, ...]:
+def worth(target: str, workload: Way, reference: Reference) -> tuple[Worth, ...]:
     """Every choice for an image on this target, `digest` first."""
     return tuple(_worth(choice, target, workload, reference) for choice in CHOICES)
 
 
-def _worth(choice: Choice, target: str, workload: Literal["compose", "play"], reference: Reference) -> Worth:
+def _worth(choice: Choice, target: str, workload: Way, reference: Reference) -> Worth:
     if choice == "digest":
         return Worth(choice, True, "proves which build runs; another build needs another contract")
+    if choice == "cosign" and workload == "pods":
+        return Worth(choice, True, "the guest checks who signed, beside the digest that its policy demands")
     if choice == "cosign":
         return Worth(choice, False, f"`{target}` knows no cosign keys; only `ccco` does")
     wanted = "play" if choice == "rhs" else "compose"

@@ -7,9 +7,12 @@ quoted unless no YAML version could take them for anything else, and lines are n
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
+
+from secure_build.secret import MASK, Secret
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./+=:@-]*[A-Za-z0-9_/+=-]")
 _WORDS = frozenset("true false null yes no on off y n none nan inf infinity".split())
@@ -19,6 +22,14 @@ class Plain(str):
     """A value that is written without quotes, as its author did, and means what readers make of it."""
 
     __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SecretText:
+    """Contract text with its secrets, and the same text with each secret as `***`."""
+
+    plain: str
+    masked: str
 
 
 class _Dumper(yaml.SafeDumper):
@@ -39,13 +50,32 @@ def _plain(dumper: yaml.SafeDumper, value: Plain) -> yaml.ScalarNode:
     return dumper.represent_scalar(tag, str(value))
 
 
+class _Masking(_Dumper):
+    """Shows secrets as `***`."""
+
+
+class _Revealing(_Dumper):
+    """Writes secrets out."""
+
+
 _Dumper.add_representer(str, _string)
 _Dumper.add_representer(Plain, _plain)
+_Masking.add_representer(Secret, lambda dumper, _: _string(dumper, MASK))
+_Revealing.add_representer(Secret, lambda dumper, value: _string(dumper, value.reveal()))
 
 
 def dump(data: dict[str, Any]) -> str:
     """The data as YAML text that ends with one newline."""
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=float("inf"))
+    return _dump(data, _Dumper)
+
+
+def dump_secret(data: dict[str, Any]) -> SecretText:
+    """The same for data with values that are `Secret`."""
+    return SecretText(_dump(data, _Revealing), _dump(data, _Masking))
+
+
+def _dump(data: dict[str, Any], dumper: type[_Dumper]) -> str:
+    return yaml.dump(data, Dumper=dumper, sort_keys=False, default_flow_style=False, width=float("inf"))
 
 
 def block(name: str, section: str) -> str:

@@ -16,46 +16,28 @@ from secure_build import strict_yaml
 from secure_build.contract import text
 from secure_build.contract.auths import contract_key
 from secure_build.contract.edit import Edits
+from secure_build.contract.text import SecretText
 from secure_build.errors import UsageError
 from secure_build.model import Credential
 from secure_build.reference import Pinned, registry_name
-from secure_build.secret import MASK
+from secure_build.secret import Secret
 from secure_build.strict_yaml import Document
 
 NO_KEYS = "# Every image is named by digest, so the runtime needs no key to check it.\n"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class SecretText:
-    """Contract text with its secrets, and the same text with each secret as `***`."""
-
-    plain: str
-    masked: str
-
-
 def section(auths: Iterable[Credential], content: Mapping[str, Any]) -> SecretText:
-    """The body of a `workload` section; `content` is `compose` or `play` with what is under it."""
-
-    def body(masked: bool) -> str:
-        data: dict[str, Any] = {"type": "workload"}
-        if logins := entries(auths, masked=masked):
-            data["auths"] = logins
-        return text.dump(data | dict(content))
-
-    auths = list(auths)
-    return SecretText(body(masked=False), body(masked=True))
+    """The body of a `workload` section; `content` is all that stands in it besides logins."""
+    logins = entries(auths)
+    return text.dump_secret({"type": "workload"} | ({"auths": logins} if logins else {}) | dict(content))
 
 
 def fragment(auths: Iterable[Credential], references: Mapping[str, Pinned]) -> SecretText:
     """`images` and `auths` to paste below `workload`, with the pinned references as comments."""
-    auths = list(auths)
     listed = "".join(f"#   {name}: {pinned}\n" for name, pinned in references.items())
-
-    def body(masked: bool) -> str:
-        data: dict[str, Any] = {"images": {}, "auths": entries(auths, masked=masked)}
-        return f"{NO_KEYS}{text.dump(data)}# Pinned references:\n{listed}"
-
-    return SecretText(body(masked=False), body(masked=True))
+    made = text.dump_secret({"images": {}, "auths": entries(auths)})
+    plain, masked = (f"{NO_KEYS}{body}# Pinned references:\n{listed}" for body in (made.plain, made.masked))
+    return SecretText(plain, masked)
 
 
 def merge(content: bytes, name: str, auths: Iterable[Credential]) -> str:
@@ -65,7 +47,10 @@ def merge(content: bytes, name: str, auths: Iterable[Credential]) -> str:
     comes back may hold secrets of its author: it is for a file, never for showing. Raises UsageError
     for anything else, encrypted sections among it.
     """
-    logins = entries(auths, masked=False)
+    logins = {
+        key: {name: value.reveal() if isinstance(value, Secret) else value for name, value in login.items()}
+        for key, login in entries(auths).items()
+    }
     document = strict_yaml.load(content, name)
     place = _Place.of(document)
     section = strict_yaml.load(place.take(document.text).encode(), name)
@@ -193,12 +178,12 @@ def _canonical(key: str) -> str:
         return key
 
 
-def entries(auths: Iterable[Credential], *, masked: bool) -> dict[str, dict[str, str]]:
+def entries(auths: Iterable[Credential]) -> dict[str, dict[str, str | Secret]]:
     """What stands under `auths` for these logins, by the contract's name of each registry."""
     return {
         contract_key(login.registry): {
             "username": login.username,
-            "password": MASK if masked else login.password.reveal(),
+            "password": login.password,
         }
         for login in sorted(auths, key=lambda login: login.registry)
     }

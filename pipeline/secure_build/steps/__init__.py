@@ -78,7 +78,7 @@ def run(work: Job) -> tuple[BuildRecord, ContractFile | None]:
                 hint="leave `--platform` out",
             )
         joined = work.current_record()
-        work.require_commit(joined, work.checkout(commit=joined.source.commit))
+        work.require_commit(joined, work.checkout(commit=joined.built_from.commit))
         for image in joined.images:
             require_locked(work, image)
     if config.workload is not None:
@@ -105,7 +105,7 @@ def run(work: Job) -> tuple[BuildRecord, ContractFile | None]:
 def summary(result: BuildRecord) -> dict[str, Any]:
     """What a run has to show, as plain data."""
     return {
-        "source": {"commit": result.source.commit, "clean": result.source.clean},
+        "source": {"commit": result.built_from.commit, "clean": result.built_from.clean},
         "images": [
             {
                 "name": image.name,

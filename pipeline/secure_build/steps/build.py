@@ -115,7 +115,7 @@ def _is_committed(path: Path, checkout: Checkout) -> bool:
 def previous(work: Job, source: Source) -> BuildRecord | None:
     """The last record, when it is of the same tool, config and commit, and of the same folder of it."""
     old = work.last_record()
-    if old is None or (old.tool, old.config) != (__version__, work.loaded.digest):
+    if old is None or old.source is None or (old.tool, old.config) != (__version__, work.loaded.digest):
         return None
     return old if (old.source.commit, old.source.subdir) == (source.commit, source.subdir) else None
 

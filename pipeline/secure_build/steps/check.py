@@ -28,7 +28,7 @@ def check(work: Job) -> BuildRecord:
     images = {image.name: image for image in current.images if image.name in wanted}
     if absent := [name for name in wanted if name not in images]:
         raise UsageError(f"`{absent[0]}` has not been built", hint="run `secure-build build` first")
-    checkout = work.checkout(commit=current.source.commit)
+    checkout = work.checkout(commit=current.built_from.commit)
     work.require_commit(current, checkout)
     with (
         opened_builders(work, {name: images[name].platforms for name in wanted}) as by_platform,

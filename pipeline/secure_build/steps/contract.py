@@ -15,7 +15,7 @@ from pathlib import Path
 from secure_build import files, record
 from secure_build.contract import text, workload
 from secure_build.contract.archive import Archive
-from secure_build.contract.workload import SecretText
+from secure_build.contract.text import SecretText
 from secure_build.errors import UsageError
 from secure_build.model import BuildRecord, Finding, Section
 from secure_build.reference import Digest, Pinned
@@ -43,7 +43,7 @@ class ContractFile:
 def contract_workload(work: Job, *, draft: bool) -> tuple[BuildRecord, ContractFile]:
     """The plain `workload` section, in a file for its owner only."""
     current = work.current_record()
-    checkout = work.checkout(commit=current.source.commit, allow_dirty=True)
+    checkout = work.checkout(commit=current.built_from.commit, allow_dirty=True)
     work.require_commit(current, checkout)
     described = read_workload(work, checkout)
     pins = pin_places(work, current, described.places)
@@ -110,7 +110,10 @@ def contract_images(work: Job) -> tuple[BuildRecord, Fragment]:
     record.write(work.record_path, result)
     for finding in findings:
         work.report.finding(finding)
-    masked = workload.entries(logins, masked=True)
+    masked = {
+        key: {name: str(value) for name, value in login.items()}
+        for key, login in workload.entries(logins).items()
+    }
     return result, Fragment(ContractFile(path, made.masked, unchanged), references, masked)
 
 

@@ -47,6 +47,9 @@ class Options:
     images: tuple[str, ...] = ()
     to: str | None = None
     into: Path | None = None
+    offline: bool = False
+    insecure_unverified_certificate: bool = False
+    re_encrypt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +102,9 @@ class Job:
 
     def require_commit(self, current: BuildRecord, checkout: Checkout) -> None:
         """Raise UsageError when the images are of another commit than the one at hand."""
-        if checkout.source.commit != current.source.commit:
+        if checkout.source.commit != current.built_from.commit:
             raise UsageError(
-                f"the images were built from commit {current.source.commit}, "
+                f"the images were built from commit {current.built_from.commit}, "
                 f"and commit {checkout.source.commit} is checked out",
                 hint="run `secure-build build` again",
             )

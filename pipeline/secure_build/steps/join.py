@@ -56,8 +56,8 @@ def join(work: Job) -> None:
         if (parts := [(one, image) for one in given for image in one.record.images if image.name == name])
     )
     first = given[0].record
-    clean = all(one.record.source.clean for one in given)
-    result = BuildRecord(first.tool, first.config, replace(first.source, clean=clean), images)
+    clean = all(one.record.built_from.clean for one in given)
+    result = BuildRecord(first.tool, first.config, replace(first.built_from, clean=clean), images)
     record.write(work.record_path, _with_what_was_done(work, result))
     for image in images:
         work.report.step(
@@ -104,8 +104,8 @@ def _require_equal(first: Given, other: Given, *, per_platform: bool) -> None:
 
     differ("the version of secure-build", first.record.tool, other.record.tool)
     differ("the digest of the config", first.record.config, other.record.config)
-    differ("the commit", first.record.source.commit, other.record.source.commit)
-    differ("the folder of the config", first.record.source.subdir, other.record.source.subdir)
+    differ("the commit", first.record.built_from.commit, other.record.built_from.commit)
+    differ("the folder of the config", first.record.built_from.subdir, other.record.built_from.subdir)
     for image in other.record.images:
         for before in first.record.images:
             if not per_platform or set(before.platforms) == set(image.platforms):

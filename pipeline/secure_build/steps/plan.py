@@ -233,7 +233,7 @@ class _Planner:
             materials=last.materials if last and keeps else None,
             reproducible=wanted.build.cache is None and "engine" not in {v.name for v in versions.values()},
             worth=enforcement.worth(
-                self._config.target, "play" if workload and workload.play else "compose", wanted.image
+                self._config.target, workload.way if workload else "compose", wanted.image
             ),
             writes=None,
         )
