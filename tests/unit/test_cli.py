@@ -65,7 +65,16 @@ def test_every_flag_has_a_twin_but_those_that_weaken_a_check_name_a_secret_or_te
     options = list(command_line._options(command_line.parser()))
     without = {action.dest for action in options if command_line._why_without(action)}
     weakening = {"allow_dirty", "insecure_unverified_certificate", "reveal", "sha256"}
-    assert without == {*weakening, "token", "push", "runtime", "passphrase", "target", "image_version", "chain"}
+    assert without == {
+        *weakening,
+        "token",
+        "push",
+        "runtime",
+        "passphrase",
+        "target",
+        "image_version",
+        "chain",
+    }
 
 
 @pytest.mark.parametrize("name", ["TOKEN", "PUSH", "RUNTIME"])
