@@ -15,6 +15,8 @@ import ibm_schema
 from fakes.registry import FakeRegistry
 from flow import contract_file
 from flow.conftest import COMPOSE, Project, git
+from secure_build.contract.document import read_section
+from secure_build.contract.section_checks import section_findings
 
 POD = """\
 # kept, with its order
@@ -318,15 +320,19 @@ def test_several_containers_with_compose_are_reported(project: Project, registry
         ("compose", "ccrt"),
     ],
 )
-def test_the_section_is_what_the_published_schema_wants(project: Project, target: str, kind: str) -> None:
-    ibm_schema.folder()
+def test_the_section_is_what_our_checks_and_the_published_schema_want(
+    project: Project, target: str, kind: str
+) -> None:
     workload: dict[str, Any] = {"compose": "docker-compose.yml"}
     if kind != "compose":
         path = "deploy" if kind == "archive" else ["deploy/pod.yaml"]
         workload = {"play": {kind: path}}
     pods(project, target=target, workload=workload)
     assert project.run("run").code == 0
-    section = contract_file.section(project.workdir / "workload.yaml")
+    path = project.workdir / "workload.yaml"
+    checked = section_findings(read_section(path.read_bytes(), path.name, "workload"), target)
+    assert {finding.level for finding in checked} == {"pass"}
+    section = contract_file.section(path)
     assert ibm_schema.problems(target, section) == []
     # The check can fail.
     assert ibm_schema.problems(target, {**section, "play": {"resources": [{"kind": "Deployment"}]}})

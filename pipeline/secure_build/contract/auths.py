@@ -12,7 +12,7 @@ import re
 
 from secure_build.errors import UsageError
 from secure_build.model import Credential
-from secure_build.reference import DOCKER_HUB
+from secure_build.reference import DOCKER_HUB, registry_name
 
 # Docker's client finds a login for Docker Hub under this key only; podman takes it as well.
 HUB_KEY = "https://index.docker.io/v1/"
@@ -30,6 +30,14 @@ _SHORTEST = 3
 def is_key(text: str) -> bool:
     """Whether the schema takes the text as a key of `auths`."""
     return text == HUB_KEY or bool(_IPV4.fullmatch(text) or _HOST.fullmatch(text))
+
+
+def registry_of(key: str) -> str:
+    """The registry behind a key of `auths`, also for the several spellings of Docker Hub."""
+    try:
+        return registry_name(key.removeprefix("https://").partition("/")[0])
+    except UsageError:
+        return key
 
 
 def contract_key(registry: str) -> str:

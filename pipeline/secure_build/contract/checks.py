@@ -14,12 +14,13 @@ from pydantic import TypeAdapter, ValidationError
 from secure_build import strict_yaml
 from secure_build.contract import key_checks
 from secure_build.contract.advice import mapping
+from secure_build.contract.auths import registry_of
 from secure_build.contract.document import Contract, SectionText
 from secure_build.contract.places import place_of
 from secure_build.contract.reading import guest_data
 from secure_build.contract.schema import encodings, values
 from secure_build.contract.schema.contract import Boot
-from secure_build.contract.section_checks import finding, registry, section_findings, token_findings
+from secure_build.contract.section_checks import finding, section_findings, token_findings
 from secure_build.errors import UsageError
 from secure_build.mistakes import mistakes
 from secure_build.model import Finding
@@ -145,7 +146,7 @@ def _shared(
     """What both sections say and the workload decides."""
 
     def named(name: str) -> str:
-        return registry(name) if key == "auths" else name
+        return registry_of(name) if key == "auths" else name
 
     winners = {named(name) for name in mapping(mapping(workload).get(key))}
     for name in mapping(mapping(env).get(key)):

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from secure_build.contract import archive_checks, schema
 from secure_build.contract.advice import mapping
-from secure_build.contract.auths import HUB_KEY, is_key
+from secure_build.contract.auths import HUB_KEY, is_key, registry_of
 from secure_build.contract.document import SectionText
 from secure_build.contract.places import place_of
 from secure_build.contract.reading import guest_data
@@ -22,7 +22,7 @@ from secure_build.contract.token import DEFAULT_PREFIX, Token
 from secure_build.errors import UsageError
 from secure_build.mistakes import Mistake, mistakes
 from secure_build.model import Basis, Finding, Level
-from secure_build.reference import DOCKER_HUB, registry_name
+from secure_build.reference import DOCKER_HUB
 from secure_build.strict_yaml import Document
 
 _LOGGING = """\
@@ -118,7 +118,7 @@ def _misplaced(mistake: Mistake, section: str, target: str) -> str | None:
 
 def _hub_findings(document: Document, data: Any) -> Iterator[Finding]:
     for key in mapping(mapping(data).get("auths")):
-        other_spelling = key != HUB_KEY and is_key(key) and registry(key) == DOCKER_HUB
+        other_spelling = key != HUB_KEY and is_key(key) and registry_of(key) == DOCKER_HUB
         if "compose" in data and other_spelling:
             yield finding(
                 "auths",
@@ -130,14 +130,6 @@ def _hub_findings(document: Document, data: Any) -> Iterator[Finding]:
                 hint=f"write `{HUB_KEY}`",
                 where=place_of(document, ("auths", key)),
             )
-
-
-def registry(key: str) -> str:
-    """The registry behind a key of `auths`, one name for all spellings of Docker Hub."""
-    try:
-        return registry_name(key.removeprefix("https://").partition("/")[0])
-    except UsageError:
-        return key
 
 
 def _archive_findings(document: Document, data: Any) -> Iterator[Finding]:

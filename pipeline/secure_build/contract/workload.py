@@ -16,12 +16,12 @@ from yaml.nodes import MappingNode, ScalarNode
 from secure_build import strict_yaml
 from secure_build.contract import text
 from secure_build.contract.archive import Archive
-from secure_build.contract.auths import contract_key
+from secure_build.contract.auths import contract_key, registry_of
 from secure_build.contract.edit import Edits
 from secure_build.contract.text import SecretText
 from secure_build.errors import UsageError
 from secure_build.model import Credential, Finding
-from secure_build.reference import Pinned, registry_name
+from secure_build.reference import Pinned
 from secure_build.secret import Secret
 from secure_build.strict_yaml import Document
 
@@ -164,7 +164,7 @@ def _merge(section: Document, logins: dict[str, dict[str, str]]) -> str:
 def _merge_login(
     section: Document, edits: Edits, auths: MappingNode, key: str, login: dict[str, str]
 ) -> None:
-    same = [entry for entry in strict_yaml.pairs(auths) if _canonical(entry[0].value) == _canonical(key)]
+    same = [entry for entry in strict_yaml.pairs(auths) if registry_of(entry[0].value) == registry_of(key)]
     if not same:
         edits.add_entry(auths, text.dump({key: login}).splitlines())
         return
@@ -181,16 +181,8 @@ def _merge_login(
 
 
 def _without(auths: Any, logins: dict[str, dict[str, str]]) -> dict[str, Any]:
-    replaced = {_canonical(key) for key in logins}
-    return {key: value for key, value in (auths or {}).items() if _canonical(key) not in replaced}
-
-
-def _canonical(key: str) -> str:
-    """The registry behind a key of `auths`, also for the several spellings of Docker Hub."""
-    try:
-        return registry_name(key.removeprefix("https://").partition("/")[0])
-    except UsageError:
-        return key
+    replaced = {registry_of(key) for key in logins}
+    return {key: value for key, value in (auths or {}).items() if registry_of(key) not in replaced}
 
 
 def entries(auths: Iterable[Credential]) -> dict[str, dict[str, str | Secret]]:
