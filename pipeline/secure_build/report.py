@@ -40,6 +40,7 @@ class Report:
         self._lock = threading.RLock()
         self._display: Progress | None = None
         self._running = 0
+        self._told: set[Finding] = set()
 
     def step(self, text: str) -> None:
         """Something began, ended or was found not to be needed."""
@@ -52,9 +53,10 @@ class Report:
             self._line(f"{time.strftime('%H:%M:%S')}   {text}")
 
     def finding(self, finding: Finding) -> None:
-        """A finding that somebody should read; those that passed are in the build record."""
-        if finding.level == "pass":
+        """A finding that somebody should read, once; those that passed are in the build record."""
+        if finding.level == "pass" or finding in self._told:
             return
+        self._told.add(finding)
         self._lines(finding_lines(finding))
 
     def note(self, text: str, hint: str | None = None) -> None:

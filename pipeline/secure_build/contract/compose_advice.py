@@ -7,7 +7,7 @@ starts (`docker compose up` on one file, in a fresh machine, with the contract's
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from secure_build.contract import interpolation
@@ -20,8 +20,8 @@ _finding = functools.partial(warning, "compose")
 _SWARM_ONLY = ("endpoint_mode", "mode", "placement", "rollback_config", "update_config")
 
 
-def findings(file: ComposeFile) -> list[Finding]:
-    """All of it, in the order of the file's parts."""
+def findings(file: ComposeFile, variables: Collection[str] = ()) -> list[Finding]:
+    """All of it, in the order of the file's parts; `variables` are those that the contract has."""
     document = file.document
     found = [finding for place in file.places for finding in place.findings()]
     found += [
@@ -36,7 +36,7 @@ def findings(file: ComposeFile) -> list[Finding]:
     for kind in ("networks", "volumes", "configs", "secrets"):
         found += _top_level(document, kind)
     found += _variable_paths(document)
-    found += _variables(document)
+    found += _variables(document, variables)
     return found
 
 
@@ -140,7 +140,7 @@ def _variable_paths(document: Document) -> Iterator[Finding]:
             )
 
 
-def _variables(document: Document) -> Iterator[Finding]:
+def _variables(document: Document, known: Collection[str]) -> Iterator[Finding]:
     services = document.data["services"]
     read = {name: {**body, "build": None} for name, body in services.items()}
     others = {key: value for key, value in document.data.items() if not key.startswith("x-")}
@@ -154,7 +154,7 @@ def _variables(document: Document) -> Iterator[Finding]:
                 "docker compose refuses such a file",
                 hint="for the character itself write `$$`",
             )
-    if names := interpolation.required(data):
+    if names := [name for name in interpolation.required(data) if name not in known]:
         listing = ", ".join(f"`{name}`" for name in names)
         yield _finding(
             document,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -93,16 +93,19 @@ def read_workload(work: Job, checkout: Checkout) -> AnyWorkload:
         pods = read_pods(work, checkout, wanted.pods)
         pods.check(pinning.placeholders(pods.places))
         return pods
-    found = _read_compose(checkout, wanted.compose) if wanted.compose else _read_play(checkout, wanted)
+    variables = {*wanted.env, *(work.loaded.config.env.env if work.loaded.config.env else ())}
+    found = (
+        _read_compose(checkout, wanted.compose, variables) if wanted.compose else _read_play(checkout, wanted)
+    )
     found.pack(pinning.placeholders(found.places))
     return found
 
 
-def _read_compose(checkout: Checkout, path: str) -> ComposeWorkload:
+def _read_compose(checkout: Checkout, path: str, variables: Collection[str]) -> ComposeWorkload:
     place = checkout.locate(path, what="the compose file")
     file = ComposeFile.parse(_content(checkout, place, at_most=compose.LARGEST), str(place))
     members, missing = _mounted(checkout, file, place)
-    findings = [*compose_advice.findings(file), *missing]
+    findings = [*compose_advice.findings(file, variables), *missing]
     variables = place.parent / ".env"
     if checkout.files(variables):
         findings.append(
