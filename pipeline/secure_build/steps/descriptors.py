@@ -106,13 +106,13 @@ def _read_compose(checkout: Checkout, path: str, variables: Collection[str]) -> 
     file = ComposeFile.parse(_content(checkout, place, at_most=compose.LARGEST), str(place))
     members, missing = _mounted(checkout, file, place)
     findings = [*compose_advice.findings(file, variables), *missing]
-    variables = place.parent / ".env"
-    if checkout.files(variables):
+    written = place.parent / ".env"
+    if checkout.files(written):
         findings.append(
             Finding(
                 check="compose",
                 level="warn",
-                what=f"`{variables}` is not used",
+                what=f"`{written}` is not used",
                 why="the runtime writes a file of this name from the contract's variables",
                 hint="put its values under `env` of the contract's `workload` or `env` section",
             )
