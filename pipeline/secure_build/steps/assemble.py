@@ -28,10 +28,10 @@ from secure_build.contract.token import Token
 from secure_build.errors import UsageError
 from secure_build.model import BuildRecord, Finding
 from secure_build.steps.confidential import write_annotated
-from secure_build.steps.emission import certificate_of, emit, encrypted_path, plain_path
+from secure_build.steps.emission import certificate_of, emit, emitted, plain_path, read_section
 from secure_build.steps.forms import write_form
 from secure_build.steps.job import Job
-from secure_build.steps.sections import read_file, read_path
+from secure_build.steps.sections import read_file
 from secure_build.steps.show import data
 from secure_build.steps.signing import signer
 from secure_build.steps.verdict import settled
@@ -83,15 +83,17 @@ def contract_assemble(work: Job, *, draft: bool) -> tuple[BuildRecord, Assembled
         # Encrypted, it binds the record to the auditor.
         before = known.get(ATTESTATION_KEY)
         pem = SecretText(key, key)
-        emitted = emit(work, ATTESTATION_KEY, pem, certificate, before=before, draft=draft)
-        known[ATTESTATION_KEY], values[ATTESTATION_KEY] = emitted.known, str(emitted.value)
+        made = emit(work, ATTESTATION_KEY, pem, certificate, before=before, draft=draft)
+        known[ATTESTATION_KEY], values[ATTESTATION_KEY] = made.known, str(made.value)
     content = assembly.contract(values)
     path = plain_path(work.options.workdir, "contract", draft=draft)
     private = any(not section.is_token for section in sections.values())
     unchanged = path.exists() and path.read_bytes() == content.encode()
     if not unchanged:
         files.write(path, content.encode(), mode=files.PRIVATE if private else files.PUBLIC)
-    work.report.step(f"contract: {'unchanged, not written' if unchanged else 'written to'} {path}")
+    work.report.step(
+        f"contract: unchanged, not written ({path})" if unchanged else f"contract: written to {path}"
+    )
     pods = write_annotated(work, content, draft=draft) if config.target == "ccco" else ()
     lines = tuple(expected.of_sections(values))
     attested = {line.name: line.digest for line in lines if line.basis == "documented"}
@@ -142,19 +144,17 @@ def _checked(
 def _section(work: Job, current: BuildRecord, name: SectionName, *, draft: bool) -> SectionText:
     """The section to take: the file that the command line names, or what this work folder emitted."""
     named: Path | None = getattr(work.options, name)
-    path = named or _emitted(work, current, name, draft=draft)
-    return document.read_section(read_path(path, at_most=document.LARGEST), str(path), expected=name)
-
-
-def _emitted(work: Job, current: BuildRecord, name: str, *, draft: bool) -> Path:
+    if named is not None:
+        return read_section(named, name)
     known = current.sections.get(name)
-    if known is None:
+    found = known and emitted(work, name, known, draft=draft)
+    if not found:
+        why = f"the `{name}` section that was made here has been changed or removed" if known else ""
         raise UsageError(
-            f"there is no `{name}` section",
+            why or f"there is no `{name}` section",
             hint=f"make one with `secure-build contract {name}`, or name a file with `--{name} FILE`",
         )
-    place = plain_path if known.token is None else encrypted_path
-    return place(work.options.workdir, name, draft=draft)
+    return found
 
 
 def _readable(work: Job, current: BuildRecord, section: SectionText, *, draft: bool) -> SectionText | None:
@@ -162,11 +162,9 @@ def _readable(work: Job, current: BuildRecord, section: SectionText, *, draft: b
     if not section.is_token:
         return section
     known = current.sections.get(section.section)
-    path = plain_path(work.options.workdir, section.section, draft=draft)
-    if known is None or known.token != section.digest or not path.exists():
+    if known is None or known.token != section.digest:
         return None
-    content = read_path(path, at_most=document.LARGEST)
-    return document.read_section(content, str(path), expected=section.section)
+    return emitted(work, section.section, replace(known, token=None), draft=draft)
 
 
 def _token(section: SectionText) -> Token:

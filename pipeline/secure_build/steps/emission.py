@@ -5,6 +5,7 @@ Unchanged content keeps its token: encrypting again gives another one, and anoth
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import secrets
@@ -16,7 +17,7 @@ from secure_build import files
 from secure_build.contract import disclosure, document, key_material, text, token
 from secure_build.contract.archive import Archive
 from secure_build.contract.certificate import EncryptionCertificate
-from secure_build.contract.document import SectionName
+from secure_build.contract.document import SectionName, SectionText
 from secure_build.contract.text import SecretText
 from secure_build.contract.token import Opening, Token
 from secure_build.errors import UsageError
@@ -154,6 +155,26 @@ def encrypted_line(name: str, value: Token) -> bytes:
     return f"{name}: {value}\n".encode()
 
 
+def emitted(work: Job, name: SectionName, known: Section, *, draft: bool) -> SectionText | None:
+    """The recorded section as it was emitted, a draft or not; None when none of the files is it."""
+    place = plain_path if known.token is None else encrypted_path
+    for which in (draft, not draft):
+        path = place(work.options.workdir, name, draft=which)
+        with contextlib.suppress(UsageError):
+            section = read_section(path, name)
+            if known.token is not None and section.digest == known.token:
+                return section
+            key = read_key(path)
+            if key and keyed_digest(key, section.value.encode()) == known.plaintext_keyed:
+                return section
+    return None
+
+
+def read_section(path: Path, name: SectionName) -> SectionText:
+    """The section in a file; raises UsageError for a file that holds none."""
+    return document.read_section(read_path(path, at_most=document.LARGEST), str(path), expected=name)
+
+
 def write_plain(path: Path, content: bytes, key: bytes) -> None:
     """A plain section and, beside it, the key of its keyed digest."""
     files.write(key_path(path), key.hex().encode() + b"\n", mode=files.PRIVATE)
@@ -196,20 +217,11 @@ def _token(
         certificate=fingerprint_of(certificate),
     )
     if before is not None and before == as_before and not work.options.re_encrypt:
-        for draft in (False, True):
-            found = _existing(encrypted_path(work.options.workdir, name, draft=draft), name)
-            if found is not None and found.digest == before.token:
-                return before, found, False
+        found = emitted(work, name, before, draft=False)
+        if found is not None:
+            return before, Token.parse(found.value, found.name), False
     known, value = encrypt(work, name, section.plain.encode(), certificate, made)
     return known, value, True
-
-
-def _existing(path: Path, name: SectionName) -> Token | None:
-    try:
-        section = document.read_section(read_path(path, at_most=document.LARGEST), str(path), expected=name)
-        return Token.parse(section.value, str(path))
-    except UsageError:
-        return None
 
 
 def _auditor(work: Job) -> RSAPublicKey | None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from secure_build import files, record
-from secure_build.contract import document, signature, text
+from secure_build.contract import signature, text
 from secure_build.contract.document import SectionText
 from secure_build.contract.token import Token
 from secure_build.errors import RefusedError, UsageError
@@ -27,10 +27,10 @@ from secure_build.steps.emission import (
     keyed_digest,
     plain_path,
     read_key,
+    read_section,
     write_plain,
 )
 from secure_build.steps.job import Job
-from secure_build.steps.sections import read_path
 from secure_build.steps.verdict import settled
 
 
@@ -57,7 +57,7 @@ def contract_re_encrypt(work: Job) -> tuple[BuildRecord, ReEncrypted]:
     if known is None:
         raise UsageError(f"the build record `{record_path}` has no `{name}` section")
     path = work.options.plain or _plain(record_path.parent, name)
-    section = document.read_section(read_path(path, at_most=document.LARGEST), str(path), expected=name)
+    section = read_section(path, name)
     key = _same(section, path, known, record_path)
     certificate, findings = certificate_of(work)
     if certificate is None:
