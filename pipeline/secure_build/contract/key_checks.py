@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from cryptography import x509
-
 from secure_build.contract.key_material import public_material
 from secure_build.contract.section_checks import finding
 from secure_build.errors import UsageError
@@ -50,17 +48,17 @@ def signing_key(value: str, now: datetime, where: str) -> Iterator[Finding]:
         hint = "encode the PEM text once"
         yield finding("signing-key", what, why, level="warn", basis="inferred", hint=hint, where=where)
     if material.certificate is not None:
-        yield from _dates(material.certificate, now, where)
+        first, last = material.certificate.not_valid_before_utc, material.certificate.not_valid_after_utc
+        yield from _dates(first, last, now, where)
 
 
-def _dates(certificate: x509.Certificate, now: datetime, where: str) -> Iterator[Finding]:
-    last = certificate.not_valid_after_utc
+def _dates(first: datetime, last: datetime, now: datetime, where: str) -> Iterator[Finding]:
     if now > last:
         why = f"its certificate ended on {last:%Y-%m-%d}, so the guest does not start"
         hint = "sign the contract again, with a new certificate"
         yield finding("signing-key", "`signingKey`", why, code="HPL12007E", hint=hint, where=where)
-    elif now < certificate.not_valid_before_utc:
-        why = f"its certificate begins on {certificate.not_valid_before_utc:%Y-%m-%d}"
+    elif now < first:
+        why = f"its certificate begins on {first:%Y-%m-%d}"
         yield finding("signing-key", "`signingKey`", why, basis="inferred", code="HPL12001E", where=where)
     elif now + _SOON > last:
         why = f"its certificate ends on {last:%Y-%m-%d}; after that the guest does not start"
