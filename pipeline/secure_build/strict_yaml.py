@@ -9,12 +9,15 @@ they do in YAML 1.2; every other scalar is text.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
 import yaml
+from yaml.composer import Composer
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.resolver import Resolver
 
 from secure_build.errors import UsageError
 
@@ -78,8 +81,7 @@ def load_all(content: bytes, name: str, *, most: int | None = None, largest: int
     if odd := _ODD.search(text):
         raise _odd_character(name, text, odd.start())
     try:
-        _check_shape(text, name, most)
-        roots = list(yaml.compose_all(text, Loader=_Loader))
+        roots = list(_Composer(_checked_events(text, name, most)).documents())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{name}:{mark.line + 1}" if mark else name
@@ -167,7 +169,7 @@ def _merged(node: MappingNode) -> list[MappingNode]:
     return []
 
 
-class _Loader(yaml.SafeLoader):
+class _Resolver(Resolver):
     """Gives plain scalars the tags below, and no others."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
@@ -180,11 +182,35 @@ for _tag, _pattern, _first in (
     ("float", r"[-+]?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][-+]?[0-9]{1,3})?", list("-+0123456789")),
     ("merge", r"<<", ["<"]),
 ):
-    _Loader.add_implicit_resolver(_TAG + _tag, re.compile(rf"(?:{_pattern})\Z"), _first)
+    _Resolver.add_implicit_resolver(_TAG + _tag, re.compile(rf"(?:{_pattern})\Z"), _first)
 
 
-def _check_shape(text: str, name: str, most: int | None) -> None:
-    """Bound depth and count from the flat event stream, before anything recursive runs."""
+class _Composer(Composer, _Resolver):
+    """Makes nodes of events that have been read already."""
+
+    def __init__(self, events: Iterable[yaml.Event]) -> None:
+        Composer.__init__(self)
+        _Resolver.__init__(self)
+        self._events = deque(events)
+
+    def documents(self) -> Iterator[Node]:
+        while self.check_node():
+            node = self.get_node()
+            assert node is not None
+            yield node
+
+    def check_event(self, *choices: type[yaml.Event]) -> bool:
+        return bool(self._events) and (not choices or isinstance(self._events[0], choices))
+
+    def peek_event(self) -> yaml.Event | None:
+        return self._events[0] if self._events else None
+
+    def get_event(self) -> yaml.Event:
+        return self._events.popleft()
+
+
+def _checked_events(text: str, name: str, most: int | None) -> Iterator[yaml.Event]:
+    """The flat stream of events, with depth and count bounded before anything recursive runs."""
     depth = nodes = documents = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -201,6 +227,7 @@ def _check_shape(text: str, name: str, most: int | None) -> None:
             raise UsageError(f"{name}:{line}: tags (`!`) are not allowed", hint="put text in quotes")
         if depth > _DEEPEST or nodes > _MOST_NODES:
             raise UsageError(f"{name}:{line}: more than {_DEEPEST} levels or {_MOST_NODES} values")
+        yield event
 
 
 # What an escape can make, and neither a process nor a file can take.

@@ -17,7 +17,7 @@ from secure_build.reference import Pinned
 from secure_build.steps.build import previous
 from secure_build.steps.confidential import PodsWorkload, confidential_parts, write_pods
 from secure_build.steps.delivery import runtime_logins
-from secure_build.steps.descriptors import read_workload
+from secure_build.steps.descriptors import read_pinnable, read_workload
 from secure_build.steps.emission import Emitted, certificate_of, emit
 from secure_build.steps.job import Job
 from secure_build.steps.pins import check_places, pin_places, require_guest, resolve_all
@@ -127,7 +127,7 @@ def contract_images(work: Job) -> tuple[BuildRecord, Fragment]:
 
 def check_workload(work: Job, *, selected: Collection[str]) -> None:
     """Find before anything is built what would refuse the contract afterwards."""
-    described = read_workload(work, work.checkout())
+    described = read_pinnable(work, work.checkout())
     check_places(work, described.places, there=built_or(work, selected))
 
 

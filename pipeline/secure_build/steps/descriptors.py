@@ -88,16 +88,22 @@ def read_workload(work: Job, checkout: Checkout) -> AnyWorkload:
             f"`{work.loaded.path}` has no `workload`",
             hint="name the compose file: `workload: {compose: docker-compose.yml}`, or `play:` for pods",
         )
-    # What cannot be pinned cannot be pinned whatever the digests are.
     if wanted.pods is not None:
-        pods = read_pods(work, checkout, wanted.pods)
-        pods.check(pinning.placeholders(pods.places))
-        return pods
+        return read_pods(work, checkout, wanted.pods)
     variables = {*wanted.env, *(work.loaded.config.env.env if work.loaded.config.env else ())}
-    found = (
-        _read_compose(checkout, wanted.compose, variables) if wanted.compose else _read_play(checkout, wanted)
-    )
-    found.pack(pinning.placeholders(found.places))
+    if wanted.compose is not None:
+        return _read_compose(checkout, wanted.compose, variables)
+    return _read_play(checkout, wanted)
+
+
+def read_pinnable(work: Job, checkout: Checkout) -> AnyWorkload:
+    """The same, and it is tried whether digests can be put into it, before they are known."""
+    found = read_workload(work, checkout)
+    texts = pinning.placeholders(found.places)
+    if isinstance(found, PodsWorkload):
+        found.check(texts)
+    else:
+        found.pack(texts)
     return found
 
 

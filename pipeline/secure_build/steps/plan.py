@@ -39,7 +39,7 @@ from secure_build.steps import transfer
 from secure_build.steps.build import previous, unchanged
 from secure_build.steps.contract import built_or
 from secure_build.steps.delivery import check_logins, try_logins
-from secure_build.steps.descriptors import read_workload
+from secure_build.steps.descriptors import read_pinnable
 from secure_build.steps.disclosed import disclosed
 from secure_build.steps.emission import certificate_of
 from secure_build.steps.env import check_env
@@ -323,7 +323,7 @@ class _Planner:
     def _pulled(self) -> set[str]:
         """The registries that the guest would pull from; each image of the workload is looked at."""
         work = self._work
-        described = self._try("workload", "the workload", lambda: read_workload(work, work.checkout()))
+        described = self._try("workload", "the workload", lambda: read_pinnable(work, work.checkout()))
         if described is None:
             return set()
         there = built_or(work, work.selected())
