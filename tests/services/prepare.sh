@@ -167,6 +167,11 @@ prepare_openssl() {
     ! have openssl || have_version openssl openssl version
 }
 
+prepare_genisoimage() {
+    have genisoimage || install genisoimage genisoimage
+    ! have genisoimage || have_version genisoimage genisoimage --version
+}
+
 prepare_registry() {
     # unpacked and not installed, since the package would start a service
     if ! have docker-registry; then

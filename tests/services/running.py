@@ -37,6 +37,7 @@ _PARTS = {
     "runc": "docker",
     "newuidmap": "buildah",
     "ssh": "sshd",
+    "isoinfo": "genisoimage",
     "busybox-amd64": "busybox",
     "busybox-s390x": "busybox",
 }

@@ -7,29 +7,27 @@ not looked at. Which version of the runtime's image to start is not in a contrac
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal, TypeVar
 
 from secure_build import strict_yaml
-from secure_build.contract import ports
+from secure_build.contract import destinations, ports
 from secure_build.contract.advice import listed, mapping
-from secure_build.contract.places import Grammar, Name
+from secure_build.contract.destinations import HTTPS, Destination
+from secure_build.contract.places import Grammar
 from secure_build.contract.play import ENDINGS
 from secure_build.contract.ports import Port, shown
 from secure_build.errors import UsageError
 
 Section = Mapping[str, Any] | None
 Read = Callable[[str], Mapping[PurePosixPath, bytes]]
+_Kind = TypeVar("_Kind")
 # IBM's page "User data" for VPC: 64 K bytes. It does not say whether before or after base64.
 LARGEST = 64 << 10
 # Without another one in the contract, by IBM's page "About the contract" and its schema.
 _MOUNT, _FILESYSTEM = "/mnt/data", "ext4"
-_HTTPS = 443
-_HOST = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
 _COMPOSE_NAMES = frozenset(PurePosixPath(f"docker-compose.{ending}") for ending in ("yml", "yaml"))
 
 
@@ -47,15 +45,6 @@ class Volume:
     volume_name: str | None = None
     volume_id: str | None = None
     missing: Literal["workload", "env"] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """A host and TCP port that the guest calls, and what for."""
-
-    purpose: Literal["logs", "images", "signatures", "volume keys"]
-    host: str
-    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,27 +99,26 @@ def of(workload: Section, env: Section, *, user_data: bytes, read: Read) -> Depl
 
 def lines(deployment: Deployment) -> list[str]:
     """The deployment for people, without any secret."""
-    said = ["ports to open:"]
-    for port in deployment.ports or ():
-        why = ", on a loopback address: needs no rule" if port.loopback else ""
-        said.append(f"  {port.protocol} {port.numbers}: {port.container}{why}")
-    said += ["  none"] if deployment.ports == () else []
-    said += ["  unknown"] if deployment.ports is None else []
-    said.append("volumes to attach within 15 minutes of boot:")
-    said += [f"  {_volume_line(volume)}" for volume in deployment.volumes or ()]
-    said += ["  none"] if deployment.volumes == () else []
-    said += ["  unknown"] if deployment.volumes is None else []
-    said.append("hosts that the guest calls:")
-    said += [f"  {call.purpose}: {call.host}:{call.port}" for call in deployment.destinations] or ["  none"]
     size = deployment.size
     limit = {
         "pass": "within the limit of IBM Cloud VPC",
-        "warn": "its base64 is larger than the 65536 bytes of IBM Cloud VPC",
-        "fail": "larger than the 65536 bytes of IBM Cloud VPC",
+        "warn": f"the base64 is over the {LARGEST} bytes that IBM Cloud VPC takes",
+        "fail": f"over the {LARGEST} bytes that IBM Cloud VPC takes",
     }[size.level]
-    said.append(f"size: {size.plain} bytes, {size.base64} in base64: {limit}")
+    said = [
+        *_list("ports to open", map(_port_line, deployment.ports) if deployment.ports is not None else None),
+        *_list(
+            "volumes to attach within 15 minutes of boot",
+            map(_volume_line, deployment.volumes) if deployment.volumes is not None else None,
+        ),
+        *_list(
+            "hosts that the guest calls",
+            (f"{call.host}:{call.port} ({call.purpose})" for call in deployment.destinations),
+        ),
+        f"size: {size.plain} bytes, {size.base64} in base64: {limit}",
+    ]
     if deployment.unknown:
-        said += ["not known from this contract:", *(f"  {sentence}" for sentence in deployment.unknown)]
+        said += _list("not known from this contract", deployment.unknown)
     return said
 
 
@@ -141,9 +129,19 @@ def document(deployment: Deployment) -> dict[str, Any]:
     }
 
 
-def _of_kind[T](kind: type[T], found: Iterable[object]) -> list[T]:
+def _of_kind(kind: type[_Kind], found: Iterable[object]) -> list[_Kind]:
     # What a service has twice is one thing to say.
     return list(dict.fromkeys(item for item in found if isinstance(item, kind)))
+
+
+def _list(title: str, items: Iterable[str] | None) -> list[str]:
+    listing = ["unknown"] if items is None else list(items) or ["none"]
+    return [f"{title}:", *(f"  {item}" for item in listing)]
+
+
+def _port_line(port: Port) -> str:
+    why = ", on a loopback address: needs no rule" if port.loopback else ""
+    return f"{port.protocol} {port.numbers}: {port.container}{why}"
 
 
 def _volume_line(volume: Volume) -> str:
@@ -162,16 +160,18 @@ def _volumes(workload: Section, env: Section) -> Iterator[Volume]:
     outside = mapping(env.get("volumes")) if env is not None else {}
     for name in dict.fromkeys([*inside, *outside]):
         body, choice = mapping(inside.get(name)), mapping(outside.get(name))
+        missing: Literal["workload", "env"] | None = None
+        if workload is not None and name not in inside:
+            missing = "workload"
+        elif env is not None and name not in outside:
+            missing = "env"
         yield Volume(
             shown(name),
-            shown(body.get("mount", _MOUNT)) if name in inside else None,
-            shown(body.get("filesystem", _FILESYSTEM)) if name in inside else None,
-            *(shown(choice[key]) if key in choice else None for key in ("volumeName", "volumeID")),
-            missing="workload"
-            if workload is not None and name not in inside
-            else "env"
-            if env is not None and name not in outside
-            else None,
+            mount=shown(body.get("mount", _MOUNT)) if name in inside else None,
+            filesystem=shown(body.get("filesystem", _FILESYSTEM)) if name in inside else None,
+            volume_name=shown(choice["volumeName"]) if "volumeName" in choice else None,
+            volume_id=shown(choice["volumeID"]) if "volumeID" in choice else None,
+            missing=missing,
         )
 
 
@@ -179,17 +179,14 @@ def _env(env: Mapping[str, Any]) -> Iterator[Destination | str]:
     logging = mapping(env.get("logging"))
     if "logRouter" in logging:
         router = mapping(logging["logRouter"])
-        yield _destination("logs", router.get("hostname"), router.get("port", _HTTPS))
+        yield destinations.of_host("logs", router.get("hostname"), router.get("port", HTTPS))
     if "syslog" in logging:
         syslog = mapping(logging["syslog"])
         # Documentation and schema differ in the default.
-        yield _destination("logs", syslog.get("hostname"), syslog.get("port"))
+        yield destinations.of_host("logs", syslog.get("hostname"), syslog.get("port"))
     for name, volume in mapping(env.get("volumes")).items():
         if "grep11" in mapping(volume):
-            address = str(mapping(volume["grep11"]).get("address"))
-            found = _HOST.fullmatch(address)
-            host, port = (found[1], int(found[2])) if found and found[2] else (address, None)
-            yield _destination("volume keys", host, port)
+            yield destinations.of_address("volume keys", mapping(volume["grep11"]).get("address"))
         if "kms" in mapping(volume):
             yield f"volume `{shown(name)}`: the address of its key management service"
 
@@ -203,9 +200,10 @@ def _workload(workload: Mapping[str, Any], read: Read) -> Iterator[Port | Destin
             yield from _compose(files)
     if "play" in workload:
         play = mapping(workload["play"])
-        for key, grammar in (("resources", "plain"), ("templates", "template")):
-            for descriptor in listed(play.get(key)):
-                yield from _pod(descriptor, "template" if grammar == "template" else "plain")
+        for descriptor in listed(play.get("resources")):
+            yield from _pod(descriptor, "plain")
+        for descriptor in listed(play.get("templates")):
+            yield from _pod(descriptor, "template")
         if "archive" in play:
             files = _files(play["archive"], "play", read)
             if isinstance(files, str):
@@ -216,7 +214,7 @@ def _workload(workload: Mapping[str, Any], read: Read) -> Iterator[Port | Destin
         yield "confidential containers: their images and ports are in the pods of the cluster"
     for image in mapping(mapping(workload.get("images")).get("dct")).values():
         if isinstance(notary := mapping(image).get("notary"), str):
-            yield _server(notary)
+            yield destinations.of_url("signatures", notary)
 
 
 def _files(archive: Any, kind: str, read: Read) -> Mapping[PurePosixPath, bytes] | str:
@@ -242,15 +240,13 @@ def _compose(files: Mapping[PurePosixPath, bytes]) -> Iterator[Port | Destinatio
     if "include" in mapping(data) or any("extends" in mapping(body) for body in services.values()):
         yield "compose: what other files bring in by `include` or `extends`"
     for body in map(mapping, services.values()):
-        volumes, hooks = (
-            map(mapping, listed(body.get("volumes"))),
-            map(mapping, listed(body.get("pre_start"))),
-        )
-        named = [body.get("image"), *(hook.get("image") for hook in hooks)]
+        named = [body.get("image")]
+        named += [mapping(hook).get("image") for hook in listed(body.get("pre_start"))]
+        volumes = map(mapping, listed(body.get("volumes")))
         named += [volume.get("source") for volume in volumes if volume.get("type") == "image"]
         for image in named:
             if image is not None:
-                yield _registry(image, "compose")
+                yield destinations.of_image(image, "compose")
 
 
 def _descriptors(files: Mapping[PurePosixPath, bytes]) -> Iterator[Port | Destination | str]:
@@ -271,34 +267,4 @@ def _pod(descriptor: Any, grammar: Grammar) -> Iterator[Port | Destination | str
     named += [mapping(mapping(body).get("image")).get("reference") for body in listed(spec.get("volumes"))]
     for image in named:
         if image is not None:
-            yield _registry(image, grammar)
-
-
-def _registry(image: Any, grammar: Grammar) -> Destination | str:
-    try:
-        name = Name.parse(str(image), grammar)
-    except UsageError:
-        name = None
-    if name is None or name.registry is not None or name.reference is None:
-        return f"the registry of image `{shown(image)}`"
-    found = _HOST.fullmatch(name.reference.repository.registry)
-    assert found is not None
-    return _destination("images", found[1], int(found[2] or _HTTPS))
-
-
-def _server(url: str) -> Destination | str:
-    try:
-        parts = urlsplit(url)
-        return _destination("signatures", parts.hostname, parts.port or _HTTPS)
-    except ValueError:
-        return _destination("signatures", url, None)
-
-
-def _destination(
-    purpose: Literal["logs", "images", "signatures", "volume keys"], host: Any, port: Any
-) -> Destination | str:
-    if isinstance(host, str) and (found := _HOST.fullmatch(host)) and not found[2]:
-        if isinstance(port, int) and 1 <= port <= 65535:
-            return Destination(purpose, host, port)
-        return f"{purpose}: the port of `{shown(host)}`"
-    return f"{purpose}: `{shown(host)}` is no host name"
+            yield destinations.of_image(image, grammar)

@@ -20,7 +20,7 @@ _SHORT = re.compile(
     r"(?:(?:(?P<address>\[[^\]]*\]|[^:\[\]]*):)?(?P<published>[^:]*):)?(?P<target>[^:/]+)(?:/(?P<protocol>.+))?"
 )
 _NUMBERS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
-_LAST = 65535
+LAST = 65535
 _LONGEST = 80
 
 
@@ -122,7 +122,7 @@ def _range(text: str) -> tuple[int, int] | None:
     if not found:
         return None
     first, last = int(found[1]), int(found[2] or found[1])
-    return (first, last) if 1 <= first <= last <= _LAST else None
+    return (first, last) if 1 <= first <= last <= LAST else None
 
 
 def _text(value: Any) -> str:
