@@ -64,6 +64,8 @@ _SCALARS: dict[str, Any] = {
     ],
 }
 
+_TWO_KINDS = ("quantity", "number or text")
+
 
 class _PodPart(Part):
     """A part of a descriptor; podman passes over keys that it does not know."""
@@ -110,15 +112,14 @@ def _model(name: str) -> Any:
         fields["apiVersion"] = (Literal["v1"], ...)
         fields["kind"] = (Annotated[Literal[name], BeforeValidator(_kind)], ...)
     for key, written in _fields()[name].items():
-        kind = _type(written.rstrip("!+"))
+        bare = written.rstrip("!+")
         required = written.endswith("!")
+        # The schema takes no value for none, but not where there are two kinds of values.
+        kind = _entry(bare) if required else _type(bare) if bare in _TWO_KINDS else _type(bare) | None
         if written.endswith("+"):
-            kind = Annotated[kind | None, WrapValidator(_newer)]
+            kind = Annotated[kind, WrapValidator(_newer)]
         # A key such as `continue` is no name in Python.
-        fields[f"{key}_"] = (
-            kind if required else kind | None,
-            Field(default=... if required else None, alias=key),
-        )
+        fields[f"{key}_"] = (kind, Field(default=... if required else None, alias=key))
     return create_model(name, __base__=_PodPart, **fields)
 
 
@@ -131,15 +132,20 @@ def _type(written: str) -> Any:
 
 
 def _entry(written: str) -> Any:
-    """What a list or mapping holds; the schema takes entries without a value too."""
-    if written == "text":
-        return str | None
+    """What must be there: an entry of a list or mapping, or a required field."""
     return Annotated[_type(written), BeforeValidator(_present)]
 
 
 def _present(value: Any) -> Any:
     if value is None:
-        raise refused("pod-fields", "this entry has no value")
+        raise refused("pod-fields", "has no value")
+    return value
+
+
+def _has_kind(value: Any) -> Any:
+    # Without it nobody knows which fields to expect.
+    if isinstance(value, dict) and "kind" not in value:
+        raise refused("pod-kind", "`kind` is missing: it must be `Pod` or `ConfigMap`")
     return value
 
 
@@ -153,4 +159,5 @@ else:
     Descriptor = Annotated[
         Annotated[_model("Pod"), Tag(POD)] | Annotated[_model("ConfigMap"), Tag(CONFIG_MAP)],
         Discriminator(_which),
+        BeforeValidator(_has_kind),
     ]

@@ -32,10 +32,11 @@ RULES = {
     "notary-address": Rule("inferred"),
     "cosign-entry": Rule("inferred"),
     "not-text": Rule("documented"),
+    "pod-kind": Rule("schema", "HPL05001E"),
     "pod-fields": Rule("inferred", "HPL15002E"),
 }
 # Kubernetes wants them; without a name, podman has none to run a pod under.
-_POD_FIELDS = frozenset({"apiVersion", "kind", "metadata", "name", "spec", "ip"})
+_POD_FIELDS = frozenset({"apiVersion", "metadata", "name", "spec", "ip"})
 
 
 def rule_of(mistake: Mistake) -> str | None:
