@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from secure_build.contract import deployment, expected
-from secure_build.contract.expected import Expected
+from secure_build.contract.deployment import expected, needs
+from secure_build.contract.deployment.expected import Expected
 from secure_build.model import BuildRecord
 from secure_build.output import exit_code, print_json, print_masked, show_record
 from secure_build.report import shown
@@ -82,7 +82,7 @@ def show_contract(found: Shown | str, form: str) -> int:
                     for section in found.sections
                 },
                 "expected-attestation": _lines(found.lines),
-                "deployment": deployment.document(found.deployment),
+                "deployment": needs.document(found.deployment),
                 "files": [str(path) for path in found.files],
             }
         )
@@ -91,7 +91,7 @@ def show_contract(found: Shown | str, form: str) -> int:
         print(f"# {section.name}: {'encrypted' if section.encrypted else 'plain'}, {section.digest}")
         print(section.text or "", end="")
     print("#")
-    _print_comment(deployment.lines(found.deployment))
+    _print_comment(needs.lines(found.deployment))
     _print_expected(found.lines)
     for path in found.files:
         print(f"# written: {path}")
@@ -118,7 +118,7 @@ def _document(
             "files": [str(path) for path in contract.files],
         }
         document["expected-attestation"] = _lines(contract.lines)
-        document["deployment"] = deployment.document(contract.deployment)
+        document["deployment"] = needs.document(contract.deployment)
     return document
 
 
@@ -141,7 +141,7 @@ def _print_section(section: Emitted) -> None:
 def _print_assembled(contract: Assembled) -> None:
     print(f"# The contract is in {contract.path}")
     print(contract.masked, end="")
-    _print_comment(deployment.lines(contract.deployment))
+    _print_comment(needs.lines(contract.deployment))
     _print_expected(contract.lines)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from secure_build.contract.certificate import describe
+from secure_build.contract.certificates.certificate import describe
 from secure_build.model import BuildRecord, Material
 from secure_build.reference import Pinned
 from secure_build.report import finding_lines, shown, size

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fakes.authority import DAY, PLANS, Hierarchy, hierarchy, issuer_at, lists_at
 from flow.conftest import Outcome, Project
 from secure_build import steps
-from secure_build.contract import certificate_table, roots
-from secure_build.contract.certificate_table import Image
+from secure_build.contract.certificates import roots, table
+from secure_build.contract.certificates.table import Image
 from secure_build.errors import RefusedError, SecureBuildError, ServiceError
 from secure_build.report import Report
 from secure_build.steps import downloads
@@ -58,7 +58,7 @@ def pki(site: Web, monkeypatch: pytest.MonkeyPatch) -> Hierarchy:
     )
     monkeypatch.setattr(roots, "TRUSTED", (made.root.certificate,))
     known = {Image("ccrt", "1.2.3"): made.leaf.fingerprint, Image("hpvs", "1.0.7"): made.leaf.fingerprint}
-    monkeypatch.setattr(certificate_table, "FINGERPRINTS", {**known, Image("ccrt", "2.0.0"): "0" * 64})
+    monkeypatch.setattr(table, "FINGERPRINTS", {**known, Image("ccrt", "2.0.0"): "0" * 64})
     site.redirects[LEAF_ISSUER] = "https://files.example/signer.crt"
     site.redirects[LEAF_LIST] = "http://files.example/leaf.crl"
     site.files |= {

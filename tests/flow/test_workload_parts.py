@@ -15,8 +15,8 @@ import ibm_schema
 from fakes.registry import FakeRegistry
 from flow import contract_file
 from flow.conftest import COMPOSE, Project, git
+from secure_build.contract.checks.sections import section_findings
 from secure_build.contract.document import read_section
-from secure_build.contract.section_checks import section_findings
 
 POD = """\
 # kept, with its order

@@ -10,10 +10,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fakes.authority import UNTRUSTED, Hierarchy, hierarchy
-from secure_build.contract import roots
-from secure_build.contract.certificate import EncryptionCertificate, describe
-from secure_build.contract.chain import UntrustedError, signer_of, trusted_path
-from secure_build.contract.revocation import revocation
+from secure_build.contract.certificates import roots
+from secure_build.contract.certificates.certificate import EncryptionCertificate, describe
+from secure_build.contract.certificates.chain import UntrustedError, signer_of, trusted_path
+from secure_build.contract.certificates.revocation import revocation
 from services import running
 from services.needed import need
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from secure_build import strict_yaml
-from secure_build.contract import deployment_files, ports
-from secure_build.contract.deployment import Deployment, Size, Volume
-from secure_build.contract.deployment_files import Form
-from secure_build.contract.destinations import Destination
-from secure_build.contract.ports import Port
+from secure_build.contract.deployment import forms, ports
+from secure_build.contract.deployment.destinations import Destination
+from secure_build.contract.deployment.forms import Form
+from secure_build.contract.deployment.needs import Deployment, Size, Volume
+from secure_build.contract.deployment.ports import Port
 from services import running
 from services.needed import need
 
@@ -37,7 +37,7 @@ WRITTEN = """
 
 
 def written(folder: Path, form: Form) -> Path:
-    for path, content in deployment_files.files(CONTRACT, form, READ).items():
+    for path, content in forms.files(CONTRACT, form, READ).items():
         target = folder / path
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(content)
@@ -121,7 +121,7 @@ def test_terraform_passes_the_contract_on_unchanged(tmp_path: Path) -> None:
         # No Debian package brings them, so this is no failure in CI either.
         pytest.skip("neither `terraform` nor `tofu` is on PATH")
     folder = written(tmp_path, "terraform")
-    names = json.loads((folder / deployment_files.VALUES).read_text())
+    names = json.loads((folder / forms.VALUES).read_text())
     (folder / "main.tf").write_text(
         'output "hash" {\n  value = nonsensitive(sha256(var.contract_user_data))\n}\n'
         + "".join(

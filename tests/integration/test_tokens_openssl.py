@@ -12,9 +12,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from fakes.keys import private_pem, rsa_key
-from secure_build.contract import disclosure, signature
-from secure_build.contract.key_material import spki_pem
-from secure_build.contract.token import Token, decrypt, encrypt
+from secure_build.contract.encryption import disclosure, signature
+from secure_build.contract.encryption.key_material import spki_pem
+from secure_build.contract.encryption.token import Token, decrypt, encrypt
 from services.needed import need
 
 RUNTIME, SIGNER, AUDITOR = rsa_key("runtime", 4096), rsa_key("signer"), rsa_key("auditor")

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secure_build.contract import archive, archive_checks
+from secure_build.contract import archive
+from secure_build.contract.checks import archives
 from secure_build.errors import UsageError
 
 COMPOSE = b"services: {a: {image: us.icr.io/team/a}}\n"
@@ -43,11 +44,11 @@ def files(content: Mapping[str, bytes]) -> str:
 
 
 def said(text: str, kind: str = "compose") -> list[tuple[str, str | None]]:
-    return [(problem.level, problem.code) for problem in archive_checks.problems(text, kind)]
+    return [(problem.level, problem.code) for problem in archives.problems(text, kind)]
 
 
 def why(text: str, kind: str = "compose") -> str:
-    return "\n".join(problem.why for problem in archive_checks.problems(text, kind))
+    return "\n".join(problem.why for problem in archives.problems(text, kind))
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,11 @@ from fakes.authority import (
     unknown,
     usage,
 )
-from secure_build.contract import certificate_table, roots
-from secure_build.contract.certificate import EncryptionCertificate, describe, findings
-from secure_build.contract.certificate_table import FINGERPRINTS, Image
-from secure_build.contract.pem import issuer_addresses, load, load_list
-from secure_build.contract.revocation import addresses, revocation
+from secure_build.contract.certificates import roots, table
+from secure_build.contract.certificates.certificate import EncryptionCertificate, describe, findings
+from secure_build.contract.certificates.pem import issuer_addresses, load, load_list
+from secure_build.contract.certificates.revocation import addresses, revocation
+from secure_build.contract.certificates.table import FINGERPRINTS, Image
 from secure_build.errors import RefusedError, UsageError
 from secure_build.model import Finding
 
@@ -85,7 +85,7 @@ def test_files_that_hold_no_certificate_are_refused_by_name(usual: Hierarchy) ->
 
 
 def test_what_identifies_a_certificate(usual: Hierarchy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certificate_table, "FINGERPRINTS", {Image("ccrt", "1.2.3"): usual.leaf.fingerprint})
+    monkeypatch.setattr(table, "FINGERPRINTS", {Image("ccrt", "1.2.3"): usual.leaf.fingerprint})
     assert describe(EncryptionCertificate(usual.leaf.certificate)) == {
         "subject": "O=IBM,CN=Test Contract Encryption",
         "issuer": f"O={IBM},CN={IBM}",
@@ -377,7 +377,7 @@ def test_a_known_certificate_is_that_of_some_images(
     own = usual.leaf.fingerprint
     known = {Image("ccrt", "1.0.0"): own, Image("ccrv", "1.0.0"): own}
     others = {Image("ccrt", "2.0.0"): "0" * 64, Image("ccco", "1.0.0"): "1" * 64}
-    monkeypatch.setattr(certificate_table, "FINGERPRINTS", known | others)
+    monkeypatch.setattr(table, "FINGERPRINTS", known | others)
     finding = check(usual, target=image[0], image_version=image[1])["image"]
     assert finding.level == level
     assert finding.why.startswith(why)

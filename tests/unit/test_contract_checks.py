@@ -19,7 +19,7 @@ from fakes import contracts
 from secure_build.contract import archive, checks, schema, text
 from secure_build.contract.archive import Member
 from secure_build.contract.document import Contract, SectionText
-from secure_build.contract.token import Token
+from secure_build.contract.encryption.token import Token
 from secure_build.errors import UsageError
 
 TESTS = Path(__file__).parents[1]

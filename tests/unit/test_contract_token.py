@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.keys import rsa_key
-from secure_build.contract.token import (
+from secure_build.contract.encryption.token import (
     DEFAULT_PREFIX,
     Opening,
     Token,

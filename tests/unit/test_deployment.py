@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from secure_build.contract import deployment
-from secure_build.contract.deployment import Deployment, Size, Volume
-from secure_build.contract.destinations import Destination
-from secure_build.contract.ports import Port
+from secure_build.contract.deployment import needs
+from secure_build.contract.deployment.destinations import Destination
+from secure_build.contract.deployment.needs import Deployment, Size, Volume
+from secure_build.contract.deployment.ports import Port
 from secure_build.errors import UsageError
 
 SECRET = "Not-For-The-Eyes"
@@ -29,7 +29,7 @@ def of(
             raise UsageError("the archive is no gzip")
         return {PurePosixPath(name): content.encode() for name, content in (files or {}).items()}
 
-    return deployment.of(workload, env, user_data=user_data, read=read)
+    return needs.of(workload, env, user_data=user_data, read=read)
 
 
 def composed(*lines: str, name: str = "docker-compose.yml") -> Deployment:
@@ -140,7 +140,7 @@ def test_a_notary_server_is_called_and_its_password_not_told() -> None:
     dct = {"us.icr.io/a/b": {"notary": f"https://user:{SECRET}@notary.example:4443/x"}}
     found = of({"images": {"dct": dct}})
     assert found.destinations[0] == Destination("signatures", "notary.example", 4443)
-    assert SECRET not in json.dumps(deployment.document(found))
+    assert SECRET not in json.dumps(needs.document(found))
 
 
 @pytest.mark.parametrize(
@@ -178,9 +178,9 @@ def test_volumes_by_name_from_both_sections() -> None:
     )
     assert found.destinations[1] == Destination("volume keys", "192.0.2.1", 9876)
     assert found.unknown == ("volume `more`: the address of its key management service",)
-    said = "\n".join(deployment.lines(found))
+    said = "\n".join(needs.lines(found))
     assert "`lost` at /mnt/data (ext4): `env` does not have it (HPL07015E)" in said
-    assert SECRET not in said + json.dumps(deployment.document(found))
+    assert SECRET not in said + json.dumps(needs.document(found))
 
 
 def test_an_encrypted_section_is_unknown_and_nothing_is_missing_for_it() -> None:
@@ -193,7 +193,7 @@ def test_an_encrypted_section_is_unknown_and_nothing_is_missing_for_it() -> None
     assert without_env.volumes == (Volume("data", "/mnt/data", "ext4"),)
     assert without_both.volumes is None
     assert [len(found.unknown) for found in (without_workload, without_env, without_both)] == [2, 2, 3]
-    assert deployment.lines(without_both)[:4] == [
+    assert needs.lines(without_both)[:4] == [
         "ports to open:",
         "  unknown",
         "volumes to attach within 15 minutes of boot:",
@@ -214,7 +214,7 @@ def test_the_size_of_the_user_data(size: int, level: str) -> None:
 
 def test_lines_for_people() -> None:
     found = composed("services: {web: {image: us.icr.io/a/b, ports: ['443:1', '127.0.0.1:9:9/udp', '5']}}")
-    assert deployment.lines(found) == [
+    assert needs.lines(found) == [
         "ports to open:",
         "  tcp 443: service `web`",
         "  udp 9: service `web`, on a loopback address: needs no rule",
@@ -231,7 +231,7 @@ def test_lines_for_people() -> None:
 
 def test_the_document_for_programs_is_json() -> None:
     found = of({"volumes": {"data": {"seed": SECRET}}}, None, user_data=b"x")
-    assert json.loads(json.dumps(deployment.document(found))) == {
+    assert json.loads(json.dumps(needs.document(found))) == {
         "ports": [],
         "volumes": [
             {"name": "data", "mount": "/mnt/data", "filesystem": "ext4"}
@@ -249,5 +249,5 @@ def test_sections_of_any_shape_raise_nothing(odd: Any) -> None:
     plays = [{"play": {key: odd}} for key in ("resources", "templates", "archive")]
     for workload in [dict.fromkeys(keys, odd), *plays, {"images": {"dct": odd}}, {"volumes": {"v": odd}}]:
         found = of(workload, {**workload, "logging": {"logRouter": odd, "syslog": odd}})
-        assert json.dumps(deployment.document(found))
-        assert all(line.isprintable() for line in deployment.lines(found))
+        assert json.dumps(needs.document(found))
+        assert all(line.isprintable() for line in needs.lines(found))

@@ -9,30 +9,28 @@ from pathlib import PurePosixPath
 import pytest
 
 from secure_build import strict_yaml
-from secure_build.contract import deployment, deployment_files, expected
-from secure_build.contract.deployment import Deployment, Size, Volume
-from secure_build.contract.destinations import Destination
-from secure_build.contract.ports import Port
+from secure_build.contract.deployment import expected, forms, needs
+from secure_build.contract.deployment.destinations import Destination
+from secure_build.contract.deployment.needs import Deployment, Size, Volume
+from secure_build.contract.deployment.ports import Port
 from secure_build.errors import UsageError
 from secure_build.reference import Digest
 
 SIZE = Size(0, 0)
 ODD = "workload: |\n  type: \"workload\" # 'é' 日本 𝄞 ${REGISTRY} %{if} \\n\t\\\nenv: |\n  a: b\n\n  c: d"
-UNKNOWN = deployment.Deployment(None, None, (), SIZE, ("the workload is encrypted",))
+UNKNOWN = needs.Deployment(None, None, (), SIZE, ("the workload is encrypted",))
 CIDATA = PurePosixPath("cidata")
 
 
 @pytest.mark.parametrize("contract", [ODD, "workload: x\nenv: y\n", "workload: e\u0301", ""])
 def test_the_user_data_is_the_contract(contract: str) -> None:
-    assert deployment_files.files(contract, "user-data", UNKNOWN) == {
-        deployment_files.USER_DATA: contract.encode()
-    }
+    assert forms.files(contract, "user-data", UNKNOWN) == {forms.USER_DATA: contract.encode()}
 
 
 def values(contract: str, read: Deployment) -> dict[str, object]:
-    files = deployment_files.files(contract, "terraform", read)
-    found: dict[str, object] = json.loads(files[deployment_files.VALUES])
-    declared = re.findall(rb'^variable "([a-z0-9_]+)" {$', files[deployment_files.VARIABLES], re.MULTILINE)
+    files = forms.files(contract, "terraform", read)
+    found: dict[str, object] = json.loads(files[forms.VALUES])
+    declared = re.findall(rb'^variable "([a-z0-9_]+)" {$', files[forms.VARIABLES], re.MULTILINE)
     assert [name.decode() for name in declared] == list(found)
     return found
 
@@ -62,12 +60,12 @@ def test_terraform_is_told_what_is_unknown() -> None:
 
 def test_a_contract_that_terraform_would_change_is_refused() -> None:
     with pytest.raises(UsageError, match="Terraform would change this contract"):
-        deployment_files.files("workload: e\u0301", "terraform", UNKNOWN)
+        forms.files("workload: e\u0301", "terraform", UNKNOWN)
 
 
 def test_the_disk_and_its_lines_in_the_attestation_record() -> None:
-    files = deployment_files.files(ODD, "cidata", UNKNOWN)
-    record = files.pop(deployment_files.ATTESTATION).decode()
+    files = forms.files(ODD, "cidata", UNKNOWN)
+    record = files.pop(forms.ATTESTATION).decode()
     assert sorted(path.name for path in files) == ["meta-data", "user-data", "vendor-data"]
     assert files[CIDATA / "user-data"] == ODD.encode()
     assert files[CIDATA / "vendor-data"].startswith(b"#cloud-config\n")
@@ -81,14 +79,14 @@ def test_the_disk_and_its_lines_in_the_attestation_record() -> None:
 
 
 def test_equal_contracts_make_equal_disks_and_others_another_instance() -> None:
-    first, again, other = (deployment_files.files(text, "cidata", UNKNOWN) for text in (ODD, ODD, "env: x"))
+    first, again, other = (forms.files(text, "cidata", UNKNOWN) for text in (ODD, ODD, "env: x"))
     assert first == again
     assert first[CIDATA / "meta-data"] != other[CIDATA / "meta-data"]
 
 
 @pytest.mark.parametrize("name", ["web-1", "web.example", "0", "1.5", "true", "null", "a" * 63])
 def test_the_names_of_a_guest_are_read_as_text(name: str) -> None:
-    files = deployment_files.files(ODD, "cidata", UNKNOWN, instance_id=name, hostname=name)
+    files = forms.files(ODD, "cidata", UNKNOWN, instance_id=name, hostname=name)
     read = strict_yaml.load(files[CIDATA / "meta-data"], "meta-data").data
     assert read == {"instance-id": name, "local-hostname": name}
 
@@ -97,6 +95,6 @@ def test_the_names_of_a_guest_are_read_as_text(name: str) -> None:
 def test_hardening_21_the_names_of_a_guest_are_names(name: str) -> None:
     for names in ({"instance_id": name}, {"hostname": name}):
         with pytest.raises(UsageError, match=r"cannot be the `(instance-id|local-hostname)` of a guest"):
-            deployment_files.files(ODD, "cidata", UNKNOWN, **names)
+            forms.files(ODD, "cidata", UNKNOWN, **names)
     with pytest.raises(UsageError, match="cannot be the `local-hostname`"):
-        deployment_files.files(ODD, "cidata", UNKNOWN, hostname="")
+        forms.files(ODD, "cidata", UNKNOWN, hostname="")

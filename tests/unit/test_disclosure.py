@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 
 from fakes.keys import rsa_key
-from secure_build.contract import disclosure
-from secure_build.contract.token import Opening, Token, encrypt, open_with, recreate
+from secure_build.contract.encryption import disclosure
+from secure_build.contract.encryption.token import Opening, Token, encrypt, open_with, recreate
 from secure_build.errors import RefusedError, SecureBuildError, UsageError
 from secure_build.secret import Secret
 

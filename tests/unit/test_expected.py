@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from secure_build.contract import expected
-from secure_build.contract.expected import Line
+from secure_build.contract.deployment import expected
+from secure_build.contract.deployment.expected import Line
 from secure_build.reference import Digest
 
 TOKEN = f"contract-basic.{base64.b64encode(bytes(512)).decode()}.U2FsdGVkX18AAQIDBAUGBw=="

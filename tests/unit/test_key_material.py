@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.keys import certificate, private_pem, rsa_key
-from secure_build.contract.key_material import private_key, public_key, spki_digest, spki_pem
+from secure_build.contract.encryption.key_material import private_key, public_key, spki_digest, spki_pem
 from secure_build.errors import UsageError
 from secure_build.reference import Digest
 from secure_build.secret import Secret

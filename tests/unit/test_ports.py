@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from secure_build.contract import ports
-from secure_build.contract.ports import Port
+from secure_build.contract.deployment import ports
+from secure_build.contract.deployment.ports import Port
 
 
 def of_service(**body: Any) -> list[Port | str]:

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fakes.keys import certificate, rsa_key
-from secure_build.contract import signature
-from secure_build.contract.key_material import spki_pem
-from secure_build.contract.token import encrypt
+from secure_build.contract.encryption import signature
+from secure_build.contract.encryption.key_material import spki_pem
+from secure_build.contract.encryption.token import encrypt
 from secure_build.errors import RefusedError, UsageError
 
 KEY = rsa_key("signer")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from secure_build.contract import text
-from secure_build.contract.token import looks_like_token
+from secure_build.contract.encryption.token import looks_like_token
 from secure_build.errors import UsageError
 
 # `boot` stands behind what is signed (IBM's page "Create a boot section").

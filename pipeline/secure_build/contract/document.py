@@ -1,7 +1,7 @@
 """Contract files: a whole contract, or one section of it, read without changing a character of it.
 
 What is signed, hashed and attested is each section's text as YAML gives it, so that text is kept.
-Nothing is decrypted here, and nothing is checked but the shape; see `checks.py`.
+Nothing is decrypted here, and nothing is checked but the shape; see `checks/`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 
 from secure_build import strict_yaml
 from secure_build.contract import masking
-from secure_build.contract.token import looks_like_token
+from secure_build.contract.encryption.token import looks_like_token
 from secure_build.errors import UsageError
 from secure_build.mistakes import unknown_key
 from secure_build.reference import Digest

@@ -9,22 +9,15 @@ from pathlib import Path
 from typing import Final, Literal
 
 from secure_build import files, record
-from secure_build.contract import (
-    archive,
-    assembly,
-    checks,
-    deployment,
-    document,
-    expected,
-    key_material,
-    schema,
-)
+from secure_build.contract import archive, assembly, checks, document, schema
 from secure_build.contract.confidential import initdata
-from secure_build.contract.deployment import Deployment
+from secure_build.contract.deployment import expected, needs
+from secure_build.contract.deployment.expected import Expected
+from secure_build.contract.deployment.needs import Deployment
 from secure_build.contract.document import Contract, SectionName, SectionText
-from secure_build.contract.expected import Expected
+from secure_build.contract.encryption import key_material
+from secure_build.contract.encryption.token import Token
 from secure_build.contract.text import SecretText
-from secure_build.contract.token import Token
 from secure_build.errors import UsageError
 from secure_build.model import BuildRecord, Finding
 from secure_build.steps.confidential import write_annotated
@@ -101,7 +94,7 @@ def contract_assemble(work: Job, *, draft: bool) -> tuple[BuildRecord, Assembled
     record.write(work.record_path, result)
     model = schema.models(config.target)
     masked = {name: section.masked(model.section(name)) for name, section in sections.items()}
-    needed = deployment.of(
+    needed = needs.of(
         *(data(section) for section in opened.values()),
         user_data=content.encode(),
         read=archive.read,

@@ -1,7 +1,7 @@
 """The encryption certificate: from where it is to what speaks for it.
 
 Fetches what is not at hand: the published certificate of a version, the issuers that certificates
-name, and revocation lists. All of it is judged by `contract/certificate.py`, and a list that cannot
+name, and revocation lists. All of it is judged by `contract/certificates/`, and a list that cannot
 be had leaves an `unknown`, no failure.
 """
 
@@ -14,12 +14,12 @@ from pathlib import Path
 from cryptography import x509
 
 from secure_build import stopping
-from secure_build.contract import certificate as checks
-from secure_build.contract import roots
-from secure_build.contract.certificate import EncryptionCertificate, Link
-from secure_build.contract.chain import is_signed, open_end
-from secure_build.contract.pem import issuer_addresses, load, load_list
-from secure_build.contract.revocation import addresses, revocation
+from secure_build.contract.certificates import certificate as checks
+from secure_build.contract.certificates import roots
+from secure_build.contract.certificates.certificate import EncryptionCertificate, Link
+from secure_build.contract.certificates.chain import is_signed, open_end
+from secure_build.contract.certificates.pem import issuer_addresses, load, load_list
+from secure_build.contract.certificates.revocation import addresses, revocation
 from secure_build.errors import RefusedError, SecureBuildError, UsageError
 from secure_build.model import Finding
 from secure_build.report import Report

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from secure_build import files
-from secure_build.contract import disclosure, document, key_material, text, token
+from secure_build.contract import document, text
 from secure_build.contract.archive import Archive
-from secure_build.contract.certificate import EncryptionCertificate
+from secure_build.contract.certificates.certificate import EncryptionCertificate
 from secure_build.contract.document import SectionName, SectionText
+from secure_build.contract.encryption import disclosure, key_material, token
+from secure_build.contract.encryption.token import Opening, Token
 from secure_build.contract.text import SecretText
-from secure_build.contract.token import Opening, Token
 from secure_build.errors import UsageError
 from secure_build.model import Finding, Section
 from secure_build.reference import Digest

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from secure_build import files
-from secure_build.contract import deployment_files
-from secure_build.contract.deployment import Deployment
-from secure_build.contract.deployment_files import Form
+from secure_build.contract.deployment import forms
+from secure_build.contract.deployment.forms import Form
+from secure_build.contract.deployment.needs import Deployment
 
 
 def write_form(form: Form | None, contract: bytes, needed: Deployment, folder: Path) -> tuple[Path, ...]:
@@ -17,7 +17,7 @@ def write_form(form: Form | None, contract: bytes, needed: Deployment, folder: P
     """
     if form is None:
         return ()
-    made = deployment_files.files(contract.decode(), form, needed)
+    made = forms.files(contract.decode(), form, needed)
     for name, content in made.items():
         files.write(folder / name, content, mode=files.PRIVATE)
     return tuple(folder / name for name in made)

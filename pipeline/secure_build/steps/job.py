@@ -12,7 +12,7 @@ from typing import Literal
 
 from secure_build import __version__, config, files, lock, process, record, secret
 from secure_build.config import Loaded, Login
-from secure_build.contract.deployment_files import Form
+from secure_build.contract.deployment.forms import Form
 from secure_build.errors import UsageError
 from secure_build.layout import Layout
 from secure_build.lock import Lock

@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from secure_build import files, record
-from secure_build.contract import signature, text
+from secure_build.contract import text
 from secure_build.contract.document import SectionText
-from secure_build.contract.token import Token
+from secure_build.contract.encryption import signature
+from secure_build.contract.encryption.token import Token
 from secure_build.errors import RefusedError, UsageError
 from secure_build.model import BuildRecord, Finding, Section
 from secure_build.reference import Digest

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from secure_build import secret
-from secure_build.contract import archive, deployment, document, expected, key_material, schema, token
-from secure_build.contract.deployment import Deployment
-from secure_build.contract.deployment_files import Form
+from secure_build.contract import archive, document, schema
+from secure_build.contract.deployment import expected, needs
+from secure_build.contract.deployment.expected import Expected
+from secure_build.contract.deployment.forms import Form
+from secure_build.contract.deployment.needs import Deployment
 from secure_build.contract.document import Contract, SectionText
-from secure_build.contract.expected import Expected
-from secure_build.contract.token import Token, looks_like_token
+from secure_build.contract.encryption import key_material, token
+from secure_build.contract.encryption.token import Token, looks_like_token
 from secure_build.errors import UsageError
 from secure_build.reference import Digest
 from secure_build.steps.forms import write_form
@@ -72,7 +74,7 @@ def show(options: ShowOptions) -> Shown | str:
         return _opened_record(Token.parse(text, name), key, name)
     parts, values = _parts(content, name)
     opened = {part.section: _open(part, key) for part in parts}
-    needed = deployment.of(
+    needed = needs.of(
         data(opened.get("workload")), data(opened.get("env")), user_data=content, read=archive.read
     )
     return Shown(

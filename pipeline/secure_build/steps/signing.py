@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from secure_build import process, secret
 from secure_build.config import SigningKey
-from secure_build.contract import key_material, signature
-from secure_build.contract.token import Token
+from secure_build.contract.encryption import key_material, signature
+from secure_build.contract.encryption.token import Token
 from secure_build.errors import UsageError
 from secure_build.process import Program
 from secure_build.secret import Secret

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from secure_build.contract.deployment.ports import LAST, shown
 from secure_build.contract.places import Grammar, Name
-from secure_build.contract.ports import LAST, shown
 from secure_build.errors import UsageError
 
 Purpose = Literal["logs", "images", "signatures", "volume keys"]

@@ -15,9 +15,10 @@ from pathlib import PurePosixPath
 from typing import Any, Literal, get_args
 
 from secure_build import strict_yaml
-from secure_build.contract import expected, text
+from secure_build.contract import text
 from secure_build.contract.advice import mapping
-from secure_build.contract.deployment import Deployment
+from secure_build.contract.deployment import expected
+from secure_build.contract.deployment.needs import Deployment
 from secure_build.errors import UsageError
 from secure_build.reference import Digest
 

@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from secure_build.contract import certificate_table, roots
-from secure_build.contract.certificate_table import Image
-from secure_build.contract.chain import UntrustedError, signer_of, title, trusted_path
-from secure_build.contract.pem import load
-from secure_build.contract.revocation import revocation
+from secure_build.contract.certificates import roots, table
+from secure_build.contract.certificates.chain import UntrustedError, signer_of, title, trusted_path
+from secure_build.contract.certificates.pem import load
+from secure_build.contract.certificates.revocation import revocation
+from secure_build.contract.certificates.table import Image
 from secure_build.errors import RefusedError
 from secure_build.model import Basis, Finding, Level
 
@@ -89,7 +89,7 @@ class EncryptionCertificate:
     @property
     def images(self) -> list[Image]:
         """The images that are known to have it."""
-        return certificate_table.images_of(self.fingerprint)
+        return table.images_of(self.fingerprint)
 
 
 def findings(
@@ -256,7 +256,7 @@ def _image(
             hint="compare its SHA-256 with what came with the image, and name that: `image-version`",
         )
     image = Image(target, version)
-    expected = certificate_table.FINGERPRINTS.get(image)
+    expected = table.FINGERPRINTS.get(image)
     if image in known:
         return _finding("image", "pass", f"it is that of {listed}")
     if known and expected:

@@ -10,15 +10,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from secure_build.contract import archive_checks, schema
+from secure_build.contract import schema
 from secure_build.contract.advice import mapping
 from secure_build.contract.auths import HUB_KEY, is_key, registry_of
+from secure_build.contract.checks import archives
 from secure_build.contract.document import SectionText
+from secure_build.contract.encryption.token import DEFAULT_PREFIX, Token
 from secure_build.contract.places import place_of
 from secure_build.contract.reading import guest_data
 from secure_build.contract.schema import encodings
 from secure_build.contract.schema.stricter import RULES, rule_of
-from secure_build.contract.token import DEFAULT_PREFIX, Token
 from secure_build.errors import UsageError
 from secure_build.mistakes import Mistake, mistakes
 from secure_build.model import Basis, Finding, Level
@@ -137,7 +138,7 @@ def _archive_findings(document: Document, data: Any) -> Iterator[Finding]:
         text = mapping(mapping(data).get(kind)).get("archive")
         # What is no base64 has been said already.
         if isinstance(text, str) and len(text) >= 4 and encodings.flat(text) is not None:
-            for problem in archive_checks.problems(text, kind):
+            for problem in archives.problems(text, kind):
                 yield finding(
                     problem.check,
                     f"workload.{kind}.archive",

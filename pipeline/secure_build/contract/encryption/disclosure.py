@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from secure_build.contract import token as tokens
-from secure_build.contract.key_material import spki_digest
-from secure_build.contract.token import Opening, Token
+from secure_build.contract.encryption import token as tokens
+from secure_build.contract.encryption.key_material import spki_digest
+from secure_build.contract.encryption.token import Opening, Token
 from secure_build.errors import RefusedError, UsageError
 from secure_build.reference import Digest
 from secure_build.secret import Secret

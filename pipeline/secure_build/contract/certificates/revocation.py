@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtensionOID
 
-from secure_build.contract.chain import title
+from secure_build.contract.certificates.chain import title
 from secure_build.model import Finding, Level
 
 _HASHES = frozenset({"sha256", "sha384", "sha512"})

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import Certificate
 
-from secure_build.contract import key_material
-from secure_build.contract.token import Token
+from secure_build.contract.encryption import key_material
+from secure_build.contract.encryption.token import Token
 from secure_build.errors import RefusedError
 from secure_build.model import Finding
 

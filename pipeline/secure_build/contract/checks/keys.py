@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from secure_build.contract.key_material import public_material
-from secure_build.contract.section_checks import finding
+from secure_build.contract.checks.sections import finding
+from secure_build.contract.encryption.key_material import public_material
 from secure_build.errors import UsageError
 from secure_build.model import Finding
 

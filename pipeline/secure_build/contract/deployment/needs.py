@@ -13,12 +13,12 @@ from pathlib import PurePosixPath
 from typing import Any, Literal, TypeVar
 
 from secure_build import strict_yaml
-from secure_build.contract import destinations, ports
 from secure_build.contract.advice import listed, mapping
-from secure_build.contract.destinations import HTTPS, Destination
+from secure_build.contract.deployment import destinations, ports
+from secure_build.contract.deployment.destinations import HTTPS, Destination
+from secure_build.contract.deployment.ports import Port, shown
 from secure_build.contract.places import Grammar
 from secure_build.contract.play import ENDINGS
-from secure_build.contract.ports import Port, shown
 from secure_build.errors import UsageError
 
 Section = Mapping[str, Any] | None

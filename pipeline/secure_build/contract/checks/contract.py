@@ -12,15 +12,15 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from secure_build import strict_yaml
-from secure_build.contract import key_checks
 from secure_build.contract.advice import mapping
 from secure_build.contract.auths import registry_of
+from secure_build.contract.checks import keys
+from secure_build.contract.checks.sections import finding, section_findings, token_findings
 from secure_build.contract.document import Contract, SectionText
 from secure_build.contract.places import place_of
 from secure_build.contract.reading import guest_data
 from secure_build.contract.schema import encodings, values
 from secure_build.contract.schema.contract import Boot
-from secure_build.contract.section_checks import finding, section_findings, token_findings
 from secure_build.errors import UsageError
 from secure_build.mistakes import mistakes
 from secure_build.model import Finding
@@ -70,7 +70,7 @@ def _attestation_key(contract: Contract, target: str) -> Iterable[Finding]:
     where = contract.where("attestationPublicKey")
     if section.is_token:
         return token_findings("attestationPublicKey", section.value, target, where)
-    return key_checks.attestation_key(section.value, where)
+    return keys.attestation_key(section.value, where)
 
 
 def _signing_key(contract: Contract, env: dict[str, Any] | None, now: datetime) -> Iterable[Finding]:
@@ -80,7 +80,7 @@ def _signing_key(contract: Contract, env: dict[str, Any] | None, now: datetime) 
     except ValidationError:
         # There is none, or its form has been refused already.
         return []
-    return key_checks.signing_key(str(key), now, _place(contract.env, ("signingKey",)))
+    return keys.signing_key(str(key), now, _place(contract.env, ("signingKey",)))
 
 
 def _signature(contract: Contract, env: dict[str, Any] | None) -> Iterator[Finding]:

@@ -1,0 +1,1 @@
+"""Certificates that contracts are encrypted for: what they say, and whether they are IBM's."""

@@ -1,0 +1,1 @@
+"""Tokens, signatures and keys: how sections are encrypted, signed and disclosed."""
