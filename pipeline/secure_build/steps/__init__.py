@@ -91,6 +91,10 @@ def run(work: Job) -> Ran:
     What can be known to be wrong before anything is built is found before anything is built.
     """
     config = work.loaded.config
+    if work.options.offline and not work.options.to:
+        raise UsageError(
+            "`--offline` leaves no registry to publish to", hint="name a layout instead: `--to oci:DIR`"
+        )
     if work.options.records:
         if work.options.platform:
             raise UsageError(
