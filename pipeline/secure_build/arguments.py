@@ -169,6 +169,12 @@ def _contract_parts(verbs: Any) -> dict[str, argparse.ArgumentParser]:
             type=Path,
             help=f"file with the {name} section, encrypted or plain; default: the one of the work folder",
         )
+    assemble.add_argument(
+        "--pods",
+        metavar="PATH",
+        type=Path,
+        help="the pinned pods of ccco, a file or a folder; default: those of the work folder",
+    )
     _form_argument(assemble)
     again = _verb(parts, "re-encrypt", "encrypt the same bytes for another image of the runtime")
     again.add_argument("--section", choices=("workload", "env"), required=True, help="which of the two")
