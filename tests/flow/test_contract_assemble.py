@@ -346,20 +346,20 @@ def test_a_command_that_does_not_sign_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("key", "starts", "ends", "code", "words"),
+    ("key", "dates", "code", "words"),
     [
-        ("signer", -1, 90, 0, []),
-        ("signer", -1, 5, 0, ["warn", "`signingKey`", "ends on"]),
-        ("signer", -9, -1, 1, ["`signingKey`", "ended on"]),
-        ("signer", 3, 9, 1, ["begins on"]),
-        ("another", -1, 90, 2, ["of another key"]),
+        ("signer", (-1, 90), 0, []),
+        ("signer", (-1, 5), 0, ["warn", "`signingKey`", "ends on"]),
+        ("signer", (-9, -1), 1, ["`signingKey`", "ended on"]),
+        ("signer", (3, 9), 1, ["begins on"]),
+        ("another", (-1, 90), 2, ["of another key"]),
     ],
 )
 def test_a_signing_certificate_ends_the_contract(
-    sealed: Project, key: str, starts: int, ends: int, code: int, words: list[str]
+    sealed: Project, key: str, dates: tuple[int, int], code: int, words: list[str]
 ) -> None:
     (sealed.folder / "signer.pem").write_bytes(private("signer"))
-    (sealed.folder / "signer.crt").write_bytes(signing_certificate(key, starts=starts, ends=ends))
+    (sealed.folder / "signer.crt").write_bytes(signing_certificate(key, starts=dates[0], ends=dates[1]))
     signing(sealed, file="signer.pem", certificate="signer.crt")
     outcome = sealed.run("contract", "env")
     if outcome.code == 0:
