@@ -1,28 +1,24 @@
-"""The command line's verbs and flags, and their twins in the environment. Says which verb; does no work."""
+"""The command line's verbs and flags. Says which verb; does no work."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from secure_build import __version__
 from secure_build.errors import UsageError
+from secure_build.twins import Several, apply_environment, without_twin
 
-PREFIX = "SECURE_BUILD_"
-# Variables that are no flag's twin.
-_OTHER_VARIABLES = frozenset({"SECURE_BUILD_SECRETS"})
 # Why a flag has none. A variable that is called after a token gets the token, sooner or later.
 _WEAKENS, _NAMES_A_SECRET = (
     "weakens a check",
     "takes the name of a secret, where a variable would get its value",
 )
 _IS_OF_A_FILE = "is for the one file that is named with it"
-_TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no")
 
 TARGETS = ("hpvs", "ccrt", "ccrv", "ccco")
 INIT_FLAGS = (
@@ -49,7 +45,7 @@ failed, 5 something could not be checked, 70 a bug in this program
 
 def parse(argv: Sequence[str], environment: Mapping[str, str]) -> argparse.Namespace:
     own = parser()
-    _apply_environment(own, environment)
+    apply_environment(own, environment)
     arguments = own.parse_args(argv)
     if arguments.verb is None:
         own.print_help(sys.stderr)
@@ -87,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
         verb.add_argument(
             "--locked", action="store_true", help="refuse every base and image that the lock does not have"
         )
-        _without_twin(
+        without_twin(
             verb.add_argument(
                 "--allow-dirty",
                 action="store_true",
@@ -124,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
             "--record",
             metavar="FILE",
             dest="records",
-            action=_Several,
+            action=Several,
             help="build record of another work folder, or registry/repository@sha256:… of one that was "
             "handed on; several (in the variable one a line) are joined; default: that of the work folder",
         )
@@ -200,13 +196,13 @@ def _contract_parts(verbs: Any) -> dict[str, argparse.ArgumentParser]:
 def _show_arguments(show: argparse.ArgumentParser) -> None:
     show.add_argument("file", metavar="FILE", type=Path, help="contract, section or attestation record")
     show.add_argument("--key", metavar="FILE", type=Path, help="RSA private key that opens it, PEM")
-    _without_twin(
+    without_twin(
         show.add_argument(
             "--passphrase", metavar="SECRET_NAME", help="passphrase of the key, by the name of the secret"
         ),
         _NAMES_A_SECRET,
     )
-    _without_twin(
+    without_twin(
         show.add_argument("--reveal", action="store_true", help="show secrets as they are"),
         "reveals secrets",
     )
@@ -237,7 +233,7 @@ def _encryption_arguments(verb: argparse.ArgumentParser) -> None:
         action="store_true",
         help="use no network: certificates from the cache; what cannot be checked is said",
     )
-    _without_twin(
+    without_twin(
         verb.add_argument(
             "--insecure-unverified-certificate",
             action="store_true",
@@ -253,7 +249,7 @@ def _init_arguments(verb: argparse.ArgumentParser) -> None:
     for flag, metavar, text in INIT_FLAGS:
         action = verb.add_argument(flag, metavar=metavar, help=text)
         if metavar.endswith("SECRET_NAME"):
-            _without_twin(action, _NAMES_A_SECRET)
+            without_twin(action, _NAMES_A_SECRET)
     verb.add_argument("--target", choices=("hpvs", "ccrt", "ccrv"), help="the runtime; default: ccrt")
     text = "carry over this sbs-config.json of IBM's Secure Build Server instead"
     verb.add_argument("--from", metavar="FILE", type=Path, help=text)
@@ -279,9 +275,9 @@ def _certificate_arguments(verb: argparse.ArgumentParser) -> None:
         ),
     )
     for action in known:
-        _without_twin(action, _IS_OF_A_FILE)
+        without_twin(action, _IS_OF_A_FILE)
     for action in weakening:
-        _without_twin(action, _WEAKENS)
+        without_twin(action, _WEAKENS)
     verb.add_argument("--offline", action="store_true", help="fetch nothing; use what was fetched before")
 
 
@@ -337,16 +333,6 @@ def _plain_verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
     return verb
 
 
-class _Several(argparse.Action):
-    """A flag that may stand several times; together they replace what its variable says, one a line."""
-
-    def __call__(
-        self, _parser: object, namespace: argparse.Namespace, values: Any, _option: object = None
-    ) -> None:
-        given = getattr(namespace, self.dest)
-        setattr(namespace, self.dest, (*(() if given is self.default else given), values))
-
-
 def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 64:
         raise argparse.ArgumentTypeError("must be a number from 1 to 64")
@@ -359,61 +345,3 @@ def _sha256(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", plain):
         raise argparse.ArgumentTypeError("must have 64 hexadecimal digits")
     return plain
-
-
-def _without_twin(action: argparse.Action, why: str) -> None:
-    """Give an option no variable; `why` goes into the message for who sets it."""
-    action.without_twin = why  # type: ignore[attr-defined]
-
-
-def _apply_environment(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
-    """Make variables the defaults of their flags; raises UsageError for one that nobody reads."""
-    without = {_twin(action): why for action in _options(parser) if (why := _why_without(action))}
-    actions = [action for action in _options(parser) if not _why_without(action)]
-    known = {_twin(action) for action in actions} | _OTHER_VARIABLES
-    for name in sorted(name for name in environment if name.startswith(PREFIX) and environment[name]):
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(sorted(known))}"
-            if name in without:
-                hint = f"this option {without[name]}, so it must be given on the command line"
-            raise UsageError(f"the environment variable `{name}` means nothing", hint=hint)
-    for action in actions:
-        value = environment.get(_twin(action))
-        if value:
-            action.default = _from_variable(action, _twin(action), value)
-
-
-def _why_without(action: argparse.Action) -> str | None:
-    return getattr(action, "without_twin", None)
-
-
-def _twin(action: argparse.Action) -> str:
-    """The variable of a flag."""
-    return PREFIX + action.option_strings[-1].lstrip("-").replace("-", "_").upper()
-
-
-def _options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    for action in parser._actions:  # noqa: SLF001 - argparse offers no other way to its own table
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
-            for sub in action.choices.values():
-                yield from _options(sub)
-        elif action.option_strings and action.dest not in ("help", "version"):
-            yield action
-
-
-def _from_variable(action: argparse.Action, name: str, value: str) -> object:
-    if action.nargs == 0:
-        if value.lower() not in _TRUE + _FALSE:
-            raise UsageError(f"`{name}` must be one of {', '.join(_TRUE + _FALSE)}")
-        return value.lower() in _TRUE
-    if isinstance(action, _Several):
-        return tuple(line.strip() for line in value.splitlines() if line.strip())
-    if action.choices is not None and value not in action.choices:
-        raise UsageError(f"`{name}` must be one of {', '.join(action.choices)}")
-    if not callable(action.type):
-        return value
-    try:
-        return action.type(value)
-    except (ValueError, argparse.ArgumentTypeError) as error:
-        raise UsageError(f"`{name}`: {error}") from None

@@ -7,6 +7,7 @@ import argparse
 import pytest
 
 from secure_build import arguments as command_line
+from secure_build import twins
 from secure_build.errors import UsageError
 
 
@@ -62,8 +63,8 @@ def test_a_variable_that_nobody_reads_or_that_is_wrong(
 
 
 def test_every_flag_has_a_twin_but_those_that_weaken_a_check_name_a_secret_or_tell_of_one_file() -> None:
-    options = list(command_line._options(command_line.parser()))
-    without = {action.dest for action in options if command_line._why_without(action)}
+    options = list(twins.options(command_line.parser()))
+    without = {action.dest for action in options if twins.why_without(action)}
     weakening = {"allow_dirty", "insecure_unverified_certificate", "reveal", "sha256"}
     assert without == {
         *weakening,

@@ -27,7 +27,7 @@ from secure_build.reference import Pinned, Reference
 from secure_build.secret import Secret
 from secure_build.source import Checkout
 from secure_build.steps.job import Job
-from secure_build.steps.sections import read_file, read_path, sealed_secrets
+from secure_build.steps.sections import read_file, sealed_secrets
 
 PODS = "pods"
 
@@ -157,7 +157,7 @@ def write_annotated(work: Job, contract: str, *, draft: bool) -> tuple[Path, ...
     written = []
     paths = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
     for path in paths:
-        content = read_path(path, at_most=play.LARGEST)
+        content = files.read(path, at_most=play.LARGEST)
         file = ConfidentialFile.parse(content, str(path))
         place = target / (path.relative_to(source) if source.is_dir() else path.name)
         files.write(place, file.annotated(content, data))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from secure_build import secret, strict_yaml
+from secure_build import files, secret, strict_yaml
 from secure_build.contract import archive, document, schema
 from secure_build.contract.deployment import expected, needs
 from secure_build.contract.deployment.expected import Expected
@@ -24,7 +24,6 @@ from secure_build.contract.encryption.token import Token, looks_like_token
 from secure_build.errors import UsageError
 from secure_build.reference import Digest
 from secure_build.steps.forms import write_form
-from secure_build.steps.sections import read_path
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -70,7 +69,7 @@ def show(options: ShowOptions) -> Shown | str:
 
     Raises RefusedError when the key is not the one, or the token damaged.
     """
-    content = read_path(options.file, at_most=document.LARGEST)
+    content = files.read(options.file, at_most=document.LARGEST)
     key = _private_key(options)
     name = str(options.file)
     values: dict[str, str]
@@ -116,7 +115,7 @@ def _private_key(options: ShowOptions) -> RSAPrivateKey | None:
     if options.key is None:
         return None
     passphrase = secret.look_up(options.passphrase) if options.passphrase else None
-    return key_material.private_key(read_path(options.key), passphrase, f"`{options.key}`")
+    return key_material.private_key(files.read(options.key), passphrase, f"`{options.key}`")
 
 
 def _opened_record(record: Token, key: RSAPrivateKey | None, name: str) -> str:

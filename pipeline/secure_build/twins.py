@@ -1,0 +1,87 @@
+"""The twins of flags in the environment: `--jobs 2` is `SECURE_BUILD_JOBS=2`.
+
+They are derived from the parser. An empty variable counts as unset, and one that is nobody's twin is an
+error; a flag that weakens a check or reveals a secret has none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from secure_build.errors import UsageError
+
+PREFIX = "SECURE_BUILD_"
+# Variables that are no flag's twin.
+_OTHER_VARIABLES = frozenset({"SECURE_BUILD_SECRETS"})
+_TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no")
+
+
+class Several(argparse.Action):
+    """A flag that may stand several times; together they replace what its variable says, one a line."""
+
+    def __call__(
+        self, _parser: object, namespace: argparse.Namespace, values: Any, _option: object = None
+    ) -> None:
+        given = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, (*(() if given is self.default else given), values))
+
+
+def without_twin(action: argparse.Action, why: str) -> None:
+    """Give an option no variable; `why` goes into the message for who sets it."""
+    action.without_twin = why  # type: ignore[attr-defined]
+
+
+def apply_environment(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+    """Make variables the defaults of their flags; raises UsageError for one that nobody reads."""
+    without = {twin(action): why for action in options(parser) if (why := why_without(action))}
+    actions = [action for action in options(parser) if not why_without(action)]
+    known = {twin(action) for action in actions} | _OTHER_VARIABLES
+    for name in sorted(name for name in environment if name.startswith(PREFIX) and environment[name]):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(sorted(known))}"
+            if name in without:
+                hint = f"this option {without[name]}, so it must be given on the command line"
+            raise UsageError(f"the environment variable `{name}` means nothing", hint=hint)
+    for action in actions:
+        value = environment.get(twin(action))
+        if value:
+            action.default = _from_variable(action, twin(action), value)
+
+
+def why_without(action: argparse.Action) -> str | None:
+    return getattr(action, "without_twin", None)
+
+
+def twin(action: argparse.Action) -> str:
+    """The variable of a flag."""
+    return PREFIX + action.option_strings[-1].lstrip("-").replace("-", "_").upper()
+
+
+def options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    for action in parser._actions:  # noqa: SLF001 - argparse offers no other way to its own table
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            for sub in action.choices.values():
+                yield from options(sub)
+        elif action.option_strings and action.dest not in ("help", "version"):
+            yield action
+
+
+def _from_variable(action: argparse.Action, name: str, value: str) -> object:
+    if action.nargs == 0:
+        if value.lower() not in _TRUE + _FALSE:
+            raise UsageError(f"`{name}` must be one of {', '.join(_TRUE + _FALSE)}")
+        return value.lower() in _TRUE
+    if isinstance(action, Several):
+        return tuple(line.strip() for line in value.splitlines() if line.strip())
+    if action.choices is not None and value not in action.choices:
+        raise UsageError(f"`{name}` must be one of {', '.join(action.choices)}")
+    if not callable(action.type):
+        return value
+    try:
+        return action.type(value)
+    except (ValueError, argparse.ArgumentTypeError) as error:
+        raise UsageError(f"`{name}`: {error}") from None
