@@ -19,6 +19,7 @@ _WEAKENS, _NAMES_A_SECRET = (
     "takes the name of a secret, where a variable would get its value",
 )
 _IS_OF_A_FILE = "is for the one file that is named with it"
+_NAMES_A_KEY = "names the file of a key, where a variable would get the key itself"
 
 TARGETS = ("hpvs", "ccrt", "ccrv", "ccco")
 INIT_FLAGS = (
@@ -34,7 +35,7 @@ INIT_FLAGS = (
 
 EPILOG = """\
 Every flag has an environment variable, SECURE_BUILD_ and its name in capitals (SECURE_BUILD_JOBS=2),
-except those that weaken a check, take the name of a secret or tell of a single FILE. Secrets are
+except those that weaken a check, name a secret or a key, or tell of a single FILE. Secrets are
 looked up by the names in the config, as environment variables, then as files in the folder
 SECURE_BUILD_SECRETS.
 
@@ -174,12 +175,15 @@ def _contract_parts(verbs: Any) -> dict[str, argparse.ArgumentParser]:
     _form_argument(assemble)
     again = _verb(parts, "re-encrypt", "encrypt the same bytes for another image of the runtime")
     again.add_argument("--section", choices=("workload", "env"), required=True, help="which of the two")
-    again.add_argument(
-        "--record",
-        metavar="FILE",
-        dest="old_record",
-        type=Path,
-        help="build record that says what was encrypted; default: that of the work folder",
+    without_twin(
+        again.add_argument(
+            "--record",
+            metavar="FILE",
+            dest="old_record",
+            type=Path,
+            help="build record that says what was encrypted; default: that of the work folder",
+        ),
+        _IS_OF_A_FILE,
     )
     again.add_argument(
         "plain", nargs="?", metavar="FILE", type=Path, help="the plain section; default: beside the record"
@@ -195,7 +199,10 @@ def _contract_parts(verbs: Any) -> dict[str, argparse.ArgumentParser]:
 
 def _show_arguments(show: argparse.ArgumentParser) -> None:
     show.add_argument("file", metavar="FILE", type=Path, help="contract, section or attestation record")
-    show.add_argument("--key", metavar="FILE", type=Path, help="RSA private key that opens it, PEM")
+    without_twin(
+        show.add_argument("--key", metavar="FILE", type=Path, help="RSA private key that opens it, PEM"),
+        _NAMES_A_KEY,
+    )
     without_twin(
         show.add_argument(
             "--passphrase", metavar="SECRET_NAME", help="passphrase of the key, by the name of the secret"
@@ -206,11 +213,14 @@ def _show_arguments(show: argparse.ArgumentParser) -> None:
         show.add_argument("--reveal", action="store_true", help="show secrets as they are"),
         "reveals secrets",
     )
-    show.add_argument(
-        "--target",
-        choices=TARGETS,
-        default="ccrt",
-        help="the runtime, by whose rules secrets are known; default: ccrt",
+    without_twin(
+        show.add_argument(
+            "--target",
+            choices=TARGETS,
+            default="ccrt",
+            help="the runtime, by whose rules secrets are known; default: ccrt",
+        ),
+        _IS_OF_A_FILE,
     )
     _form_argument(show)
     show.add_argument(

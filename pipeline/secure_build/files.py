@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from secure_build.errors import UsageError
@@ -60,6 +60,15 @@ def write(path: Path, content: bytes, *, mode: int = PUBLIC) -> None:
     """Put `content` at `path` with `mode`, atomically."""
     with replacing(path, mode=mode) as file:
         file.write(content)
+
+
+def write_tree(folder: Path, contents: Mapping[PurePosixPath, bytes]) -> None:
+    """Put files below a folder of ours, each atomically, and take away all others that are there."""
+    for name, content in contents.items():
+        write(folder / name, content)
+    for path in folder.rglob("*"):
+        if not path.is_dir() and PurePosixPath(path.relative_to(folder)) not in contents:
+            path.unlink()
 
 
 def _flush_directory(directory: Path) -> None:

@@ -254,6 +254,8 @@ class BuildRecord:
 
     There is no `source` when no image is built, as with a deployer who adds the env section only.
     `attested` are the lines that the attestation record will show of the assembled contract, by name.
+    `earlier` are sections of another commit or config that were made in the same work folder: no part
+    of this contract, but what has the same content now keeps its token.
     """
 
     tool: str
@@ -263,8 +265,14 @@ class BuildRecord:
     used: tuple[UsedImage, ...] = ()
     sections: dict[str, Section] = field(default_factory=dict)
     attested: dict[str, Digest] = field(default_factory=dict)
+    earlier: dict[str, Section] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     version: Literal[1] = 1
+
+    @property
+    def emitted(self) -> dict[str, Section]:
+        """What was emitted last under each name, for this commit and config or others."""
+        return {**self.earlier, **self.sections}
 
     @property
     def built_from(self) -> Source:

@@ -51,10 +51,18 @@ def parse(content: bytes) -> BuildRecord:
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     except UsageError as error:
         raise ValueError(error.message) from None
-    # Read and written again it must be the same document: a key that was passed over would differ.
-    if data != _json(dump(record)):
+    if not _is_within(data, _json(dump(record))):
         raise ValueError("it holds keys that are not known")
     return record
+
+
+def _is_within(data: Any, whole: Any) -> bool:
+    """Whether nothing of `data` was passed over; older records lack keys that `whole` has by default."""
+    if isinstance(data, dict) and isinstance(whole, dict):
+        return all(key in whole and _is_within(value, whole[key]) for key, value in data.items())
+    if isinstance(data, list) and isinstance(whole, list):
+        return len(data) == len(whole) and all(map(_is_within, data, whole))
+    return bool(data == whole)
 
 
 def write(path: Path, record: BuildRecord) -> None:

@@ -50,6 +50,7 @@ def apply_environment(parser: argparse.ArgumentParser, environment: Mapping[str,
         value = environment.get(twin(action))
         if value:
             action.default = _from_variable(action, twin(action), value)
+            action.required = False
 
 
 def why_without(action: argparse.Action) -> str | None:

@@ -141,8 +141,10 @@ def _with_contract(work: Job, published: BuildRecord) -> Ran:
             result, assembled = contract_assemble(work, draft=False)
             found += result.findings
     except SecureBuildError:
+        written = {section.name for section in emitted}
         for name in ("workload", "env", "contract"):
-            if (left := work.options.workdir / f"{name}.yaml").exists():
+            left = work.options.workdir / f"{name}.yaml"
+            if left.exists() and name not in written:
                 work.report.step(f"`{left}` is that of an earlier run, and stays as it is")
         raise
     # What each step found replaced what the one before had found.

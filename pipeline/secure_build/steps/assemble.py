@@ -20,7 +20,7 @@ from secure_build.contract.encryption.token import Token
 from secure_build.contract.text import SecretText
 from secure_build.errors import UsageError
 from secure_build.model import BuildRecord, Finding
-from secure_build.steps.confidential import write_annotated
+from secure_build.steps.confidential import annotated_pods, write_annotated
 from secure_build.steps.emission import certificate_of, emit, emitted, plain_path, read_section
 from secure_build.steps.forms import write_form
 from secure_build.steps.job import Job
@@ -74,11 +74,19 @@ def contract_assemble(work: Job, *, draft: bool) -> tuple[BuildRecord, Assembled
     known = dict(current.sections)
     if key and certificate:
         # Encrypted, it binds the record to the auditor.
-        before = known.get(ATTESTATION_KEY)
+        before = current.emitted.get(ATTESTATION_KEY)
         pem = SecretText(key, key)
         made = emit(work, ATTESTATION_KEY, pem, certificate, before=before, draft=draft)
         known[ATTESTATION_KEY], values[ATTESTATION_KEY] = made.known, str(made.value)
     content = assembly.contract(values)
+    needed = needs.of(
+        *(data(section) for section in opened.values()),
+        user_data=content.encode(),
+        read=archive.read,
+    )
+    # What the contract cannot go into is refused before the contract is written.
+    pods = annotated_pods(work, content)
+    formed = write_form(work.options.form, content.encode(), needed, work.options.workdir)
     path = plain_path(work.options.workdir, "contract", draft=draft)
     private = any(not section.is_token for section in sections.values())
     unchanged = path.exists() and path.read_bytes() == content.encode()
@@ -87,21 +95,15 @@ def contract_assemble(work: Job, *, draft: bool) -> tuple[BuildRecord, Assembled
     work.report.step(
         f"contract: unchanged, not written ({path})" if unchanged else f"contract: written to {path}"
     )
-    pods = write_annotated(work, content, draft=draft) if config.target == "ccco" else ()
+    written = (*formed, *write_annotated(work, pods, draft=draft))
     lines = tuple(expected.of_sections(values))
     attested = {line.name: line.digest for line in lines if line.basis == "documented"}
     result = replace(current, sections=known, attested=attested, findings=findings)
     record.write(work.record_path, result)
     model = schema.models(config.target)
     masked = {name: section.masked(model.section(name)) for name, section in sections.items()}
-    needed = needs.of(
-        *(data(section) for section in opened.values()),
-        user_data=content.encode(),
-        read=archive.read,
-    )
-    written = write_form(work.options.form, content.encode(), needed, work.options.workdir)
     shown = assembly.contract(values | masked)
-    return result, Assembled(path, shown, unchanged, lines, needed, (*written, *pods))
+    return result, Assembled(path, shown, unchanged, lines, needed, written)
 
 
 def _checked(

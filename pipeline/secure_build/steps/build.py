@@ -124,7 +124,7 @@ def _without_images(work: Job) -> BuildRecord:
     """A record with what other images change nothing of: all sections but the workload."""
     last = work.record_or_new()
     sections = {name: known for name, known in last.sections.items() if name != "workload"}
-    return BuildRecord(tool=__version__, config=work.loaded.digest, sections=sections)
+    return BuildRecord(last.tool, last.config, sections=sections, earlier=last.emitted)
 
 
 def unchanged(work: Job, image: Image, versions: Mapping[Platform, BuilderVersion]) -> bool:

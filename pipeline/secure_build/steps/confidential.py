@@ -142,25 +142,39 @@ def _command_in(
 def write_pods(work: Job, pinned: Mapping[PurePosixPath, bytes]) -> None:
     """The pinned pods, for whoever assembles the contract."""
     folder = work.options.workdir / PODS
-    for name, content in pinned.items():
-        files.write(folder / name, content)
+    files.write_tree(folder, pinned)
     work.report.step(f"pods: pinned in {folder}")
 
 
-def write_annotated(work: Job, contract: str, *, draft: bool) -> tuple[Path, ...]:
-    """The pods with the contract in them, ready for the cluster; none where there are no pinned pods."""
+def annotated_pods(work: Job, contract: str) -> dict[PurePosixPath, bytes]:
+    """The pods with the contract in them; none where there are no pinned pods.
+
+    Raises UsageError for pods that are named and cannot take it.
+    """
     source = work.options.pods or work.options.workdir / PODS
-    if not source.exists():
-        return ()
+    if work.options.pods is None and (work.loaded.config.target != "ccco" or not source.exists()):
+        return {}
+    if work.loaded.config.target != "ccco":
+        raise UsageError(
+            f"`--pods` is for the contracts of `ccco`, and `{work.loaded.path}` is for "
+            f"`{work.loaded.config.target}`"
+        )
     data = initdata.initdata(contract).annotation()
-    target = work.options.workdir / f"{PODS}.ready{'.draft' if draft else ''}"
-    written = []
-    paths = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
-    for path in paths:
+    folder = source if source.is_dir() else source.parent
+    paths = [path for path in source.rglob("*") if path.suffix in play.ENDINGS and path.is_file()]
+    made = {}
+    for path in sorted(paths) if source.is_dir() else [source]:
         content = files.read(path, at_most=play.LARGEST)
         file = ConfidentialFile.parse(content, str(path))
-        place = target / (path.relative_to(source) if source.is_dir() else path.name)
-        files.write(place, file.annotated(content, data))
-        written.append(place)
+        made[PurePosixPath(path.relative_to(folder))] = file.annotated(content, data)
+    return made
+
+
+def write_annotated(work: Job, pods: Mapping[PurePosixPath, bytes], *, draft: bool) -> tuple[Path, ...]:
+    """Write the pods that are ready for the cluster; returns where they are."""
+    if not pods:
+        return ()
+    target = work.options.workdir / f"{PODS}.ready{'.draft' if draft else ''}"
+    files.write_tree(target, pods)
     work.report.step(f"pods: with the contract in them in {target}")
-    return tuple(written)
+    return tuple(target / name for name in pods)

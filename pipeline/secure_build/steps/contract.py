@@ -51,7 +51,7 @@ def contract_workload(work: Job, *, draft: bool) -> tuple[BuildRecord, Emitted]:
         "workload",
         section,
         certificate,
-        before=current.sections.get("workload"),
+        before=current.emitted.get("workload"),
         draft=draft,
         packed=packed.archive,
     )

@@ -8,7 +8,7 @@ from secure_build.contract import schema
 from secure_build.contract.auths import contract_key
 from secure_build.contract.schema.secrecy import secret_paths
 from secure_build.steps.job import Job
-from secure_build.steps.sections import env_section, workload_parts
+from secure_build.steps.sections import env_section, sealed_secrets, workload_parts
 
 
 def disclosed(work: Job) -> tuple[str, ...]:
@@ -27,9 +27,10 @@ def disclosed(work: Job) -> tuple[str, ...]:
             for host, access in config.registries.items()
             if access.runtime is not None
         }
-        sections.append(
-            ("workload", model.workload, {"auths": logins, **workload_parts(work, config.workload)})
-        )
+        body: dict[str, Any] = {"auths": logins, **workload_parts(work, config.workload)}
+        if sealed := config.workload.confidential_containers.secret:
+            body["confidential-containers"] = {"secret": sealed_secrets(work, sealed)}
+        sections.append(("workload", model.workload, body))
     if config.env is not None:
         sections.append(("env", model.env, env_section(work, config.env, signing_key=None)))
     return tuple(

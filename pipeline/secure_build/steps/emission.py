@@ -220,8 +220,9 @@ def _token(
     )
     if before is not None and before == as_before and not work.options.re_encrypt:
         found = emitted(work, name, before, draft=False)
-        if found is not None:
-            return before, Token.parse(found.value, found.name), False
+        value = Token.parse(found.value, found.name) if found is not None else None
+        if value is not None and _is_disclosed(work, name, value):
+            return before, value, False
     known, value = encrypt(work, name, section.plain.encode(), certificate, made)
     return known, value, True
 
@@ -242,7 +243,20 @@ def _auditor(work: Job) -> RSAPublicKey | None:
     return key_material.public_key(read_file(work, wanted.key), f"the auditor's key `{wanted.key}`")
 
 
+def _is_disclosed(work: Job, name: str, value: Token) -> bool:
+    """Whether the auditor of the config, if there is one, can re-create this token; others cannot later."""
+    auditor = _auditor(work) if name in document.SECTIONS else None
+    if auditor is None:
+        return True
+    path = _disclosure_path(work, name)
+    return path.exists() and disclosure.is_for(path.read_bytes(), value, auditor)
+
+
+def _disclosure_path(work: Job, name: str) -> Path:
+    return work.options.workdir / f"{name}.disclosure.json"
+
+
 def _disclose(work: Job, name: str, value: Token, opening: Opening, auditor: RSAPublicKey) -> None:
-    path = work.options.workdir / f"{name}.disclosure.json"
+    path = _disclosure_path(work, name)
     files.write(path, disclosure.seal(name, value, opening, auditor), mode=files.PRIVATE)
     work.report.step(f"{name}: what the auditor needs to re-create the token: {path}")

@@ -107,7 +107,8 @@ class Job:
         last = self.last_record()
         if last is not None and last.config == self.loaded.digest:
             return last
-        return BuildRecord(tool=__version__, config=self.loaded.digest)
+        earlier = last.emitted if last is not None else {}
+        return BuildRecord(tool=__version__, config=self.loaded.digest, earlier=earlier)
 
     def require_config(self, current: BuildRecord, name: str) -> None:
         if current.config != self.loaded.digest:

@@ -69,7 +69,10 @@ def join(work: Job) -> None:
 def _with_what_was_done(work: Job, joined: BuildRecord) -> BuildRecord:
     """What later steps wrote into the record of this folder stays, when it is of the same images."""
     last = work.last_record()
-    if last is None or (last.tool, last.config, last.source) != (joined.tool, joined.config, joined.source):
+    if last is None:
+        return joined
+    joined = replace(joined, earlier=last.emitted)
+    if (last.tool, last.config, last.source) != (joined.tool, joined.config, joined.source):
         return joined
     published = {image.pinned: image.published for image in last.images}
     images = tuple(

@@ -54,7 +54,7 @@ def contract_re_encrypt(work: Job) -> tuple[BuildRecord, ReEncrypted]:
     assert name is not None
     record_path = work.options.old_record or work.record_path
     old = record.read(record_path)
-    known = old.sections.get(name)
+    known = old.emitted.get(name)
     if known is None:
         raise UsageError(f"the build record `{record_path}` has no `{name}` section")
     path = work.options.plain or _plain(record_path.parent, name)

@@ -99,6 +99,15 @@ def seal(section: str, token: Token, opening: Opening, auditor: RSAPublicKey) ->
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
+def is_for(content: bytes, token: Token, auditor: RSAPublicKey) -> bool:
+    """Whether it is the disclosure of this token to this auditor, by what it says of itself."""
+    try:
+        document = _object(content, _KEYS, "the disclosure")
+    except UsageError:
+        return False
+    return (document["token"], document["auditor"]) == (str(token.digest), str(spki_digest(auditor)))
+
+
 def unseal(content: bytes, key: RSAPrivateKey, what: str) -> Disclosure:
     """What a disclosure claims.
 

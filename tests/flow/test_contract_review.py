@@ -1,0 +1,192 @@
+"""What the contract verbs must not do: lose, leave over, or tell what nobody asked for."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from fakes.keys import rsa_key
+from flow.conftest import Project, git
+from flow.deployer import ENV, SECRETS, deployer, private, public, refused, runtime, value
+from secure_build.contract.encryption import disclosure
+
+
+def to_layout(project: Project, *arguments: str) -> Any:
+    return project.run(*arguments, "--to", f"oci:{project.folder.parent / 'out'}")
+
+
+def whole(project: Project, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """A config with both sections, encrypted."""
+    for name, secret in SECRETS.items():
+        monkeypatch.setenv(name, secret)
+    workload = {"compose": "docker-compose.yml", "volumes": {"data": {"seed": {"secret": "SEED"}}}}
+    project.configure(workload=workload, env=ENV, encrypt=runtime(project), **changes)
+
+
+def tokens(project: Project) -> dict[str, str]:
+    return {name: value(project.workdir / f"{name}.encrypted.yaml", name) for name in ("workload", "env")}
+
+
+# Tokens stay
+
+
+def test_what_is_equal_keeps_its_token_over_commits_and_changes_elsewhere_in_the_config(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole(project, monkeypatch)
+    assert to_layout(project, "run").code in (0, 5)
+    before = tokens(project)
+    project.write("app/hello.txt", "another\n")
+    project.commit()
+    assert to_layout(project, "run").code in (0, 5)
+    assert tokens(project)["env"] == before["env"]
+    changed = tokens(project)["workload"]
+    assert changed != before["workload"]
+    whole(project, monkeypatch, builder="buildah")
+    assert to_layout(project, "run").code in (0, 5)
+    assert tokens(project) == {"env": before["env"], "workload": changed}
+    assert to_layout(project, "run", "--re-encrypt").code in (0, 5)
+    assert not set(tokens(project).values()) & {before["env"], changed}
+
+
+def test_a_section_of_an_earlier_commit_is_no_part_of_a_contract(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole(project, monkeypatch)
+    assert to_layout(project, "run").code in (0, 5)
+    project.write("app/hello.txt", "another\n")
+    project.commit()
+    assert project.run("build").code == 0
+    assert "workload" in project.record["earlier"]
+    refused(project.run("contract", "assemble"), 2, "there is no `workload` section")
+
+
+# The auditor
+
+
+def test_another_auditor_gets_a_token_that_can_be_re_created(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployer(project, monkeypatch)
+    encrypt = runtime(project) | {"auditor-disclosure": {"key": "auditor.pem"}}
+    project.configure(images=None, workload=None, env=ENV, encrypt=encrypt)
+    path = project.workdir / "env.disclosure.json"
+    seen = []
+    for name in ("one", "one", "other"):
+        project.write("auditor.pem", public(name).decode())
+        assert project.run("contract", "env").code in (0, 5)
+        made = value(project.workdir / "env.encrypted.draft.yaml")
+        disclosed = disclosure.unseal(path.read_bytes(), rsa_key(name), "the disclosure")
+        assert disclosed.token.hexadecimal == project.record["sections"]["env"]["token"].split(":")[1]
+        seen.append(made)
+    assert seen[0] == seen[1] != seen[2]
+    path.unlink()
+    assert project.run("contract", "env").code in (0, 5)
+    assert path.exists()
+
+
+def test_the_plan_tells_the_auditor_of_keys_of_sealed_secrets(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole(project, monkeypatch)
+    project.write("auditor.pem", public("auditor").decode())
+    project.write("open.pem", private("open").decode())
+    project.write("pods.yaml", PODS.format(host=project.host, name="a"))
+    sealed = {"verification-key": {"file": "auditor.pem"}, "decryption-key": {"file": "open.pem"}}
+    project.configure(
+        target="ccco",
+        workload={"pods": "pods.yaml", "confidential-containers": {"secret": sealed}},
+        env=None,
+        encrypt={"auditor-disclosure": {"key": "auditor.pem"}},
+    )
+    planned = json.loads(to_layout(project, "plan", "--output", "json").out)
+    assert planned["disclosed"] == ["workload.confidential-containers.secret.decryptionKey"]
+
+
+# Pods
+
+PODS = """\
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  runtimeClassName: kata-remote
+  containers:
+    - name: web
+      image: {host}/acme/web:1.0
+      command: [/web]
+"""
+
+
+@pytest.fixture
+def pods(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    for name, secret in SECRETS.items():
+        monkeypatch.setenv(name, secret)
+    for name in ("a.yaml", "in/b.yml"):
+        project.write(f"pods/{name}", PODS.format(host=project.host, name=name[-5]))
+    env = {"env": {"GREETING": "hello"}}
+    project.configure(target="ccco", workload={"pods": "pods"}, env=env)
+    assert to_layout(project, "run").code in (0, 5)
+    return project
+
+
+def ready(project: Project, folder: str = "pods.ready") -> list[str]:
+    root = project.workdir / folder
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def test_a_pod_that_is_gone_from_the_commit_does_not_go_to_the_cluster(pods: Project) -> None:
+    assert ready(pods) == ["a.yaml", "in/b.yml"]
+    git(pods.folder, "rm", "--quiet", "pods/in/b.yml")
+    pods.commit()
+    assert to_layout(pods, "run").code in (0, 5)
+    assert ready(pods) == ready(pods, "pods") == ["a.yaml"]
+
+
+def test_pods_that_are_named_must_be_there_before_a_contract_is_written(pods: Project) -> None:
+    refused(pods.run("contract", "assemble", "--pods", "nothing"), 2, "cannot read `nothing`")
+    assert not (pods.workdir / "contract.draft.yaml").exists()
+
+
+def test_pods_are_for_their_runtime_only(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole(project, monkeypatch)
+    assert to_layout(project, "run").code in (0, 5)
+    refused(
+        project.run("contract", "assemble", "--pods", "app"), 2, "`--pods` is for the contracts of `ccco`"
+    )
+
+
+# Messages
+
+
+def test_only_what_an_earlier_run_wrote_is_said_to_be_of_one(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole(project, monkeypatch)
+    assert to_layout(project, "run").code in (0, 5)
+    project.configure(
+        workload={"compose": "docker-compose.yml", "volumes": {"data": {"seed": {"secret": "SEED"}}}},
+        env=ENV,
+        encrypt=runtime(project) | {"attestation-public-key": {"file": "missing.pem"}},
+    )
+    outcome = to_layout(project, "run")
+    refused(outcome, 2, "missing.pem", "contract.yaml` is that of an earlier run")
+    assert "workload.yaml` is that of" not in outcome.err
+    assert "env.yaml` is that of" not in outcome.err
+
+
+def test_a_key_in_a_variable_that_would_be_its_file_is_not_shown(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = private("runtime").decode()
+    monkeypatch.setenv("SECURE_BUILD_KEY", key)
+    outcome = project.run("contract", "show", "docker-compose.yml")
+    refused(outcome, 2, "names the file of a key")
+    assert key.splitlines()[1] not in outcome.err
+
+
+def test_flags_that_must_be_there_can_be_variables(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECURE_BUILD_SECTION", "env")
+    refused(project.run("contract", "re-encrypt"), 2, "there is no build record")
