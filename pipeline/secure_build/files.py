@@ -42,10 +42,10 @@ def write(path: Path, content: bytes, *, mode: int = PUBLIC) -> None:
         file.write(content)
 
 
-def write_tree(folder: Path, contents: Mapping[PurePosixPath, bytes]) -> None:
+def write_tree(folder: Path, contents: Mapping[PurePosixPath, bytes], *, mode: int = PUBLIC) -> None:
     """Put files below a folder of ours, each atomically, and take away all others that are there."""
     for name, content in contents.items():
-        write(folder / name, content)
+        write(folder / name, content, mode=mode)
     for path in folder.rglob("*"):
         if not path.is_dir() and PurePosixPath(path.relative_to(folder)) not in contents:
             path.unlink()
