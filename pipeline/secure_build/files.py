@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that are read within bounds, and appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,8 +9,28 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from secure_build.errors import UsageError
+
 PUBLIC = 0o644
 PRIVATE = 0o600
+# The most that certificates and keys have.
+SMALL = 64 << 10
+
+
+def read(path: Path, *, at_most: int = SMALL, what: str = "") -> bytes:
+    """The content of a file, called `what` in messages.
+
+    Raises UsageError when it cannot be read, or has more than `at_most` bytes.
+    """
+    name = f"{what} `{path}`".lstrip()
+    try:
+        with path.open("rb") as file:
+            content = file.read(at_most + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read {name}: {error.strerror}") from None
+    if len(content) > at_most:
+        raise UsageError(f"{name} has more than {at_most} bytes")
+    return content
 
 
 @contextlib.contextmanager

@@ -23,7 +23,18 @@ ENV: dict[str, Any] = {
     "logging": {"log-router": {"hostname": "logs.example.com", "iam-api-key": {"secret": "API_KEY"}}},
     "volumes": {"data": {"seed": {"secret": "SEED"}}},
 }
-WORKLOAD = "type: workload\nplay: {resources: []}\nvolumes:\n  data: {seed: 'theirs-0123456789abc'}\n"
+WORKLOAD = f"""\
+type: workload
+# kept
+play:
+  resources:
+  - apiVersion: v1
+    kind: Pod
+    metadata: {{name: app}}
+    spec: {{containers: [{{name: app, image: 'us.icr.io/acme/app@sha256:{"a" * 64}'}}]}}
+volumes:
+  data: {{seed: 'theirs-0123456789abc'}}
+"""
 
 
 def runtime(project: Project, name: str = "runtime") -> dict[str, Any]:
@@ -49,8 +60,8 @@ def signing_certificate(key: str, *, starts: int = -1, ends: int = 90) -> bytes:
     return made.public_bytes(Encoding.PEM)
 
 
-def private(name: str, passphrase: str = "", bits: int = 2048) -> bytes:
-    return private_pem(rsa_key(name, bits), passphrase)
+def private(name: str, passphrase: str = "") -> bytes:
+    return private_pem(rsa_key(name), passphrase)
 
 
 def public(name: str) -> bytes:

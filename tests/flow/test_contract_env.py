@@ -417,7 +417,7 @@ def test_plan_says_what_is_disclosed_and_writes_nothing(folder: Project) -> None
     assert "env.volumes.data.seed" in text
     assert "env.logging.logRouter.iamApiKey" in text
     assert SEED not in text
-    assert not [path for path in folder.workdir.rglob("*.yaml")]
+    assert not list(folder.workdir.rglob("*.yaml"))
     assert not list(folder.workdir.glob("*.json"))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from secure_build import stopping
+from secure_build import files, stopping
 from secure_build.contract.certificates import certificate as checks
 from secure_build.contract.certificates import roots
 from secure_build.contract.certificates.certificate import EncryptionCertificate, Link
@@ -25,7 +25,6 @@ from secure_build.model import Finding
 from secure_build.report import Report
 from secure_build.steps.downloads import AbsentError, Downloads
 from secure_build.steps.job import Job, prepare
-from secure_build.steps.sections import read_path
 
 _PUBLISHED = (
     "https://hpvsvpcubuntu.s3.us.cloud-object-storage.appdomain.cloud/s390x-{build}/"
@@ -107,7 +106,7 @@ def _checked(asked: Asked, downloads: Downloads, report: Report) -> CheckedCerti
     search = _Search(downloads, report, now)
     certificate, chain = search.certificate(asked)
     if asked.chain is not None:
-        chain += load(read_path(asked.chain), str(asked.chain))
+        chain += load(files.read(asked.chain), str(asked.chain))
     # What is pinned needs no way to a root, only its issuer, who says what was revoked.
     chain = search.complete(certificate, chain, only_own=asked.sha256 is not None)
     links = checks.links(certificate, now=now, pin=asked.sha256, chain=chain, insecure=asked.insecure)
@@ -135,7 +134,7 @@ class _Search:
     def certificate(self, asked: Asked) -> tuple[EncryptionCertificate, tuple[x509.Certificate, ...]]:
         """The certificate, and others that came with it."""
         if asked.file is not None:
-            return EncryptionCertificate.parse(read_path(asked.file), str(asked.file))
+            return EncryptionCertificate.parse(files.read(asked.file), str(asked.file))
         assert asked.version is not None
         build = asked.version.rpartition(".")[2]
         try:

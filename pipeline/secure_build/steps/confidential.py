@@ -27,7 +27,7 @@ from secure_build.reference import Pinned, Reference
 from secure_build.secret import Secret
 from secure_build.source import Checkout
 from secure_build.steps.job import Job
-from secure_build.steps.sections import read_file, read_path, sealed_secrets
+from secure_build.steps.sections import read_file, sealed_secrets
 
 PODS = "pods"
 
@@ -164,7 +164,7 @@ def annotated_pods(work: Job, contract: str) -> dict[PurePosixPath, bytes]:
     paths = [path for path in source.rglob("*") if path.suffix in play.ENDINGS and path.is_file()]
     made = {}
     for path in sorted(paths) if source.is_dir() else [source]:
-        content = read_path(path, at_most=play.LARGEST)
+        content = files.read(path, at_most=play.LARGEST)
         file = ConfidentialFile.parse(content, str(path))
         made[PurePosixPath(path.relative_to(folder))] = file.annotated(content, data)
     return made

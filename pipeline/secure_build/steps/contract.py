@@ -9,9 +9,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from secure_build import files, record
+from secure_build import files, record, strict_yaml
 from secure_build.contract import workload
-from secure_build.errors import UsageError
 from secure_build.model import BuildRecord
 from secure_build.reference import Pinned
 from secure_build.steps.build import previous
@@ -103,7 +102,7 @@ def contract_images(work: Job) -> tuple[BuildRecord, Fragment]:
     if work.options.into is not None:
         # Behind a symbolic link is the file that is meant.
         path = work.options.into.resolve()
-        plain = workload.merge(_read_file(path), str(work.options.into), logins)
+        plain = workload.merge(files.read(path, at_most=strict_yaml.LARGEST), str(work.options.into), logins)
     unchanged = path.exists() and path.read_bytes() == plain.encode()
     if not unchanged:
         files.write(path, plain.encode(), mode=files.PRIVATE)
@@ -135,10 +134,3 @@ def built_or(work: Job, selected: Collection[str]) -> set[str]:
     """The images that are there once the selected ones have been built."""
     last = previous(work, work.checkout().source)
     return {*selected, *(image.name for image in (last.images if last else ()))}
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read `{path}`: {error.strerror}") from None

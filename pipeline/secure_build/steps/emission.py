@@ -26,7 +26,7 @@ from secure_build.model import Finding, Section
 from secure_build.reference import Digest
 from secure_build.steps.certificates import encryption_certificate
 from secure_build.steps.job import Job
-from secure_build.steps.sections import read_file, read_path
+from secure_build.steps.sections import read_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -174,7 +174,7 @@ def emitted(work: Job, name: SectionName, known: Section, *, draft: bool) -> Sec
 
 def read_section(path: Path, name: SectionName) -> SectionText:
     """The section in a file; raises UsageError for a file that holds none."""
-    return document.read_section(read_path(path, at_most=document.LARGEST), str(path), expected=name)
+    return document.read_section(files.read(path, at_most=document.LARGEST), str(path), expected=name)
 
 
 def write_plain(path: Path, content: bytes, key: bytes) -> None:

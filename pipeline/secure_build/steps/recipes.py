@@ -117,12 +117,6 @@ def _secret(work: Job, named: SecretName | SecretFile) -> bytes:
     if isinstance(named, SecretName):
         return secret.look_up(named.secret).reveal().encode()
     path = work.loaded.directory / named.file
-    try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_SECRET + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read the build secret `{path}`: {error.strerror}") from None
-    if len(content) > _LARGEST_SECRET:
-        raise UsageError(f"the build secret `{path}` is larger than {_LARGEST_SECRET} bytes")
+    content = files.read(path, at_most=_LARGEST_SECRET, what="the build secret")
     secret.Secret(content.decode(errors="replace")).reveal()
     return content

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from secure_build import secret
+from secure_build import files, secret
 from secure_build.config import Env, File, SealedSecrets, SecretFile, SecretName, Workload
 from secure_build.contract.auths import contract_key
 from secure_build.errors import UsageError
@@ -20,8 +19,6 @@ from secure_build.reference import registry_name
 from secure_build.secret import Secret
 from secure_build.steps.job import Job
 
-# Certificates and keys; the largest known host key documents have a few thousand bytes.
-_LARGEST = 64 << 10
 _PEM = "-----BEGIN "
 
 
@@ -53,21 +50,9 @@ def sealed_secrets(work: Job, config: SealedSecrets) -> dict[str, str | Secret]:
     return written
 
 
-def read_file(work: Job, name: str, *, at_most: int = _LARGEST) -> bytes:
+def read_file(work: Job, name: str, *, at_most: int = files.SMALL) -> bytes:
     """A file that the config names, relative to its folder; raises UsageError when it cannot be had."""
-    return read_path(work.loaded.directory / name, at_most=at_most)
-
-
-def read_path(path: Path, *, at_most: int = _LARGEST) -> bytes:
-    """A file of this machine; raises UsageError when it cannot be read or is too large."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(at_most + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read `{path}`: {error.strerror}") from None
-    if len(content) > at_most:
-        raise UsageError(f"`{path}` has more than {at_most} bytes")
-    return content
+    return files.read(work.loaded.directory / name, at_most=at_most)
 
 
 def _written(work: Job, value: Any, *, pem: bool = False) -> Any:
