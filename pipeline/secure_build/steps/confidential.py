@@ -142,8 +142,7 @@ def _command_in(
 def write_pods(work: Job, pinned: Mapping[PurePosixPath, bytes]) -> None:
     """The pinned pods, for whoever assembles the contract."""
     folder = work.options.workdir / PODS
-    for name, content in pinned.items():
-        files.write(folder / name, content)
+    _fill(folder, pinned)
     work.report.step(f"pods: pinned in {folder}")
 
 
@@ -154,13 +153,24 @@ def write_annotated(work: Job, contract: str, *, draft: bool) -> tuple[Path, ...
         return ()
     data = initdata.initdata(contract).annotation()
     target = work.options.workdir / f"{PODS}.ready{'.draft' if draft else ''}"
-    written = []
     paths = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+    ready = {}
     for path in paths:
         content = files.read(path, at_most=play.LARGEST)
         file = ConfidentialFile.parse(content, str(path))
-        place = target / (path.relative_to(source) if source.is_dir() else path.name)
-        files.write(place, file.annotated(content, data))
-        written.append(place)
+        name = path.relative_to(source) if source.is_dir() else path.name
+        ready[PurePosixPath(name)] = file.annotated(content, data)
+    _fill(target, ready)
     work.report.step(f"pods: with the contract in them in {target}")
-    return tuple(written)
+    return tuple(target / name for name in ready)
+
+
+def _fill(folder: Path, contents: Mapping[PurePosixPath, bytes]) -> None:
+    """Let the folder hold these files and no other: a pod of before is none that the policy lets run."""
+    for path in folder.rglob("*"):
+        if path.is_file() and path.relative_to(folder).as_posix() not in map(str, contents):
+            path.unlink()
+    for name, content in contents.items():
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != content:
+            files.write(path, content)
