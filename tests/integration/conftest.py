@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from integration import examples
 from integration.project import DOCKERFILE, Project
 from secure_build.layout import Layout
 from services import belongings, images, running
@@ -129,9 +130,7 @@ def short_path() -> Iterator[Path]:
         yield Path(folder)
 
 
-def variables_of_a_user(
-    folder: Path, builder: str | None, request: pytest.FixtureRequest
-) -> dict[str, str]:
+def variables_of_a_user(folder: Path, builder: str | None, request: pytest.FixtureRequest) -> dict[str, str]:
     """The environment of a user who has nothing but a home, the programs and a builder."""
     home = folder / f"home{next(_numbers)}"
     (home / "tmp").mkdir(parents=True)
@@ -200,12 +199,22 @@ def owned(tmp_path_factory: pytest.TempPathFactory) -> Belongings:
 
 
 @pytest.fixture(scope="session")
-def examples_registry(tmp_path_factory: pytest.TempPathFactory, owned: Belongings) -> Iterator[RunningRegistry]:
+def examples_registry(
+    tmp_path_factory: pytest.TempPathFactory, owned: Belongings
+) -> Iterator[RunningRegistry]:
     """A registry for the logins that the examples name."""
     need("docker-registry")
     users = {"demo-ci": owned.secrets["REGISTRY_PUSH"], "demo-guest": owned.secrets["REGISTRY_PULL"]}
     with running.registry(tmp_path_factory.mktemp("logins"), htpasswd=users) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def copy_example(
+    examples_registry: RunningRegistry, base: str, owned: Belongings
+) -> Callable[[str, Path], None]:
+    """Copies an example to a folder, with registry, base image and certificate of ours."""
+    return lambda example, folder: examples.copy(example, folder, examples_registry, base, owned)
 
 
 @pytest.fixture

@@ -60,4 +60,3 @@ def contract(path: Path) -> dict[str, str]:
     values: dict[str, str] = yaml.safe_load(path.read_text())
     assert all(isinstance(value, str) for value in values.values())
     return values
-

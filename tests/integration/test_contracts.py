@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import gzip
 import json
 import stat
 import tempfile
@@ -28,7 +27,6 @@ from integration.test_secrets import contents, found_in, run_sampled, shown_to_o
 from services import opened
 from services.belongings import Belongings
 from services.needed import need
-from services.running import RunningRegistry
 from unit.test_confidential_policy import runs
 
 # Each with a builder that really builds.
@@ -76,9 +74,7 @@ class Example:
         credentials = f"--creds=demo-guest:{self.owned.secrets['REGISTRY_PULL']}"
         image = f"docker://{repository}:{tag}"
         found = json.loads(
-            command(
-                *("skopeo", "inspect", "--tls-verify=false", "--override-arch=s390x", credentials, image)
-            )
+            command(*("skopeo", "inspect", "--tls-verify=false", "--override-arch=s390x", credentials, image))
         )
         assert found["Architecture"] == "s390x"
         return f"{repository}@{found['Digest']}"
@@ -86,7 +82,7 @@ class Example:
 
 @pytest.fixture(scope="module")
 def run_example(
-    owned: Belongings, examples_registry: RunningRegistry, base: str, request: pytest.FixtureRequest
+    copy_example: Callable[[str, Path], None], owned: Belongings, request: pytest.FixtureRequest
 ) -> Iterator[Callable[[str], Example]]:
     """Runs the example of a target, the first time that it is asked for."""
     done: dict[str, Example] = {}
@@ -101,7 +97,7 @@ def run_example(
                 folder = Path(stack.enter_context(short))
                 environment = variables_of_a_user(folder, BUILDERS[target], request)
                 project = folder / "example"
-                examples.copy(target, project, examples_registry, base, owned)
+                copy_example(target, project)
                 done[target] = _run(target, project, environment, owned)
             return done[target]
 
@@ -142,18 +138,16 @@ def test_openssl_verifies_the_signature_with_the_key_in_env(example: Example) ->
     parts = contract["workload"], contract["env"], contract["envWorkloadSignature"], key
     assert opened.verified(*parts) == "Verified OK\n"
     other = contract["workload"][:-8] + "AAAAAAA="
-    with pytest.raises(AssertionError, match="Verification failure|error"):
-        opened.verified(other, *parts[1:])
+    assert opened.verified(other, *parts[1:]).lower() == "verification failure\n"
 
 
 def test_the_contract_runs_the_image_that_skopeo_finds(example: Example) -> None:
     section = example.section("workload")
     if example.target == "ccrv":
-        archive = base64.b64decode(section["play"]["archive"])
-        pod = yaml.safe_load(command("tar", "-xzO", "pod.yaml", stdin=archive))
+        (pod,) = section["play"]["resources"]
         assert [one["image"] for one in pod["spec"]["containers"]] == [example.pinned]
     elif example.target == "ccco":
-        policy = base64.b64decode(section["confidential-containers"]["config"]["policy"]).decode()
+        policy = base64.b64decode(section["confidential-containers"]["regoValidator"]["policy"]).decode()
         assert example.pinned in policy
     else:
         archive = base64.b64decode(section["compose"]["archive"])
@@ -210,16 +204,17 @@ def test_ccco_pods_carry_the_contract_and_only_they_may_run(run_example: Callabl
     document = tomllib.loads(command("gunzip", stdin=packed).decode())
     assert document["data"]["contract.yaml"].encode() == contract
     assert list(example.contract)[-1] == "boot"
-    assert base64.b64decode(example.contract["boot"]) == example.owned.files["se-hdr.bin"]
+    header = yaml.safe_load(example.contract["boot"])["sehdr"]
+    assert base64.b64decode(header) == example.owned.files["se-hdr.bin"]
 
-    config = example.section("workload")["confidential-containers"]["config"]
-    policy = base64.b64decode(config["policy"]).decode()
+    section = example.section("workload")["confidential-containers"]
+    policy = base64.b64decode(section["regoValidator"]["policy"]).decode()
     command_line = ("/bin/busybox", "httpd", "-f", "-p", "8080", "-h", "/srv/www")
     repository = example.pinned.partition("@")[0]
     assert runs(policy, example.pinned, *command_line)
     assert not runs(policy, f"{repository}@sha256:{'1' * 64}", *command_line)
     assert not runs(policy, example.pinned, "/bin/busybox", "sh")
-    key = base64.b64decode(config["cosign"][repository]["publicKey"])
+    key = base64.b64decode(section["config"]["cosign"][repository]["publicKey"])
     assert key == example.owned.files["cosign.pub"]
     host = example.section("env")["host-attestation"]["first"]
     assert base64.b64decode(host["host-key-doc"]) == example.owned.files["HKD-8562-0001.crt"]
@@ -232,14 +227,14 @@ def test_again_changes_nothing_until_it_is_told_to_encrypt_anew(example: Example
         return {
             path: (content, path.stat().st_mtime_ns)
             for path, content in contents(project.workdir)
-            if path.suffix in (".yaml", ".json") and "/cache/" not in str(path)
+            if path.suffix == ".yaml"
         }
 
     written = state()
-    again = project.run("run")
-    assert again.stdout == example.outcome.stdout
-    changed = {path.name for path, content in state().items() if written.get(path) != content}
-    assert changed <= {"build-record.json"}
+    record = project.record()
+    assert project.run("run").stdout == example.outcome.stdout
+    assert state() == written
+    assert project.record() == record
     plain = {name: example.plain(name) for name in SECTIONS}
     project.run("run", "--re-encrypt")
     for name in SECTIONS:

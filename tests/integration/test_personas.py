@@ -16,7 +16,6 @@ from integration import examples
 from integration.project import Project
 from services import opened
 from services.belongings import Belongings
-from services.running import RunningRegistry
 
 LINE = re.compile(r"(?m)^#   ([0-9a-f]{64} contract:\w+)$")
 HANDED_OVER = "workload.encrypted.yaml"
@@ -53,15 +52,14 @@ class People:
 def people(
     short_path: Path,
     variables: Callable[..., dict[str, str]],
-    examples_registry: RunningRegistry,
-    base: str,
+    copy_example: Callable[[str, Path], None],
     owned: Belongings,
     builder: str,
 ) -> People:
     made = {}
     for name in ("provider", "deployer", "auditor"):
         folder = short_path / name
-        examples.copy(f"personas/{name}", folder, examples_registry, base, owned)
+        copy_example(f"personas/{name}", folder)
         secrets = examples.secrets(folder, owned.secrets)
         made[name] = Project(folder, variables(builder if name == "provider" else None) | secrets)
     provider = made["provider"]
@@ -88,7 +86,9 @@ def test_from_three_folders_to_an_attested_contract_and_through_an_upgrade(peopl
     assert opened.plaintext(contract["attestationPublicKey"], owned.runtime[1]) == owned.files["auditor.pem"]
 
     # The machine starts: it writes what it was given, and encrypts that for the auditor.
-    lines = [f"{hashlib.sha256(text.encode()).hexdigest()} contract:{name}" for name, text in contract.items()]
+    lines = [
+        f"{hashlib.sha256(text.encode()).hexdigest()} contract:{name}" for name, text in contract.items()
+    ]
     record = "Machine Type/Plant/Serial: 8562/02/16A88\n" + "".join(f"{line}\n" for line in lines)
     sealed = opened.sealed(record.encode(), owned.files["auditor.pem"])
     auditor.write({"se-checksums.txt.enc": sealed})
@@ -97,7 +97,8 @@ def test_from_three_folders_to_an_attested_contract_and_through_an_upgrade(peopl
     assert LINE.findall(said) == [line for line in shown.splitlines() if " contract:" in line]
 
     # An image of the runtime with another certificate: the same bytes for it, each by who has them.
-    plain = (provider.workdir / "workload.yaml").read_bytes(), (deployer.workdir / "env.draft.yaml").read_bytes()
+    sections = (provider.workdir / "workload.yaml", deployer.workdir / "env.draft.yaml")
+    plain = [path.read_bytes() for path in sections]
     for project, section in ((provider, "workload"), (deployer, "env")):
         examples.encrypt_for(project.directory, owned.next_runtime[0])
         project.run("contract", "re-encrypt", "--section", section)
@@ -105,15 +106,10 @@ def test_from_three_folders_to_an_attested_contract_and_through_an_upgrade(peopl
     again, _ = people.assembled()
     assert all(again[name] != contract[name] for name in contract)
     people.assert_verified(again, owned.next_runtime[1])
-    assert plain == (
-        (provider.workdir / "workload.yaml").read_bytes(),
-        (deployer.workdir / "env.draft.yaml").read_bytes(),
-    )
+    assert plain == [path.read_bytes() for path in sections]
 
     # Other bytes are another contract, whose volumes could not be opened.
     changed = provider.workdir / "workload.draft.yaml"
     changed.write_bytes(changed.read_bytes().replace(b"/mnt/data", b"/mnt/date"))
-    refused = provider.run(
-        *("contract", "re-encrypt", "--section", "workload", str(changed)), status=1
-    )
+    refused = provider.run(*("contract", "re-encrypt", "--section", "workload", str(changed)), status=1)
     assert "is not what the build record" in refused.stderr
