@@ -32,8 +32,8 @@ from secure_build.steps.verdict import settled
 # A Secure Execution header has some kilobytes; this is for the wrong file.
 _LARGEST_BOOT = 1 << 20
 ATTESTATION_KEY: Final = "attestationPublicKey"
-# Checks of what the two sections must agree on.
-_BETWEEN = frozenset({"auths", "env", "signature", "volumes"})
+# Checks of what the two sections must agree on, and of what may end between making and joining them.
+_BETWEEN = frozenset({"auths", "env", "signature", "signing-key", "volumes"})
 
 
 @dataclass(frozen=True, slots=True)

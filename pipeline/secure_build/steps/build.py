@@ -49,7 +49,7 @@ def build(work: Job) -> BuildRecord:
     def recorded() -> BuildRecord:
         known = images | {image.name: image for image in made}
         # When nothing was built, what later steps wrote into the record stays.
-        fresh = BuildRecord(tool=__version__, config=loaded.digest, source=source)
+        fresh = replace(_without_images(work), source=source)
         result = replace(
             fresh if made or old is None else old,
             source=source,
@@ -118,6 +118,13 @@ def previous(work: Job, source: Source) -> BuildRecord | None:
     if old is None or old.source is None or (old.tool, old.config) != (__version__, work.loaded.digest):
         return None
     return old if (old.source.commit, old.source.subdir) == (source.commit, source.subdir) else None
+
+
+def _without_images(work: Job) -> BuildRecord:
+    """A record with what other images change nothing of: all sections but the workload."""
+    last = work.record_or_new()
+    sections = {name: known for name, known in last.sections.items() if name != "workload"}
+    return BuildRecord(tool=__version__, config=work.loaded.digest, sections=sections)
 
 
 def unchanged(work: Job, image: Image, versions: Mapping[Platform, BuilderVersion]) -> bool:

@@ -96,6 +96,7 @@ def emit(
         unchanged = there and made == before
         if not unchanged:
             write_plain(path, content, key)
+        _remove_encrypted(work, name)
         return Emitted(name, path, masked, made, None, None, unchanged)
     known, value, again = _token(work, name, section, certificate, made=made, before=before)
     unchanged = there and not again
@@ -223,6 +224,15 @@ def _token(
             return before, Token.parse(found.value, found.name), False
     known, value = encrypt(work, name, section.plain.encode(), certificate, made)
     return known, value, True
+
+
+def _remove_encrypted(work: Job, name: str) -> None:
+    """Take away the tokens of before, which somebody could deploy instead of the section as it is now."""
+    for draft in (False, True):
+        path = encrypted_path(work.options.workdir, name, draft=draft)
+        if path.exists():
+            path.unlink()
+            work.report.step(f"{name}: stays plain now; removed {path}, which was encrypted before")
 
 
 def _auditor(work: Job) -> RSAPublicKey | None:

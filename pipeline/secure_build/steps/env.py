@@ -34,7 +34,9 @@ def contract_env(work: Job, *, draft: bool) -> tuple[BuildRecord, Emitted]:
     section = _section(work, config.env)
     findings = (*trust, *checked(work, "env", section))
     settled(work, findings, what="the env section")
-    emitted = emit(work, "env", section, certificate, before=current.sections.get("env"), draft=draft)
+    # A change elsewhere in the config is none of this section, which then keeps its token.
+    last = work.last_record() or current
+    emitted = emit(work, "env", section, certificate, before=last.sections.get("env"), draft=draft)
     work.report.step(f"env: {emitted.told}")
     result = replace(
         current,

@@ -6,12 +6,13 @@ Needs no config. Opens tokens with a private key where one is given; without one
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from secure_build import files, secret
+from secure_build import files, secret, strict_yaml
 from secure_build.contract import archive, document, schema
 from secure_build.contract.deployment import expected, needs
 from secure_build.contract.deployment.expected import Expected
@@ -26,6 +27,8 @@ from secure_build.steps.forms import write_form
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+_OF_SECTION = re.compile(r"^[\"']?type[\"']?:\s*[\"']?(workload|env)\b", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +72,16 @@ def show(options: ShowOptions) -> Shown | str:
     content = files.read(options.file, at_most=document.LARGEST)
     key = _private_key(options)
     name = str(options.file)
+    values: dict[str, str]
     if looks_like_token(text := content.decode(errors="replace").strip()):
-        return _opened_record(Token.parse(text, name), key, name)
-    parts, values = _parts(content, name)
+        record = _opened_record(Token.parse(text, name), key, name)
+        if not (found := _OF_SECTION.search(record)):
+            return record
+        # Somebody's section, which has secrets.
+        section: Literal["workload", "env"] = "workload" if found[1] == "workload" else "env"
+        parts, values = [SectionText(name, section, text, 1)], {section: text}
+    else:
+        parts, values = _parts(content, name)
     opened = {part.section: _open(part, key) for part in parts}
     needed = needs.of(
         data(opened.get("workload")), data(opened.get("env")), user_data=content, read=archive.read
@@ -89,6 +99,9 @@ def _parts(content: bytes, name: str) -> tuple[list[SectionText], dict[str, str]
     try:
         contract = Contract.parse(content, name)
     except UsageError:
+        keys = strict_yaml.load(content, name, largest=document.LARGEST).data
+        if isinstance(keys, dict) and keys.keys() >= set(document.SECTIONS):
+            raise
         for only in document.SECTIONS:
             with contextlib.suppress(UsageError):
                 part = document.read_section(content, name, expected=only)

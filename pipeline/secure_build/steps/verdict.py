@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Literal
 
 from secure_build.contract import checks, document
+from secure_build.contract.checks import keys
 from secure_build.contract.text import SecretText
 from secure_build.errors import RefusedError
 from secure_build.model import Finding
@@ -28,4 +30,8 @@ def settled(work: Job, findings: Sequence[Finding], *, what: str) -> None:
 def checked(work: Job, name: Literal["workload", "env"], section: SecretText) -> list[Finding]:
     """What the runtime would say of a section by itself."""
     read = document.read_section(section.plain.encode(), f"the {name} section", expected=name)
-    return checks.section_findings(read, work.loaded.config.target)
+    found = checks.section_findings(read, work.loaded.config.target)
+    signing = read.document.data.get("signingKey") if name == "env" and read.document else None
+    if signing is not None:
+        found += keys.signing_key(signing, datetime.now(UTC), read.name)
+    return found
