@@ -62,13 +62,18 @@ def write(path: Path, content: bytes, *, mode: int = PUBLIC) -> None:
         file.write(content)
 
 
-def write_tree(folder: Path, contents: Mapping[PurePosixPath, bytes]) -> None:
-    """Put files below a folder of ours, each atomically, and take away all others that are there."""
+def write_tree(folder: Path, contents: Mapping[PurePosixPath, bytes], *, mode: int = PUBLIC) -> None:
+    """Put files below a folder of ours, each atomically, and take away all others that are there.
+
+    What is there already, with this mode, is not written again.
+    """
+    there = {PurePosixPath(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    for name in there.keys() - contents.keys():
+        there[name].unlink()
     for name, content in contents.items():
-        write(folder / name, content)
-    for path in folder.rglob("*"):
-        if not path.is_dir() and PurePosixPath(path.relative_to(folder)) not in contents:
-            path.unlink()
+        path = folder / name
+        if name not in there or path.stat().st_mode & 0o777 != mode or path.read_bytes() != content:
+            write(path, content, mode=mode)
 
 
 def _flush_directory(directory: Path) -> None:

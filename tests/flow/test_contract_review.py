@@ -145,6 +145,14 @@ def test_a_pod_that_is_gone_from_the_commit_does_not_go_to_the_cluster(pods: Pro
     assert ready(pods) == ready(pods, "pods") == ["a.yaml"]
 
 
+def test_pods_with_a_plain_contract_in_them_are_for_their_owner_only(pods: Project) -> None:
+    folder = pods.workdir / "pods.ready"
+    assert {(folder / name).stat().st_mode & 0o777 for name in ready(pods)} == {0o600}
+    pods.configure(target="ccco", workload={"pods": "pods"}, env={"env": {"A": "b"}}, encrypt=runtime(pods))
+    assert to_layout(pods, "run").code in (0, 5)
+    assert {(folder / name).stat().st_mode & 0o777 for name in ready(pods)} == {0o644}
+
+
 def test_pods_that_are_named_must_be_there_before_a_contract_is_written(pods: Project) -> None:
     refused(pods.run("contract", "assemble", "--pods", "nothing"), 2, "cannot read `nothing`")
     assert not (pods.workdir / "contract.draft.yaml").exists()
@@ -166,13 +174,11 @@ def test_only_what_an_earlier_run_wrote_is_said_to_be_of_one(
 ) -> None:
     whole(project, monkeypatch)
     assert to_layout(project, "run").code in (0, 5)
-    project.configure(
-        workload={"compose": "docker-compose.yml", "volumes": {"data": {"seed": {"secret": "SEED"}}}},
-        env=ENV,
-        encrypt=runtime(project) | {"attestation-public-key": {"file": "missing.pem"}},
-    )
+    # The two sections no longer agree on a volume's name, which is found when they are joined.
+    workload = {"compose": "docker-compose.yml", "volumes": {"other": {"seed": {"secret": "SEED"}}}}
+    project.configure(workload=workload, env=ENV, encrypt=runtime(project))
     outcome = to_layout(project, "run")
-    refused(outcome, 2, "missing.pem", "contract.yaml` is that of an earlier run")
+    refused(outcome, 1, "contract.yaml` is that of an earlier run")
     assert "workload.yaml` is that of" not in outcome.err
     assert "env.yaml` is that of" not in outcome.err
 
@@ -190,3 +196,22 @@ def test_a_key_in_a_variable_that_would_be_its_file_is_not_shown(
 def test_flags_that_must_be_there_can_be_variables(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECURE_BUILD_SECTION", "env")
     refused(project.run("contract", "re-encrypt"), 2, "there is no build record")
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"attestation-public-key": {"file": "missing.pem"}},
+        {"auditor-disclosure": {"key": "missing.pem"}},
+    ],
+)
+def test_what_is_missing_for_the_contract_is_found_before_anything_is_built(
+    project: Project, monkeypatch: pytest.MonkeyPatch, named: dict[str, Any]
+) -> None:
+    whole(project, monkeypatch)
+    project.configure(env=ENV, encrypt=runtime(project) | named)
+    planned = to_layout(project, "plan")
+    assert planned.code == 1
+    assert "missing.pem" in planned.out
+    refused(to_layout(project, "run"), 2, "cannot read", "missing.pem")
+    assert not project.builder.recipes

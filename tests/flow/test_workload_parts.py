@@ -366,3 +366,19 @@ def test_a_workload_may_name_the_copy_that_is_made_of_an_image(
     assert outcome.code == 0, outcome.err
     assert result_image(project).endswith(f"/acme/redis@{redis}")
     assert [one["digest"] for one in project.record["used"]] == [str(redis)]
+
+
+def test_pods_that_are_gone_are_not_left_for_the_cluster(project: Project) -> None:
+    for name in ("web", "old"):
+        project.write(f"deploy/{name}.yaml", POD.format(host=project.host))
+    project.configure(target="ccco", workload={"pods": "deploy"}, env={"env": {"MODE": "x"}})
+    assert project.run("run").code == 0
+    folders = [project.workdir / name for name in ("pods", "pods.ready")]
+    ready = folders[1] / "web.yaml"
+    before = ready.stat().st_mtime_ns
+    assert project.run("run").code == 0
+    assert ready.stat().st_mtime_ns == before
+    (project.folder / "deploy" / "old.yaml").unlink()
+    project.commit()
+    assert project.run("run").code == 0
+    assert [[path.name for path in folder.iterdir()] for folder in folders] == [["web.yaml"]] * 2

@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 
+from integration import examples
 from integration.project import DOCKERFILE, Project
 from secure_build.layout import Layout
-from services import images, running
+from services import belongings, images, running
+from services.belongings import Belongings
 from services.needed import give_up, need
 from services.running import Engine, RunningRegistry
 
@@ -128,27 +130,28 @@ def short_path() -> Iterator[Path]:
         yield Path(folder)
 
 
+def variables_of_a_user(folder: Path, builder: str | None, request: pytest.FixtureRequest) -> dict[str, str]:
+    """The environment of a user who has nothing but a home, the programs and a builder."""
+    home = folder / f"home{next(_numbers)}"
+    (home / "tmp").mkdir(parents=True)
+    result = {
+        "PATH": running.environment()["PATH"],
+        "HOME": str(home),
+        "TMPDIR": str(home / "tmp"),
+        "LC_ALL": "C.UTF-8",
+    }
+    if builder and builder.partition(":")[0] in ("buildx", "engine"):
+        engine: Engine = request.getfixturevalue("engine")
+        config = home / ".docker"
+        shutil.copytree(engine.environment["DOCKER_CONFIG"], config, symlinks=True)
+        return result | {"DOCKER_HOST": engine.host}
+    return result | {"BUILDAH_ISOLATION": running.environment()["BUILDAH_ISOLATION"]}
+
+
 @pytest.fixture
 def variables(short_path: Path, request: pytest.FixtureRequest) -> Callable[..., dict[str, str]]:
-    """Makes the environment of a user who has nothing but a home, the programs and a builder."""
-
-    def make(builder: str | None) -> dict[str, str]:
-        home = short_path / f"home{next(_numbers)}"
-        (home / "tmp").mkdir(parents=True)
-        result = {
-            "PATH": running.environment()["PATH"],
-            "HOME": str(home),
-            "TMPDIR": str(home / "tmp"),
-            "LC_ALL": "C.UTF-8",
-        }
-        if builder and builder.partition(":")[0] in ("buildx", "engine"):
-            engine: Engine = request.getfixturevalue("engine")
-            config = home / ".docker"
-            shutil.copytree(engine.environment["DOCKER_CONFIG"], config, symlinks=True)
-            return result | {"DOCKER_HOST": engine.host}
-        return result | {"BUILDAH_ISOLATION": running.environment()["BUILDAH_ISOLATION"]}
-
-    return make
+    """Makes environments of users, by the name of their builder."""
+    return lambda builder: variables_of_a_user(short_path, builder, request)
 
 
 @pytest.fixture
@@ -186,6 +189,32 @@ def make_project(
         return project
 
     return make
+
+
+@pytest.fixture(scope="session")
+def owned(tmp_path_factory: pytest.TempPathFactory) -> Belongings:
+    """Keys, certificates and secrets for the examples."""
+    need("openssl")
+    return belongings.make(tmp_path_factory.mktemp("belongings"))
+
+
+@pytest.fixture(scope="session")
+def examples_registry(
+    tmp_path_factory: pytest.TempPathFactory, owned: Belongings
+) -> Iterator[RunningRegistry]:
+    """A registry for the logins that the examples name."""
+    need("docker-registry")
+    users = {"demo-ci": owned.secrets["REGISTRY_PUSH"], "demo-guest": owned.secrets["REGISTRY_PULL"]}
+    with running.registry(tmp_path_factory.mktemp("logins"), htpasswd=users) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def copy_example(
+    examples_registry: RunningRegistry, base: str, owned: Belongings
+) -> Callable[[str, Path], None]:
+    """Copies an example to a folder, with registry, base image and certificate of ours."""
+    return lambda example, folder: examples.copy(example, folder, examples_registry, base, owned)
 
 
 @pytest.fixture

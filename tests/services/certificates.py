@@ -8,11 +8,37 @@ from pathlib import Path
 from services import running
 
 
-def self_signed(directory: Path, name: str) -> tuple[Path, Path]:
+def private_key(directory: Path, name: str, kind: str = "rsa:2048", *, passphrase: str = "") -> Path:
+    """A private key (PKCS #8, PEM) of a kind such as `rsa:4096` or `ec:prime256v1`."""
+    path = directory / f"{name}.key"
+    algorithm, _, size = kind.partition(":")
+    option = "rsa_keygen_bits" if algorithm == "rsa" else "ec_paramgen_curve"
+    locked = ("-aes-256-cbc", "-pass", "stdin") if passphrase else ()
+    made = ("genpkey", "-algorithm", algorithm, "-pkeyopt", f"{option}:{size}", *locked)
+    openssl(*made, "-out", str(path), input=f"{passphrase}\n".encode())
+    return path
+
+
+def public_key(key: Path) -> bytes:
+    """The public half of a private key, PEM."""
+    return openssl("pkey", "-in", str(key), "-pubout")
+
+
+def certificate_of(key: Path, name: str, issuer: tuple[Path, Path], passphrase: str) -> bytes:
+    """A certificate of this key for 90 days, by an authority, PEM."""
+    request = openssl(
+        *("req", "-new", "-key", str(key), "-subj", f"/CN={name}", "-passin", "stdin"),
+        input=f"{passphrase}\n".encode(),
+    )
+    authority = ("-CA", str(issuer[0]), "-CAkey", str(issuer[1]), "-CAcreateserial")
+    return openssl("x509", "-req", "-days", "90", *authority, input=request)
+
+
+def self_signed(directory: Path, name: str, kind: str = "rsa:2048") -> tuple[Path, Path]:
     """A certificate that signs itself, and its key."""
     certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
-    _openssl(
-        *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"),
+    openssl(
+        *("req", "-x509", "-newkey", kind, "-nodes", "-days", "2", "-subj", f"/CN={name}"),
         *("-keyout", str(key), "-out", str(certificate)),
     )
     return certificate, key
@@ -37,11 +63,11 @@ def signed(
         [*(f"DNS:{one}" for one in (name, *others)), *(f"IP:{address}" for address in addresses)]
     )
     extensions.write_text(f"subjectAltName={names}\nbasicConstraints=CA:FALSE\n")
-    _openssl(
+    openssl(
         *("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"),
         *("-keyout", str(key), "-out", str(request)),
     )
-    _openssl(
+    openssl(
         *("x509", "-req", "-in", str(request), "-days", "2", "-extfile", str(extensions)),
         *("-CA", str(issuer[0]), "-CAkey", str(issuer[1]), "-CAcreateserial", "-out", str(certificate)),
     )
@@ -50,10 +76,11 @@ def signed(
 
 def sign(content: bytes, key: Path) -> bytes:
     """An RSA signature with SHA-256 (RFC 8017, PKCS #1 v1.5)."""
-    return _openssl("dgst", "-sha256", "-sign", str(key), input=content)
+    return openssl("dgst", "-sha256", "-sign", str(key), input=content)
 
 
-def _openssl(*arguments: str, input: bytes = b"") -> bytes:  # noqa: A002
+def openssl(*arguments: str, input: bytes = b"") -> bytes:  # noqa: A002
+    """What the command wrote to standard output."""
     return subprocess.run(
         [running.tool("openssl"), *arguments], input=input, capture_output=True, check=True, timeout=60
     ).stdout

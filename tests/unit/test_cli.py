@@ -75,6 +75,8 @@ def test_every_flag_has_a_twin_but_those_that_weaken_a_check_name_a_secret_or_te
         "target",
         "image_version",
         "chain",
+        "key",
+        "old_record",
     }
 
 

@@ -105,6 +105,12 @@ def test_another_layout_of_the_same_document_is_read(tmp_path: Path) -> None:
     assert record.read(path) == RECORD
 
 
+def test_a_record_from_before_a_key_was_added_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "build-record.json"
+    path.write_text(json.dumps({key: value for key, value in PLAIN.items() if key != "earlier"}))
+    assert record.read(path) == RECORD
+
+
 def test_15_a_record_cut_at_any_byte_is_refused() -> None:
     content = record.dump(RECORD)
     for length in range(len(content) - 2):

@@ -16,7 +16,7 @@ from secure_build.contract.document import SECTIONS
 from secure_build.errors import SecureBuildError, UsageError
 from secure_build.model import BuildRecord, Finding
 from secure_build.report import Report
-from secure_build.steps.assemble import Assembled, contract_assemble
+from secure_build.steps.assemble import Assembled, check_files, contract_assemble
 from secure_build.steps.build import build, require_locked
 from secure_build.steps.check import check
 from secure_build.steps.contract import Fragment, check_workload, contract_images, contract_workload
@@ -114,6 +114,7 @@ def run(work: Job) -> Ran:
         check_workload(work, selected=work.selected())
     certificate_of(work)
     settled(work, check_env(work), what="the env section")
+    check_files(work)
     for registry in config.registries if not work.options.to else ():
         work.login(registry, "push")
     check_logins(work, config.registries)

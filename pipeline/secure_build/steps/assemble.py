@@ -21,7 +21,7 @@ from secure_build.contract.text import SecretText
 from secure_build.errors import UsageError
 from secure_build.model import BuildRecord, Finding
 from secure_build.steps.confidential import annotated_pods, write_annotated
-from secure_build.steps.emission import certificate_of, emit, emitted, plain_path, read_section
+from secure_build.steps.emission import auditor_of, certificate_of, emit, emitted, plain_path, read_section
 from secure_build.steps.forms import write_form
 from secure_build.steps.job import Job
 from secure_build.steps.sections import read_file
@@ -88,14 +88,15 @@ def contract_assemble(work: Job, *, draft: bool) -> tuple[BuildRecord, Assembled
     pods = annotated_pods(work, content)
     formed = write_form(work.options.form, content.encode(), needed, work.options.workdir)
     path = plain_path(work.options.workdir, "contract", draft=draft)
-    private = any(not section.is_token for section in sections.values())
+    encrypted = all(section.is_token for section in sections.values())
+    mode = files.PUBLIC if encrypted else files.PRIVATE
     unchanged = path.exists() and path.read_bytes() == content.encode()
     if not unchanged:
-        files.write(path, content.encode(), mode=files.PRIVATE if private else files.PUBLIC)
+        files.write(path, content.encode(), mode=mode)
     work.report.step(
         f"contract: unchanged, not written ({path})" if unchanged else f"contract: written to {path}"
     )
-    written = (*formed, *write_annotated(work, pods, draft=draft))
+    written = (*formed, *write_annotated(work, pods, draft=draft, mode=mode))
     lines = tuple(expected.of_sections(values))
     attested = {line.name: line.digest for line in lines if line.basis == "documented"}
     result = replace(current, sections=known, attested=attested, findings=findings)
@@ -104,6 +105,13 @@ def contract_assemble(work: Job, *, draft: bool) -> tuple[BuildRecord, Assembled
     masked = {name: section.masked(model.section(name)) for name, section in sections.items()}
     shown = assembly.contract(values | masked)
     return result, Assembled(path, shown, unchanged, lines, needed, written)
+
+
+def check_files(work: Job) -> None:
+    """Raise UsageError for a file that the contract needs besides its sections, and that cannot be used."""
+    _attestation_key(work)
+    _add_boot(work, {})
+    auditor_of(work)
 
 
 def _checked(

@@ -71,6 +71,12 @@ def encryption_certificate(work: Job) -> tuple[EncryptionCertificate, tuple[Find
 
 def configured_certificate(work: Job) -> CheckedCertificate:
     """The config's certificate and all that was checked; raises UsageError when it names none."""
+    if not work.certificates:
+        work.certificates.append(_configured(work))
+    return work.certificates[0]
+
+
+def _configured(work: Job) -> CheckedCertificate:
     encrypt = work.loaded.config.encrypt
     if encrypt.certificate is None:
         raise UsageError(

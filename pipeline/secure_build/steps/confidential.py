@@ -170,11 +170,13 @@ def annotated_pods(work: Job, contract: str) -> dict[PurePosixPath, bytes]:
     return made
 
 
-def write_annotated(work: Job, pods: Mapping[PurePosixPath, bytes], *, draft: bool) -> tuple[Path, ...]:
-    """Write the pods that are ready for the cluster; returns where they are."""
+def write_annotated(
+    work: Job, pods: Mapping[PurePosixPath, bytes], *, draft: bool, mode: int
+) -> tuple[Path, ...]:
+    """Write the pods that are ready for the cluster, as private as the contract; returns where they are."""
     if not pods:
         return ()
     target = work.options.workdir / f"{PODS}.ready{'.draft' if draft else ''}"
-    files.write_tree(target, pods)
+    files.write_tree(target, pods, mode=mode)
     work.report.step(f"pods: with the contract in them in {target}")
     return tuple(target / name for name in pods)

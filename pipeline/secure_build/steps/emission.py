@@ -115,7 +115,7 @@ def encrypt(
 ) -> tuple[Section, Token]:
     """A new token of the plaintext, and what the record keeps of it; the auditor's file is written first."""
     prefix = prefix_of(work)
-    auditor = _auditor(work) if name in document.SECTIONS else None
+    auditor = auditor_of(work) if name in document.SECTIONS else None
     sealed = token.encrypt(plaintext, certificate.public_key, prefix, secrets.token_bytes)
     if auditor is not None:
         _disclose(work, name, sealed.token, sealed.opening, auditor)
@@ -236,7 +236,8 @@ def _remove_encrypted(work: Job, name: str) -> None:
             work.report.step(f"{name}: stays plain now; removed {path}, which was encrypted before")
 
 
-def _auditor(work: Job) -> RSAPublicKey | None:
+def auditor_of(work: Job) -> RSAPublicKey | None:
+    """Who may re-create the tokens; raises UsageError for a key that cannot be used."""
     wanted = work.loaded.config.encrypt.auditor_disclosure
     if wanted is None:
         return None
@@ -245,7 +246,7 @@ def _auditor(work: Job) -> RSAPublicKey | None:
 
 def _is_disclosed(work: Job, name: str, value: Token) -> bool:
     """Whether the auditor of the config, if there is one, can re-create this token; others cannot later."""
-    auditor = _auditor(work) if name in document.SECTIONS else None
+    auditor = auditor_of(work) if name in document.SECTIONS else None
     if auditor is None:
         return True
     path = _disclosure_path(work, name)

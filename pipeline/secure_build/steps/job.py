@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from secure_build import __version__, config, files, lock, process, record, secret
 from secure_build.config import Loaded, Login
@@ -23,6 +23,9 @@ from secure_build.registry.client import RemoteRegistry
 from secure_build.registry.http import Transport
 from secure_build.report import Report
 from secure_build.source import Checkout, open_source
+
+if TYPE_CHECKING:
+    from secure_build.steps.certificates import CheckedCertificate
 
 OCI = "oci:"
 RECORD_NAME = "build-record.json"
@@ -76,6 +79,8 @@ class Job:
     resolved: dict[Reference, UsedImage] = field(default_factory=dict)
     clients: dict[tuple[str, Credential | None, bool], RemoteRegistry] = field(default_factory=dict)
     machine_logins: dict[Repository, Credential | None] = field(default_factory=dict)
+    # The encryption certificate, read and checked once: all sections are encrypted for the same one.
+    certificates: list[CheckedCertificate] = field(default_factory=list)
     _opened: list[Checkout] = field(default_factory=list)
 
     @property

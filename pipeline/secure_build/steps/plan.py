@@ -36,6 +36,7 @@ from secure_build.reference import Pinned, Reference, Repository
 from secure_build.registry import Registry
 from secure_build.registry.client import PushRight
 from secure_build.steps import transfer
+from secure_build.steps.assemble import check_files
 from secure_build.steps.build import previous, unchanged
 from secure_build.steps.contract import built_or
 from secure_build.steps.delivery import check_logins, try_logins
@@ -347,6 +348,7 @@ class _Planner:
         if trust := self._try("certificate", "the encryption certificate", lambda: certificate_of(work)):
             self._findings += trust[1]
         self._findings += self._try("env", "the env section", lambda: check_env(work)) or ()
+        self._try("contract", "the contract", lambda: check_files(work))
         return self._try("disclosure", "what the auditor will read", lambda: disclosed(work)) or ()
 
     # Findings
