@@ -132,6 +132,7 @@ def test_hardening_48_every_code_in_the_docs_is_one_that_a_test_sees() -> None:
     listed = DOCS.read_text().partition("## What the runtime would print")[2].partition("\n## ")[0]
     seen = [path.read_text() for path in (TESTS / "cases" / "contract").iterdir()]
     seen += [
-        (TESTS / "unit" / f"test_{name}.py").read_text() for name in ("archive_reading", "contract_checks")
+        (TESTS / "unit" / f"test_{name}.py").read_text()
+        for name in ("archive_reading", "contract_checks", "signature")
     ]
     assert set(CODE.findall(listed)) == set(CODE.findall("".join(seen)))

@@ -113,7 +113,7 @@ def test_a_signing_key_is_read_from_every_form() -> None:
         for text in (pem, once):
             assert checked(text) == ([("pass", "HPL12005E")] if signer is CERTIFICATE else [])
         twice = base64.b64encode(once.encode()).decode()
-        assert checked(twice) == [("warn", None)]
+        assert ("warn", None) in checked(twice)
         assert checked(base64.b64encode(twice.encode()).decode()) == [("fail", "HPL12003E")]
 
 
