@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fakes.keys import certificate, rsa_key
+from secure_build.contract.checks import keys
 from secure_build.contract.encryption import signature
 from secure_build.contract.encryption.key_material import spki_pem
 from secure_build.contract.encryption.token import encrypt
-from secure_build.errors import RefusedError, UsageError
+from secure_build.errors import RefusedError
 
 KEY = rsa_key("signer")
 PUBLIC = KEY.public_key()
@@ -97,6 +98,11 @@ def test_a_signature_that_does_not_verify_is_not_returned(signer: object) -> Non
 CERTIFICATE = certificate(KEY, NOW - 100 * DAY, NOW + 100 * DAY)
 
 
+def checked(signing_key: str) -> list[tuple[str, str | None]]:
+    """What a contract's check says of the key: levels, and the runtime's codes."""
+    return [(finding.level, finding.runtime_code) for finding in keys.signing_key(signing_key, NOW, "env:1")]
+
+
 def test_a_signing_key_is_read_from_every_form() -> None:
     for signer, pem in (
         (CERTIFICATE, CERTIFICATE.public_bytes(Encoding.PEM).decode()),
@@ -105,40 +111,32 @@ def test_a_signing_key_is_read_from_every_form() -> None:
         once = signature.signing_key_text(signer)
         assert base64.b64decode(once).decode() == pem
         for text in (pem, once):
-            key = signature.signing_key(text, "signingKey")
-            assert (key.key, key.notes) == (PUBLIC, ())
-            assert key.certificate == (CERTIFICATE if signer is CERTIFICATE else None)
+            assert checked(text) == ([("pass", "HPL12005E")] if signer is CERTIFICATE else [])
         twice = base64.b64encode(once.encode()).decode()
-        assert "base64 of base64" in signature.signing_key(twice, "signingKey").notes[0]
-        with pytest.raises(UsageError):
-            signature.signing_key(base64.b64encode(twice.encode()).decode(), "signingKey")
+        assert checked(twice) == [("warn", None)]
+        assert checked(base64.b64encode(twice.encode()).decode()) == [("fail", "HPL12003E")]
 
 
 @pytest.mark.parametrize(
-    ("begin", "end", "level", "code"),
+    ("begin", "end", "expected"),
     [
-        (-100 * DAY, 100 * DAY, "pass", "HPL12005"),
-        (-100 * DAY, 30 * DAY, "pass", "HPL12005"),
-        (-100 * DAY, 30 * DAY - MINUTE, "warn", "HPL12006"),
-        (-100 * DAY, MINUTE, "warn", "HPL12006"),
-        (-100 * DAY, -MINUTE, "fail", "HPL12007"),
-        (-100 * DAY, -DAY, "fail", "HPL12007"),
-        (DAY, 100 * DAY, "fail", None),
-        (6 * MINUTE, 100 * DAY, "fail", None),
-        (5 * MINUTE, 100 * DAY, "pass", "HPL12005"),
+        (-100 * DAY, 100 * DAY, [("pass", "HPL12005E")]),
+        (-100 * DAY, 30 * DAY, [("pass", "HPL12005E")]),
+        (-100 * DAY, 30 * DAY - MINUTE, [("warn", "HPL12006E")]),
+        (-100 * DAY, MINUTE, [("warn", "HPL12006E")]),
+        (-100 * DAY, -MINUTE, [("fail", "HPL12007E")]),
+        (-100 * DAY, -DAY, [("fail", "HPL12007E")]),
+        (DAY, 100 * DAY, [("fail", "HPL12001E")]),
+        (6 * MINUTE, 100 * DAY, [("fail", "HPL12001E")]),
+        (5 * MINUTE, 100 * DAY, [("pass", "HPL12005E")]),
     ],
 )
 def test_46_a_contract_expires_with_its_signing_certificate(
-    begin: timedelta, end: timedelta, level: str, code: str | None
+    begin: timedelta, end: timedelta, expected: list[tuple[str, str]]
 ) -> None:
     signer = certificate(KEY, NOW + begin, NOW + end)
-    key = signature.signing_key(signature.signing_key_text(signer), "signingKey")
-    (finding,) = signature.expiry_findings(key, NOW)
-    assert (finding.level, finding.runtime_code) == (level, code)
-    assert signature.expiry(key) == NOW + end
+    assert checked(signature.signing_key_text(signer)) == expected
 
 
 def test_a_bare_key_never_expires() -> None:
-    key = signature.signing_key(spki_pem(PUBLIC), "signingKey")
-    assert signature.expiry(key) is None
-    assert signature.expiry_findings(key, NOW) == []
+    assert checked(spki_pem(PUBLIC)) == []

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from secure_build import files, record
 from secure_build.contract import text
+from secure_build.contract.checks import keys
 from secure_build.contract.document import SectionText
-from secure_build.contract.encryption import signature
 from secure_build.contract.encryption.token import Token
 from secure_build.errors import RefusedError, UsageError
 from secure_build.model import BuildRecord, Finding, Section
@@ -127,5 +127,4 @@ def _expiry(section: SectionText) -> list[Finding]:
     written = section.document.data.get("signingKey")
     if not isinstance(written, str):
         return []
-    found = signature.signing_key(written, f"{section.name}: signingKey")
-    return signature.expiry_findings(found, datetime.now(UTC))
+    return list(keys.signing_key(written, datetime.now(UTC), section.name))

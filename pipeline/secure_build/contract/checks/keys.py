@@ -15,6 +15,8 @@ from secure_build.model import Finding
 
 # The runtime gives notice daily from here on (IBM's page "About the contract", expiry).
 _SOON = timedelta(days=30)
+# The guest's clock counts, and may be a little behind.
+_CLOCKS = timedelta(minutes=5)
 
 
 def attestation_key(value: str, where: str) -> Iterator[Finding]:
@@ -57,9 +59,12 @@ def _dates(first: datetime, last: datetime, now: datetime, where: str) -> Iterat
         why = f"its certificate ended on {last:%Y-%m-%d}, so the guest does not start"
         hint = "sign the contract again, with a new certificate"
         yield finding("signing-key", "`signingKey`", why, code="HPL12007E", hint=hint, where=where)
-    elif now < first:
+    elif first - now > _CLOCKS:
         why = f"its certificate begins on {first:%Y-%m-%d}"
         yield finding("signing-key", "`signingKey`", why, basis="inferred", code="HPL12001E", where=where)
     elif now + _SOON > last:
         why = f"its certificate ends on {last:%Y-%m-%d}; after that the guest does not start"
         yield finding("signing-key", "`signingKey`", why, level="warn", code="HPL12006E", where=where)
+    else:
+        why = f"its certificate ends on {last:%Y-%m-%d}, and the contract with it"
+        yield finding("signing-key", "`signingKey`", why, level="pass", code="HPL12005E", where=where)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -24,21 +22,6 @@ from cryptography.x509 import Certificate
 from secure_build.contract.encryption import key_material
 from secure_build.contract.encryption.token import Token
 from secure_build.errors import RefusedError
-from secure_build.model import Finding
-
-_SOON = timedelta(days=30)
-# How far the clocks of two machines may differ.
-_CLOCKS = timedelta(minutes=5)
-_DAY = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class SigningKey:
-    """What a contract's `signingKey` holds; `notes` say what a runtime may not like about its form."""
-
-    key: RSAPublicKey
-    certificate: Certificate | None
-    notes: tuple[str, ...] = ()
 
 
 def digest(workload: str, env: str) -> bytes:
@@ -85,13 +68,6 @@ def verify(workload: str, env: str, signature: str, key: RSAPublicKey) -> bool:
     return True
 
 
-def signing_key(text: str, what: str) -> SigningKey:
-    """A contract's `signingKey`: public key or certificate, PEM or base64 of PEM; raises UsageError."""
-    material = key_material.public_material(text.encode(), what, most_encodings=2)
-    twice = f"{what} is base64 of base64, which the runtime is not known to read"
-    return SigningKey(material.key, material.certificate, (twice,) if material.encodings > 1 else ())
-
-
 def signing_key_text(signer: Certificate | RSAPublicKey) -> str:
     """The value of `signingKey`: base64 of the PEM, on one line."""
     if isinstance(signer, Certificate):
@@ -99,53 +75,3 @@ def signing_key_text(signer: Certificate | RSAPublicKey) -> str:
     else:
         pem = key_material.spki_pem(signer).encode()
     return base64.b64encode(pem).decode()
-
-
-def expiry(key: SigningKey) -> datetime | None:
-    """The moment after which the runtime no longer starts the contract (UTC); None without one."""
-    return key.certificate.not_valid_after_utc if key.certificate else None
-
-
-def expiry_findings(key: SigningKey, now: datetime) -> list[Finding]:
-    """What the dates of the signing certificate mean at `now`, which has a time zone.
-
-    Nothing for a bare public key. The guest's clock counts, so a beginning some minutes ahead passes.
-    """
-    if key.certificate is None:
-        return []
-    begin, end = key.certificate.not_valid_before_utc, key.certificate.not_valid_after_utc
-    if now > end:
-        return [
-            Finding(
-                check="contract expiry",
-                level="fail",
-                what=f"the contract expired at {end:%Y-%m-%d %H:%M} UTC",
-                why="the runtime refuses a contract whose signing certificate has expired",
-                hint="make a new signing certificate, and the contract anew with it",
-                runtime_code="HPL12007",
-            )
-        ]
-    if begin - now > _CLOCKS:
-        return [
-            Finding(
-                check="contract expiry",
-                level="fail",
-                what=f"the signing certificate is not valid before {begin:%Y-%m-%d %H:%M} UTC",
-                why="the runtime checks the dates of the signing certificate against its clock",
-                basis="inferred",
-                hint="compare the clocks, or make a certificate that is valid now",
-            )
-        ]
-    left = end - now
-    soon = left < _SOON
-    return [
-        Finding(
-            check="contract expiry",
-            level="warn" if soon else "pass",
-            what=f"the contract expires at {end:%Y-%m-%d %H:%M} UTC"
-            + (f", {left // _DAY} days from now" if soon else ""),
-            why="the runtime refuses a contract whose signing certificate has expired",
-            hint="make a new signing certificate, and the contract anew with it" if soon else None,
-            runtime_code="HPL12006" if soon else "HPL12005",
-        )
-    ]

@@ -24,6 +24,7 @@ RULES = {
     "both-sections": Rule("documented"),
     "unknown-key": Rule("schema"),
     "other-target": Rule("documented"),
+    "boot": Rule("documented"),
     "nothing-to-run": Rule("documented", "HPL15006I"),
     "not-empty": Rule("inferred"),
     "decodes": Rule("inferred"),
@@ -44,6 +45,8 @@ def rule_of(mistake: Mistake) -> str | None:
     holder, path = mistake.holder, mistake.path
     if mistake.kind in RULES:
         return mistake.kind
+    if path[:1] == ("boot",):
+        return "boot"
     if _is_unseen(path):
         return "cosign-entry"
     if holder is None or not issubclass(holder, Part) or not holder.open_in_guest:
