@@ -9,6 +9,7 @@ by a private file, never by argument.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import math
 import os
@@ -82,11 +83,12 @@ def run(
     *,
     stdin: bytes = b"",
     environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
     timeout: float | None = None,
     on_line: Callable[[str], None] | None = None,
     quiet: bool = False,
 ) -> bytes:
-    """Standard output of the program.
+    """Standard output of the program, which runs in `folder`, by default the current one.
 
     With `on_line`, standard output and error are one stream, and each of its lines is handed over
     as it comes, masked, in another thread; what it raises ends the program and is raised here.
@@ -102,10 +104,11 @@ def run(
     command = [str(path), *arguments]
     own = {name: os.environ[name] for name in program.variables if name in os.environ}
     extra = {**own, **(environment or {})}
+    opening = functools.partial(_open, command, extra, folder, merged=on_line is not None)
     starting: Future[_Child] = Future()
     try:
         # In another thread, since Ctrl-C comes to the main one: nothing starts by halves.
-        threading.Thread(target=_start, args=(starting, command, extra, stdin, on_line)).start()
+        threading.Thread(target=_start, args=(starting, opening, stdin, on_line)).start()
         child = starting.result()
         status, ending = child.finish(timeout)
     except BaseException:
@@ -249,8 +252,7 @@ _lock = threading.Lock()
 
 def _start(
     starting: Future[_Child],
-    command: Sequence[str],
-    extra: Mapping[str, str],
+    opening: Callable[[], subprocess.Popen[bytes]],
     stdin: bytes,
     on_line: Callable[[str], None] | None,
 ) -> None:
@@ -260,14 +262,16 @@ def _start(
         with _lock:
             # Under the lock, so that no child starts after the others have been killed.
             stopping.check()
-            child = _Child(_open(command, extra, merged=on_line is not None), stdin, on_line)
+            child = _Child(opening(), stdin, on_line)
             _running.add(child)
         starting.set_result(child)
     except BaseException as error:  # noqa: BLE001  # it is raised again where the result is asked for
         starting.set_exception(error)
 
 
-def _open(command: Sequence[str], extra: Mapping[str, str], *, merged: bool) -> subprocess.Popen[bytes]:
+def _open(
+    command: Sequence[str], extra: Mapping[str, str], folder: Path | None, *, merged: bool
+) -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if name in _PASSED_ON}
     try:
         return subprocess.Popen(
@@ -276,6 +280,7 @@ def _open(command: Sequence[str], extra: Mapping[str, str], *, merged: bool) -> 
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if merged else subprocess.PIPE,
             env=environment | dict(extra),
+            cwd=folder,
             start_new_session=True,
         )
     except OSError as error:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from fakes.keys import rsa_key
 from flow.conftest import Project, git
@@ -215,3 +218,33 @@ def test_what_is_missing_for_the_contract_is_found_before_anything_is_built(
     assert "missing.pem" in planned.out
     refused(to_layout(project, "run"), 2, "cannot read", "missing.pem")
     assert not project.builder.recipes
+
+
+def test_a_private_key_is_no_public_file(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    deployer(project, monkeypatch)
+    project.write("guest.pem", private("guest").decode())
+    env = ENV | {"cacerts": {"mine": {"file": "guest.pem"}}}
+    project.configure(images=None, workload=None, env=env)
+    refused(project.run("contract", "env"), 2, "`guest.pem` holds a private key")
+
+
+def test_a_signing_command_runs_beside_the_config(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole(project, monkeypatch)
+    project.write("keys/signer.pem", private("signer").decode())
+    project.write("keys/signer.pub", public("signer").decode())
+    project.write("keys/sign", '#!/bin/sh\nexec openssl pkeyutl -sign -inkey keys/signer.pem "$@"\n')
+    (project.folder / "keys/sign").chmod(0o755)
+    command = {"command": ["keys/sign", "-pkeyopt", "digest:sha256"], "public-key": "keys/signer.pub"}
+    project.configure(
+        workload={"compose": "docker-compose.yml", "volumes": {"data": {"seed": {"secret": "SEED"}}}},
+        env=ENV,
+        encrypt=runtime(project) | {"signing-key": command},
+    )
+    monkeypatch.chdir(project.folder.parent)
+    places = ("--config", "project/secure-build.yaml", "--workdir", "project/.secure-build")
+    outcome = to_layout(project, "run", *places)
+    assert outcome.code in (0, 5), outcome.err
+    contract = project.workdir / "contract.yaml"
+    signed = value(contract, "workload") + value(contract, "env")
+    signature = base64.b64decode(value(contract, "envWorkloadSignature"))
+    rsa_key("signer").public_key().verify(signature, signed.encode(), PKCS1v15(), SHA256())

@@ -52,7 +52,8 @@ class SigningKey(Strict):
         default=None,
         strict=False,
         description="Program and arguments that read a SHA-256 digest (32 bytes) and write its signature "
-        "(RSASSA-PKCS1-v1_5, bytes); for keys in a KMS or HSM. Needs `public-key` or `certificate`.",
+        "(RSASSA-PKCS1-v1_5, bytes), run in this file's folder; for keys in a KMS or HSM. "
+        "Needs `public-key` or `certificate`.",
     )
     variables: tuple[VariableName, ...] = Field(
         default=(), strict=False, description="Environment variables that the command needs."

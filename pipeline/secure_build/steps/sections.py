@@ -63,6 +63,9 @@ def _written(work: Job, value: Any, *, pem: bool = False) -> Any:
         return found if pem or not text.startswith(_PEM) else Secret(_base64(text.encode()))
     if isinstance(value, File | SecretFile):
         content = read_file(work, value.file)
+        if isinstance(value, File) and b"PRIVATE KEY-----" in content:
+            # It would be shown to everybody who may read the masked section.
+            raise UsageError(f"`{value.file}` holds a private key where a certificate or public key belongs")
         text = _text(content, value.file) if pem else _base64(content)
         return text if isinstance(value, File) else Secret(text)
     if isinstance(value, BaseModel):

@@ -40,7 +40,7 @@ def signer(work: Job) -> Signer | None:
     sign: Callable[[Token, Token], str]
     if config.command is not None:
         key = _public_key(work, config)
-        sign = functools.partial(signature.sign_with, key=key, signer=_run(config, config.command))
+        sign = functools.partial(signature.sign_with, key=key, signer=_run(work, config, config.command))
     else:
         private = key_material.private_key(*_private_key(work, config))
         key, sign = private.public_key(), functools.partial(signature.sign, key=private)
@@ -70,11 +70,12 @@ def _public_key(work: Job, config: SigningKey) -> RSAPublicKey:
     return key_material.public_key(read_file(work, name), f"the signing key `{name}`")
 
 
-def _run(config: SigningKey, command: tuple[str, ...]) -> Callable[[bytes], bytes]:
-    """The config's command: it reads the digest and writes the signature."""
-    program = Program(command[0], package=command[0], variables=config.variables)
+def _run(work: Job, config: SigningKey, command: tuple[str, ...]) -> Callable[[bytes], bytes]:
+    """The config's command, run in the config's folder: it reads the digest and writes the signature."""
+    folder, name = work.loaded.directory.absolute(), command[0]
+    program = Program(str(folder / name) if "/" in name else name, package=name, variables=config.variables)
 
     def sign(digest: bytes) -> bytes:
-        return process.run(program, command[1:], stdin=digest, timeout=_COMMAND_SECONDS)
+        return process.run(program, command[1:], stdin=digest, folder=folder, timeout=_COMMAND_SECONDS)
 
     return sign
