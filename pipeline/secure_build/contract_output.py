@@ -12,7 +12,7 @@ from secure_build.contract.deployment import expected, needs
 from secure_build.contract.deployment.expected import Expected
 from secure_build.model import BuildRecord
 from secure_build.output import exit_code, print_json, print_masked, show_record
-from secure_build.report import shown
+from secure_build.report import shown, visible
 from secure_build.steps import Assembled, Emitted, Job, Ran, ReEncrypted, Shown, findings, summary
 
 
@@ -63,12 +63,15 @@ def show_re_encrypted(result: BuildRecord, made: ReEncrypted, form: str) -> int:
 
 
 def show_contract(found: Shown | str, form: str) -> int:
-    """What `contract show` found; the text of an attestation record is printed as it is."""
+    """What `contract show` found; the text of an attestation record is printed as it is.
+
+    Both come from others, so controls in them are written out.
+    """
     if isinstance(found, str):
         if form == "json":
             print_json({"attestation": found})
         else:
-            print(found, end="")
+            print(visible(found), end="")
         return 0
     if form == "json":
         print_json(
@@ -89,7 +92,7 @@ def show_contract(found: Shown | str, form: str) -> int:
         return 0
     for section in found.sections:
         print(f"# {section.name}: {'encrypted' if section.encrypted else 'plain'}, {section.digest}")
-        print(section.text or "", end="")
+        print(visible(section.text or ""), end="")
     print("#")
     _print_comment(needs.lines(found.deployment))
     _print_expected(found.lines)

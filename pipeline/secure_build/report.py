@@ -172,8 +172,16 @@ def _explained(kind: str, text: str, hint: str | None) -> list[str]:
 
 def shown(text: str) -> str:
     """One line as it may be shown: secrets masked, even those cut by colours, controls visible."""
-    plain = mask(_COLOURS.sub("", mask(text)))
-    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", plain)
+    return _written_out(mask(_COLOURS.sub("", mask(text))))
+
+
+def visible(text: str) -> str:
+    """The text with its controls written out, but for the ends of lines; nothing is masked."""
+    return "\n".join(map(_written_out, text.split("\n")))
+
+
+def _written_out(line: str) -> str:
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", line)
 
 
 def size(count: int) -> str:

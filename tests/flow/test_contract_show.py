@@ -136,12 +136,20 @@ def test_what_is_no_contract_is_refused(sealed: Project, content: str) -> None:
     refused(sealed.run("contract", "show", "some.file"), 2, "some.file")
 
 
+def encrypted(text: str) -> str:
+    key = rsa_key("runtime", 4096).public_key()
+    return f"{token.encrypt(text.encode(), key, 'hyper-protect-basic', secrets.token_bytes).token}\n"
+
+
+def test_controls_in_what_others_wrote_do_not_reach_the_terminal(sealed: Project) -> None:
+    sealed.write("se-checksums.txt.enc", encrypted("24.11.0 \x9b2J\u202e\n"))
+    outcome = sealed.run("contract", "show", "se-checksums.txt.enc", "--key", "runtime.pem")
+    assert outcome.out == "24.11.0 \\x9b2J\\x202e\n"
+
+
 def test_an_attestation_record_is_opened(sealed: Project) -> None:
     text = "24.11.0\n" + "a" * 64 + " contract:env\n"
-    made = token.encrypt(
-        text.encode(), rsa_key("runtime", 4096).public_key(), "hyper-protect-basic", secrets.token_bytes
-    )
-    sealed.write("se-checksums.txt.enc", f"{made.token}\n")
+    sealed.write("se-checksums.txt.enc", encrypted(text))
     refused(sealed.run("contract", "show", "se-checksums.txt.enc"), 2, "is encrypted", "--key FILE")
     refused(sealed.run("contract", "show", "se-checksums.txt.enc", "--key", "wrong.pem"), 1, "wrong key")
     arguments = ("contract", "show", "se-checksums.txt.enc", "--key", "runtime.pem")

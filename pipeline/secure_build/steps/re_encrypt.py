@@ -31,7 +31,7 @@ from secure_build.steps.emission import (
     read_section,
     write_plain,
 )
-from secure_build.steps.job import Job
+from secure_build.steps.job import RECORD_NAME, Job
 from secure_build.steps.verdict import settled
 
 
@@ -53,6 +53,8 @@ def contract_re_encrypt(work: Job) -> tuple[BuildRecord, ReEncrypted]:
     name = work.options.section
     assert name is not None
     record_path = work.options.old_record or work.record_path
+    if record_path.is_dir():
+        record_path /= RECORD_NAME
     old = record.read(record_path)
     known = old.emitted.get(name)
     if known is None:
