@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes import contracts
+from secure_build import strict_yaml
 from secure_build.contract import reading, schema, text
 from secure_build.contract.document import Contract, SectionText, read_section
 from secure_build.contract.schema.secrecy import secret_paths
@@ -199,3 +200,29 @@ def test_numbers_are_what_the_guest_makes_of_them(written: str, read: object) ->
 @pytest.mark.parametrize("written", ["2026-11-23", "2026-1-2T03:04:05Z", ".inf", "-.INF", ".nan"])
 def test_times_and_infinities_are_no_text(written: str) -> None:
     assert not isinstance(reading.guest_data(load(f"a: {written}".encode(), "w"))["a"], str)
+
+
+_LONG = "contract-basic.QUFB." + "QUFB" * 5000
+
+
+@pytest.mark.parametrize(
+    ("content", "same"),
+    [
+        (f"workload: {_LONG}\nenv: {_LONG}\n", True),
+        (f"workload: {_LONG}\r\nenv: {_LONG}", True),
+        (f"workload: {_LONG}\n  more\nenv: a\n", False),
+        (f'env: "a\nworkload: {_LONG}\n "\nworkload: token\n', False),
+        (f"env: |\n  workload: {_LONG}\nworkload: token\n", False),
+    ],
+)
+def test_a_long_token_is_read_as_yaml_reads_it(content: str, same: bool) -> None:
+    contract = Contract.parse(content.encode(), "contract.yaml")
+    data = strict_yaml.load(content.encode(), "contract.yaml").data
+    assert contract.values == data
+    assert (contract.workload.value == _LONG) == same
+
+
+def test_a_long_token_under_a_key_that_stands_twice_is_refused() -> None:
+    content = f"workload: {_LONG}\nworkload: {_LONG}\nenv: a\n"
+    with pytest.raises(UsageError, match=r"contract\.yaml:2: the key `workload` stands twice"):
+        Contract.parse(content.encode(), "contract.yaml")
