@@ -1,9 +1,9 @@
 """The policy of the agent in the guest: which of the host's requests it carries out, as Rego.
 
 Package and request names are those of the kata-agent; which of them a pod needs follows IBM's page
-"About the contract". A container is created only from an image by digest, and only with the arguments
-that its descriptor or its image decides. What the policy leaves to the host (variables, mounts,
-users) is in docs/confidential-containers.md.
+"About the contract". A container is created only under the name of an image by digest, and only with
+the arguments that its descriptor or its image decides. What the policy leaves to the host (variables,
+mounts, users) and to the runtime (pulling inside the guest) is in docs/confidential-containers.md.
 """
 
 from __future__ import annotations
