@@ -23,8 +23,9 @@ from secure_build.reference import Digest
 # Far more than user data can hold that is no bomb: unpacked bytes, and entries.
 LARGEST = 64 << 20
 _MOST = 10_000
-# The runtime looks for this name (or `.yaml`) at the top level, else HPL06008E.
+# What the runtime looks for at the top level, else HPL06008E; the first is what is written here.
 COMPOSE_NAME = "docker-compose.yml"
+COMPOSE_NAMES = (PurePosixPath(COMPOSE_NAME), PurePosixPath("docker-compose.yaml"))
 # Compose reads these beside, or instead of, the file that was checked and pinned.
 RESERVED_NAMES = (
     *(f"{stem}.{ending}" for stem in ("docker-compose", "compose") for ending in ("yml", "yaml")),

@@ -24,7 +24,6 @@ from secure_build.mistakes import mistakes
 from secure_build.model import Basis, Level
 
 _TOP = PurePosixPath()
-_COMPOSE_NAMES = tuple(PurePosixPath(f"docker-compose.{ending}") for ending in ("yaml", "yml"))
 _PACK = "pack what is in the folder: `tar -czf - -C FOLDER docker-compose.yml | base64 -w0`"
 # What the runtime prints of a file that it cannot unpack or use.
 _CODES = {"compose": ("HPL06006E", "HPL06007E"), "play": ("HPL15002E", "HPL15002E")}
@@ -61,7 +60,7 @@ def problems(text: str, kind: str) -> Iterator[Problem]:
 
 
 def _compose(unpacked: Unpacked) -> Iterator[Problem]:
-    there = [name for name in _COMPOSE_NAMES if name in unpacked.files]
+    there = [name for name in archive.COMPOSE_NAMES if name in unpacked.files]
     if not there:
         other = [path for path in unpacked.files if path.stem in ("docker-compose", "compose")]
         found = f"; it has `{other[0]}`" if other else ""
@@ -80,7 +79,7 @@ def _compose(unpacked: Unpacked) -> Iterator[Problem]:
             basis="inferred",
         )
     for path in unpacked.files:
-        if str(path) in archive.RESERVED_NAMES and path not in _COMPOSE_NAMES and there:
+        if str(path) in archive.RESERVED_NAMES and path not in archive.COMPOSE_NAMES and there:
             yield Problem(
                 "archive",
                 f"has `{path}`, which compose may read beside the checked file, or the runtime writes anew",

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from secure_build import strict_yaml
 from secure_build.contract.advice import listed, mapping
+from secure_build.contract.archive import COMPOSE_NAMES
 from secure_build.contract.deployment import destinations, ports
 from secure_build.contract.deployment.destinations import HTTPS, Destination
 from secure_build.contract.deployment.ports import Port, shown
@@ -28,7 +29,6 @@ _Kind = TypeVar("_Kind")
 LARGEST = 64 << 10
 # Without another one in the contract, by IBM's page "About the contract" and its schema.
 _MOUNT, _FILESYSTEM = "/mnt/data", "ext4"
-_COMPOSE_NAMES = frozenset(PurePosixPath(f"docker-compose.{ending}") for ending in ("yml", "yaml"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ def _files(archive: Any, kind: str, read: Read) -> Mapping[PurePosixPath, bytes]
 
 
 def _compose(files: Mapping[PurePosixPath, bytes]) -> Iterator[Port | Destination | str]:
-    names = sorted(_COMPOSE_NAMES & files.keys())
+    names = [name for name in COMPOSE_NAMES if name in files]
     if len(names) != 1:
         count = "both `docker-compose.yml` and" if names else "no `docker-compose.yml` or"
         yield f"compose: the archive has {count} `docker-compose.yaml`"
