@@ -156,8 +156,9 @@ def test_the_token_is_private_while_it_is_needed_and_goes_away(
         assert found_in(holder.read_bytes(), {"source": TOKEN}) == {"source"}
         assert stat.S_IMODE(holder.stat().st_mode) == 0o600
         assert stat.S_IMODE(holder.parent.stat().st_mode) == 0o700
+        # The file is there before git is.
+        wait_until(lambda: descendants(process.pid), "git has started")
         children = descendants(process.pid)
-        assert children
         process.terminate()
         stdout, stderr = process.communicate(timeout=SECONDS)
     finally:
