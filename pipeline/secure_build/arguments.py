@@ -217,8 +217,7 @@ def _show_arguments(show: argparse.ArgumentParser) -> None:
         show.add_argument(
             "--target",
             choices=TARGETS,
-            default="ccrt",
-            help="the runtime, by whose rules secrets are known; default: ccrt",
+            help="the runtime, by whose rules secrets are known; default: what the workload looks like",
         ),
         _IS_OF_A_FILE,
     )

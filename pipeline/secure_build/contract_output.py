@@ -146,6 +146,8 @@ def _print_assembled(contract: Assembled) -> None:
     print(contract.masked, end="")
     _print_comment(needs.lines(contract.deployment))
     _print_expected(contract.lines)
+    for path in contract.files:
+        print(f"# written: {path}")
 
 
 def _print_expected(lines: Sequence[Expected]) -> None:

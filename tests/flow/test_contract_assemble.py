@@ -396,7 +396,9 @@ def test_another_persons_key_is_not_signed_with(sealed: Project) -> None:
     assert sealed.run("contract", "env").code == 0
     kept = sealed.workdir / "env.encrypted.draft.yaml"
     signing(sealed, file="other.pem")
-    refused(assemble(sealed, "--workload", "theirs.token"), 2, "no `env` section")
+    refused(
+        assemble(sealed, "--workload", "theirs.token"), 2, "of another config", "re-encrypt --section env"
+    )
     outcome = assemble(sealed, "--workload", "theirs.token", "--env", str(kept))
     assert "cannot be seen" in outcome.err
 
@@ -412,3 +414,13 @@ def test_the_json_form_has_the_lines_to_expect(sealed: Project) -> None:
     assert lines["contract:env"] == done.stdout.split()[0].decode()
     assert set(lines) >= {"contract:env", "contract:workload"}
     assert document["deployment"]["destinations"]
+
+
+def test_tokens_for_two_certificates_are_not_joined(sealed: Project) -> None:
+    assert sealed.run("contract", "env").code == 0
+    kept = sealed.workdir / "env.encrypted.draft.yaml"
+    old = sealed.folder / "old.token"
+    old.write_bytes(kept.read_bytes())
+    sealed.configure(images=None, workload=None, env=ENV, encrypt=runtime(sealed, "newer"))
+    outcome = assemble(sealed, "--workload", "theirs.token", "--env", "old.token")
+    refused(outcome, 1, "old.token:1", "the runtime opens one of them", "re-encrypt --section env")

@@ -426,3 +426,9 @@ def test_plan_says_what_the_runtime_refuses_of_env(folder: Project) -> None:
     outcome = folder.run("plan")
     assert outcome.code == 1, outcome.out
     assert "env.logging" in outcome.out + outcome.err
+
+
+def test_plan_of_a_deployer_needs_no_repository(folder: Project) -> None:
+    shutil.rmtree(folder.folder / ".git", ignore_errors=True)
+    outcome = folder.run("plan")
+    assert outcome.code == 0, outcome.out + outcome.err

@@ -63,7 +63,7 @@ def test_a_section_of_an_earlier_commit_is_no_part_of_a_contract(
     project.commit()
     assert project.run("build").code == 0
     assert "workload" in project.record["earlier"]
-    refused(project.run("contract", "assemble"), 2, "there is no `workload` section")
+    refused(project.run("contract", "assemble"), 2, "is of another config or commit")
 
 
 # The auditor

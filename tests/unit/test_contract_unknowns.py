@@ -37,7 +37,7 @@ def test_unknown_1_the_prefix_is_one_for_each_target_and_can_be_chosen() -> None
         "ccco": "hyper-protect-basic",
     }
     for prefix in PREFIXES:
-        text = f"version: 1\ntarget: ccrt\nenv: {{}}\nencrypt: {{prefix: {prefix}}}\n"
+        text = f"version: 1\ntarget: ccrt\nimages: {{a: {{use: nginx}}}}\nencrypt: {{prefix: {prefix}}}\n"
         assert parsed(text).encrypt.prefix == prefix
 
 

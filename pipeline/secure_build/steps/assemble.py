@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from secure_build import files, record
 from secure_build.contract import archive, assembly, checks, document, schema
+from secure_build.contract.certificates.certificate import EncryptionCertificate
 from secure_build.contract.confidential import initdata
 from secure_build.contract.deployment import expected, needs
 from secure_build.contract.deployment.expected import Expected
@@ -21,7 +22,15 @@ from secure_build.contract.text import SecretText
 from secure_build.errors import UsageError
 from secure_build.model import BuildRecord, Finding
 from secure_build.steps.confidential import annotated_pods, write_annotated
-from secure_build.steps.emission import auditor_of, certificate_of, emit, emitted, plain_path, read_section
+from secure_build.steps.emission import (
+    auditor_of,
+    certificate_of,
+    emit,
+    emitted,
+    fingerprint_of,
+    plain_path,
+    read_section,
+)
 from secure_build.steps.forms import write_form
 from secure_build.steps.job import Job
 from secure_build.steps.sections import read_file
@@ -69,7 +78,8 @@ def contract_assemble(work: Job, *, draft: bool) -> tuple[BuildRecord, Assembled
     contract = Contract.parse(assembly.contract(values).encode(), "the contract")
     # Findings name the files that the sections came from.
     contract = replace(contract, workload=sections["workload"], env=sections["env"])
-    findings = (*trust, *_checked(contract, opened, config.target))
+    tokens = _certificates(current, sections.values(), certificate)
+    findings = (*trust, *tokens, *_checked(contract, opened, config.target))
     settled(work, findings, what="the contract")
     known = dict(current.sections)
     if key and certificate:
@@ -152,12 +162,47 @@ def _section(work: Job, current: BuildRecord, name: SectionName, *, draft: bool)
     known = current.sections.get(name)
     found = known and emitted(work, name, known, draft=draft)
     if not found:
-        why = f"the `{name}` section that was made here has been changed or removed" if known else ""
-        raise UsageError(
-            why or f"there is no `{name}` section",
-            hint=f"make one with `secure-build contract {name}`, or name a file with `--{name} FILE`",
-        )
+        raise _no_section(current, name)
     return found
+
+
+def _no_section(current: BuildRecord, name: str) -> UsageError:
+    hint = f"make one with `secure-build contract {name}`, or name a file with `--{name} FILE`"
+    if name in current.sections:
+        return UsageError(f"the `{name}` section that was made here has been changed or removed", hint=hint)
+    if name in current.earlier:
+        return UsageError(
+            f"the `{name}` section that was made here is of another config or commit",
+            hint=f"for another image of the runtime, `secure-build contract re-encrypt --section {name}` "
+            f"encrypts the same bytes; `secure-build contract {name}` makes the section anew",
+        )
+    return UsageError(f"there is no `{name}` section", hint=hint)
+
+
+def _certificates(
+    current: BuildRecord, sections: Iterable[SectionText], certificate: EncryptionCertificate | None
+) -> Iterator[Finding]:
+    """Whether the tokens are for the config's certificate: known of those that were made here."""
+    made = {one.token: one for one in (*current.earlier.values(), *current.sections.values())}
+    for section in sections:
+        if certificate is None or not section.is_token:
+            continue
+        wanted, known = fingerprint_of(certificate), made.get(section.digest)
+        what = f"the certificate that `{section.section}` is encrypted for"
+        where = f"{section.name}:{section.line}"
+        if known is None:
+            why = "it was not made in this work folder, and a token does not tell"
+            yield Finding("token", "deferred", what, why, where=where)
+        elif known.certificate != wanted:
+            yield Finding(
+                "token",
+                "fail",
+                what,
+                f"it has {known.certificate}, and the config names {wanted}: the runtime opens one of them",
+                hint=f"`secure-build contract re-encrypt --section {section.section}`",
+                where=where,
+                runtime_code="HPL11001E",
+            )
 
 
 def _readable(work: Job, current: BuildRecord, section: SectionText, *, draft: bool) -> SectionText | None:
@@ -174,8 +219,9 @@ def _token(section: SectionText) -> Token:
     if section.is_token:
         return Token.parse(section.value, section.name)
     raise UsageError(
-        f"{section.name}: only encrypted sections can be signed",
-        hint="name the runtime's certificate under `encrypt: certificate:`, or leave out `signing-key`",
+        f"{section.name}: only encrypted sections can be signed, and this one is plain",
+        hint="take the token of whoever made it, which is in a file `.encrypted`; of one's own, "
+        "name the runtime's certificate under `encrypt: certificate:`",
     )
 
 

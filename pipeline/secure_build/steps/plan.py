@@ -133,7 +133,7 @@ class _Planner:
         self._findings: list[Finding] = []
 
     def plan(self) -> Plan:
-        source = self._source()
+        source = self._source() if self._config.images else None
         if all(map(self._platforms, self._work.selected())):
             self._try("platform", "`run`", self._work.require_whole)
         versions = self._builders()

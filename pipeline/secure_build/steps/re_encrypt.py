@@ -13,6 +13,7 @@ from pathlib import Path
 
 from secure_build import files, record
 from secure_build.contract import text
+from secure_build.contract.certificates.certificate import EncryptionCertificate
 from secure_build.contract.checks import keys
 from secure_build.contract.document import SectionText
 from secure_build.contract.encryption.token import Token
@@ -21,12 +22,15 @@ from secure_build.model import BuildRecord, Finding, Section
 from secure_build.reference import Digest
 from secure_build.steps.emission import (
     certificate_of,
+    emitted,
     encrypt,
     encrypted_line,
     encrypted_path,
+    fingerprint_of,
     key_path,
     keyed_digest,
     plain_path,
+    prefix_of,
     read_key,
     read_section,
     write_plain,
@@ -71,6 +75,14 @@ def contract_re_encrypt(work: Job) -> tuple[BuildRecord, ReEncrypted]:
     if name == "env":
         findings = (*findings, *_expiry(section))
     settled(work, findings, what=f"the {name} section")
+    last = work.last_record()
+    done = last and last.emitted.get(name)
+    if last and done and _is_same(work, done, known, certificate):
+        there = emitted(work, name, done, draft=True)
+        if there is not None:
+            work.report.step(f"{name}: is encrypted for {certificate.fingerprint} already ({there.name})")
+            value = Token.parse(there.value, there.name)
+            return last, ReEncrypted(name, Path(there.name), value, known.token)
     made, value = encrypt(work, name, section.value.encode(), certificate, known)
     written = encrypted_path(work.options.workdir, name, draft=True)
     write_plain(
@@ -79,7 +91,6 @@ def contract_re_encrypt(work: Job) -> tuple[BuildRecord, ReEncrypted]:
     files.write(written, encrypted_line(name, value))
     work.report.step(f"{name}: the same bytes, encrypted for {certificate.fingerprint}: {written}")
     # The other section may have been encrypted for the new image before.
-    last = work.last_record()
     base = last if last is not None and last.config == work.loaded.digest else old
     result = replace(
         base,
@@ -90,6 +101,12 @@ def contract_re_encrypt(work: Job) -> tuple[BuildRecord, ReEncrypted]:
     )
     record.write(work.record_path, result)
     return result, ReEncrypted(name, written, value, known.token)
+
+
+def _is_same(work: Job, done: Section, known: Section, certificate: EncryptionCertificate) -> bool:
+    """Whether a token has these bytes for this certificate; a second one would have another hash."""
+    wanted = (known.plaintext_keyed, fingerprint_of(certificate), prefix_of(work))
+    return done.token is not None and (done.plaintext_keyed, done.certificate, done.prefix) == wanted
 
 
 def _plain(folder: Path, name: str) -> Path:

@@ -21,6 +21,7 @@ from secure_build.contract.deployment.needs import Deployment
 from secure_build.contract.document import Contract, SectionText
 from secure_build.contract.encryption import key_material, token
 from secure_build.contract.encryption.token import Token, looks_like_token
+from secure_build.contract.schema import Models
 from secure_build.errors import UsageError
 from secure_build.reference import Digest
 from secure_build.steps.forms import write_form
@@ -36,7 +37,7 @@ class ShowOptions:
     """What the command line says. `passphrase` is the name of a secret."""
 
     file: Path
-    target: str = "ccrt"
+    target: str | None = None
     key: Path | None = None
     passphrase: str | None = None
     reveal: bool = False
@@ -83,11 +84,13 @@ def show(options: ShowOptions) -> Shown | str:
     else:
         parts, values = _parts(content, name)
     opened = {part.section: _open(part, key) for part in parts}
+    pods = "confidential-containers" in (data(opened.get("workload")) or ())
+    model = schema.models(options.target or ("ccco" if pods else "ccrt"))
     needed = needs.of(
         data(opened.get("workload")), data(opened.get("env")), user_data=content, read=archive.read
     )
     return Shown(
-        sections=tuple(_shown(part, opened[part.section], options) for part in parts),
+        sections=tuple(_shown(part, opened[part.section], options, model) for part in parts),
         lines=tuple(expected.of_sections(values)),
         deployment=needed,
         files=write_form(options.form, content, needed, options.directory),
@@ -134,10 +137,12 @@ def _open(part: SectionText, key: RSAPrivateKey | None) -> SectionText | None:
     return replace(part, value=plain.decode(), name=f"{part.name}: {part.section}", line=1)
 
 
-def _shown(part: SectionText, opened: SectionText | None, options: ShowOptions) -> ShownSection:
+def _shown(
+    part: SectionText, opened: SectionText | None, options: ShowOptions, model: Models
+) -> ShownSection:
     text = None if opened is None else opened.value
     if opened is not None and not options.reveal and opened.section != "attestationPublicKey":
-        text = opened.masked(schema.models(options.target).section(opened.section))
+        text = opened.masked(model.section(opened.section))
     return ShownSection(part.section, part.digest, part.is_token, text)
 
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
 from secure_build.contract import checks, document
-from secure_build.contract.checks import keys
+from secure_build.contract.checks import keys, sections
 from secure_build.contract.text import SecretText
 from secure_build.errors import RefusedError
 from secure_build.model import Finding
 from secure_build.steps.job import Job
+
+_LOGGING = """\
+add to `env`:
+logging:
+  syslog:
+    hostname: 192.0.2.10
+    server: {file: authority.pem}
+    cert: {file: guest.pem}
+    key: {secret: SYSLOG_KEY}"""
 
 
 def settled(work: Job, findings: Sequence[Finding], *, what: str) -> None:
@@ -21,7 +31,7 @@ def settled(work: Job, findings: Sequence[Finding], *, what: str) -> None:
     failed = sum(finding.level == "fail" for finding in findings)
     if failed:
         raise RefusedError(
-            f"the runtime would not take {what}, so nothing was written "
+            f"the runtime would not take {what}, so it was not written "
             f"({failed} finding{'s' if failed > 1 else ''} failed)",
             hint="mend what the findings above name",
         )
@@ -34,4 +44,12 @@ def checked(work: Job, name: Literal["workload", "env"], section: SecretText) ->
     signing = read.document.data.get("signingKey") if name == "env" and read.document else None
     if signing is not None:
         found += keys.signing_key(signing, datetime.now(UTC), read.name)
-    return found
+    # The text is made from the config, so its lines and its form say nothing to people.
+    return [
+        replace(
+            one,
+            where=one.where and str(work.loaded.path),
+            hint=_LOGGING if one.hint == sections.LOGGING else one.hint,
+        )
+        for one in found
+    ]

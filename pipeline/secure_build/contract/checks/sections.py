@@ -26,7 +26,8 @@ from secure_build.model import Basis, Finding, Level
 from secure_build.reference import DOCKER_HUB
 from secure_build.strict_yaml import Document
 
-_LOGGING = """\
+# The smallest block that a guest logs with.
+LOGGING = """\
 add to `env`:
 logging:
   syslog:
@@ -102,7 +103,7 @@ def _mistake(document: Document, mistake: Mistake, section: str, target: str) ->
         what=".".join(str(part) for part in (section, *mistake.path)),
         why=_misplaced(mistake, section, target) or mistake.message,
         basis=RULES[rule].basis if rule else "schema",
-        hint=_LOGGING if mistake.path == ("logging",) and mistake.kind == "missing" else None,
+        hint=LOGGING if mistake.path == ("logging",) and mistake.kind == "missing" else None,
         where=f"{document.name}:{mistake.line}",
         runtime_code=code,
     )

@@ -113,7 +113,9 @@ def lines(deployment: Deployment) -> list[str]:
         ),
         *_list(
             "hosts that the guest calls",
-            (f"{call.host}:{call.port} ({call.purpose})" for call in deployment.destinations),
+            (f"{call.host}:{call.port} ({call.purpose})" for call in deployment.destinations)
+            if deployment.destinations or deployment.ports is not None
+            else None,
         ),
         f"size: {size.plain} bytes, {size.base64} in base64: {limit}",
     ]
