@@ -22,7 +22,7 @@ from secure_build.contract.document import Contract, SectionText
 from secure_build.contract.encryption import key_material, token
 from secure_build.contract.encryption.token import Token, looks_like_token
 from secure_build.contract.schema import Models
-from secure_build.errors import UsageError
+from secure_build.errors import RefusedError, UsageError
 from secure_build.reference import Digest
 from secure_build.steps.forms import write_form
 
@@ -124,7 +124,7 @@ def _private_key(options: ShowOptions) -> RSAPrivateKey | None:
 def _opened_record(record: Token, key: RSAPrivateKey | None, name: str) -> str:
     if key is None:
         raise UsageError(f"`{name}` is encrypted", hint="name the private key that opens it: `--key FILE`")
-    return token.decrypt(record, key).decode()
+    return _decrypted(record, key, name)
 
 
 def _open(part: SectionText, key: RSAPrivateKey | None) -> SectionText | None:
@@ -133,8 +133,15 @@ def _open(part: SectionText, key: RSAPrivateKey | None) -> SectionText | None:
         return part
     if key is None:
         return None
-    plain = token.decrypt(Token.parse(part.value, f"{part.name}: {part.section}"), key)
-    return replace(part, value=plain.decode(), name=f"{part.name}: {part.section}", line=1)
+    name = f"{part.name}: {part.section}"
+    return replace(part, value=_decrypted(Token.parse(part.value, name), key, name), name=name, line=1)
+
+
+def _decrypted(value: Token, key: RSAPrivateKey, name: str) -> str:
+    try:
+        return token.decrypt(value, key).decode()
+    except RefusedError as error:
+        raise RefusedError(f"{name}: {error.message}", hint=error.hint) from None
 
 
 def _shown(

@@ -52,6 +52,8 @@ def trusted_path(
 def signer_of(certificate: x509.Certificate, others: Sequence[x509.Certificate]) -> x509.Certificate:
     """The certificate whose key signed this one with RSA and SHA-512; raises UntrustedError."""
     issuers = [other for other in others if other.subject == certificate.issuer]
+    if not issuers and certificate.issuer == certificate.subject:
+        raise UntrustedError("it is signed by itself, and not by IBM")
     if not issuers:
         raise UntrustedError(f"the certificate of its issuer, `{title(certificate.issuer)}`, is not at hand")
     if certificate.signature_algorithm_oid != SignatureAlgorithmOID.RSA_WITH_SHA512:
