@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from secure_build import strict_yaml
 from secure_build.contract import text
@@ -23,7 +23,6 @@ from secure_build.errors import UsageError
 from secure_build.reference import Digest
 
 Form = Literal["user-data", "terraform", "cidata"]
-FORMS: tuple[Form, ...] = get_args(Form)
 USER_DATA = PurePosixPath("user-data")
 CIDATA = PurePosixPath("cidata")
 ATTESTATION = PurePosixPath("expected-attestation.txt")
