@@ -432,3 +432,14 @@ def test_plan_of_a_deployer_needs_no_repository(folder: Project) -> None:
     shutil.rmtree(folder.folder / ".git", ignore_errors=True)
     outcome = folder.run("plan")
     assert outcome.code == 0, outcome.out + outcome.err
+
+
+def test_a_section_whose_key_is_gone_gets_one_and_then_keeps_its_token(folder: Project) -> None:
+    folder.configure(images=None, workload=None, env=ENV, encrypt=runtime(folder))
+    assert folder.run("contract", "env").code == 0
+    (folder.workdir / "env.key").unlink()
+    assert folder.run("contract", "env").code == 0
+    made = value(folder.workdir / "env.encrypted.draft.yaml")
+    assert (folder.workdir / "env.key").exists()
+    assert folder.run("contract", "env").code == 0
+    assert value(folder.workdir / "env.encrypted.draft.yaml") == made

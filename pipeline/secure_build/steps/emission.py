@@ -91,7 +91,8 @@ def emit(
         archive_tar=packed.tar_digest if packed else None,
         archive_gzip=packed.compressed_digest if packed else None,
     )
-    there = path.exists() and path.read_bytes() == content
+    # Without its key, nobody could compare the section later.
+    there = path.exists() and path.read_bytes() == content and read_key(path) is not None
     if certificate is None:
         unchanged = there and made == before
         if not unchanged:
@@ -119,15 +120,8 @@ def encrypt(
     sealed = token.encrypt(plaintext, certificate.public_key, prefix, secrets.token_bytes)
     if auditor is not None:
         _disclose(work, name, sealed.token, sealed.opening, auditor)
-    known = Section(
-        plaintext_masked=made.plaintext_masked,
-        plaintext_keyed=made.plaintext_keyed,
-        archive_tar=made.archive_tar,
-        archive_gzip=made.archive_gzip,
-        token=sealed.token.digest,
-        prefix=prefix,
-        certificate=fingerprint_of(certificate),
-    )
+    fingerprint = fingerprint_of(certificate)
+    known = replace(made, token=sealed.token.digest, prefix=prefix, certificate=fingerprint)
     return known, sealed.token
 
 
