@@ -8,7 +8,7 @@ that comes from an engine without one, and the manifest of an artifact.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -108,31 +108,45 @@ def index_of(members: Sequence[Descriptor]) -> Manifest:
     return parse(json.dumps(document, separators=(",", ":")).encode(), OCI_INDEX)
 
 
-def artifact_of(artifact_type: str, media_type: str, content: bytes) -> Manifest:
-    """The manifest of an artifact that consists of one blob (image-spec v1.1, manifest.md)."""
-    document = {
+def artifact_of(
+    artifact_type: str,
+    media_type: str,
+    content: bytes,
+    *,
+    subject: Descriptor | None = None,
+    annotations: Mapping[str, str] | None = None,
+) -> Manifest:
+    """The manifest of an artifact that consists of one blob (image-spec v1.1, manifest.md).
+
+    `subject` is the manifest that it is about.
+    """
+    document: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
         "artifactType": artifact_type,
         "config": {"mediaType": EMPTY_TYPE, "digest": str(Digest.of(EMPTY)), "size": len(EMPTY)},
-        "layers": [{"mediaType": media_type, "digest": str(Digest.of(content)), "size": len(content)}],
+        "layers": [_entry(Descriptor(media_type, Digest.of(content), len(content)))],
     }
+    if subject is not None:
+        document["subject"] = _entry(subject)
+    if annotations:
+        document["annotations"] = dict(annotations)
     return parse(json.dumps(document, separators=(",", ":")).encode(), OCI_MANIFEST)
 
 
 def image_of(config: Descriptor, layers: Sequence[Descriptor]) -> Manifest:
     """A manifest of this config and these layers, for an image that has none."""
-
-    def entry(blob: Descriptor) -> dict[str, Any]:
-        return {"mediaType": blob.media_type, "digest": str(blob.digest), "size": blob.size}
-
     document = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
-        "config": entry(config),
-        "layers": [entry(layer) for layer in layers],
+        "config": _entry(config),
+        "layers": [_entry(layer) for layer in layers],
     }
     return parse(json.dumps(document, separators=(",", ":")).encode(), OCI_MANIFEST)
+
+
+def _entry(blob: Descriptor) -> dict[str, Any]:
+    return {"mediaType": blob.media_type, "digest": str(blob.digest), "size": blob.size}
 
 
 def load_object(content: bytes) -> dict[str, Any]:

@@ -187,6 +187,40 @@ class Material:
         return self.kind == "image" and self.reference.digest is not None
 
 
+SignatureKind = Literal["rhs", "dct", "cosign", "keyless"]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A signature of one manifest, or of a statement about it.
+
+    `signer` says who, publicly: the fingerprint of the key, or identity and issuer. `predicate` is the
+    type of the statement, empty for a signature of the image itself. `kept` is where the bytes are: a
+    path below the work folder, or the digest of a manifest in the layout. `name` is what was signed
+    beside the digest, where a signature has that.
+    """
+
+    kind: SignatureKind
+    image: Pinned
+    signer: str
+    kept: str
+    predicate: str = ""
+    name: Reference | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Enforced:
+    """What the contract says of an image besides, or instead of, its digest.
+
+    `public_key` is the text of `publicKey` as the contract has it; `notary` the server's address,
+    for `dct` only.
+    """
+
+    by: Literal["rhs", "dct", "cosign"]
+    public_key: str
+    notary: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """A built image: manifest or index in the layout, and where it has been published.
@@ -195,7 +229,7 @@ class Image:
     for unchanged. `sparse`: its layers are not in the layout, since the builder pushed them, by
     digest, to the image's repository. `reproducible`: the same builder would make the same digest.
     `missing` are platforms that the config wants and this record lacks: as long as there are some,
-    the image is a part, which no tag may name.
+    the image is a part, which no tag may name. `reference` has the tag that is published.
     """
 
     name: str
@@ -208,6 +242,8 @@ class Image:
     sparse: bool = False
     reproducible: bool = True
     missing: tuple[Platform, ...] = ()
+    signatures: tuple[Signature, ...] = ()
+    enforced: Enforced | None = None
 
     @property
     def pinned(self) -> Pinned:

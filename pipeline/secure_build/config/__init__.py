@@ -14,6 +14,16 @@ from secure_build.config.models import (
     Workload,
 )
 from secure_build.config.sections import Env, SealedSecrets
+from secure_build.config.signing import (
+    CosignSigning,
+    DctSigning,
+    KeylessSigning,
+    Lookaside,
+    NotaryKey,
+    Rekor,
+    RhsSigning,
+    Signing,
+)
 from secure_build.config.source import Source
 
 __all__ = [
@@ -22,16 +32,24 @@ __all__ = [
     "BuiltImage",
     "Certificate",
     "Config",
+    "CosignSigning",
+    "DctSigning",
     "Encrypt",
     "Env",
     "File",
+    "KeylessSigning",
     "Loaded",
     "Login",
+    "Lookaside",
+    "NotaryKey",
     "Play",
     "RegistryAccess",
+    "Rekor",
+    "RhsSigning",
     "SealedSecrets",
     "SecretFile",
     "SecretName",
+    "Signing",
     "SigningKey",
     "Source",
     "UsedImage",

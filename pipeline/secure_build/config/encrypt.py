@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from secure_build.config.base import File, SecretName, Strict, no_literal
-from secure_build.config.sections import VariableName
+from secure_build.config.keys import KeyOrCommand
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -38,8 +38,11 @@ class Certificate(Strict):
         return self
 
 
-class SigningKey(Strict):
-    """The RSA key that signs the contract: a named secret, a file, or a command that has the key."""
+class SigningKey(KeyOrCommand):
+    """The RSA key that signs the contract: a named secret, a file, or a command that has the key.
+
+    Signatures are of RSASSA-PKCS1-v1_5.
+    """
 
     secret: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = Field(
         default=None, description="Name of the secret with the private key, PEM."
@@ -48,17 +51,6 @@ class SigningKey(Strict):
     passphrase: Annotated[SecretName | None, BeforeValidator(no_literal)] = Field(
         default=None, description="Of an encrypted key."
     )
-    command: tuple[Annotated[str, StringConstraints(min_length=1)], ...] | None = Field(
-        default=None,
-        strict=False,
-        description="Program and arguments that read a SHA-256 digest (32 bytes) and write its signature "
-        "(RSASSA-PKCS1-v1_5, bytes), run in this file's folder; for keys in a KMS or HSM. "
-        "Needs `public-key` or `certificate`.",
-    )
-    variables: tuple[VariableName, ...] = Field(
-        default=(), strict=False, description="Environment variables that the command needs."
-    )
-    public_key: str | None = Field(default=None, description="PEM file with the command's public key.")
     certificate: str | None = Field(
         default=None,
         description="PEM file with a certificate for this key; the contract then expires with it.",
@@ -68,15 +60,11 @@ class SigningKey(Strict):
     def _one(self) -> SigningKey:
         if sum(way is not None for way in (self.secret, self.file, self.command)) != 1:
             raise PydanticCustomError("signing_key", "must name one of `secret`, `file` and `command`")
-        if self.command is not None:
-            if not self.command:
-                raise PydanticCustomError("signing_key", "`command` must name a program")
-            if self.passphrase is not None:
-                raise PydanticCustomError("signing_key", "`passphrase` goes with `secret` or `file`")
-            if self.public_key is None and self.certificate is None:
-                raise PydanticCustomError("signing_key", "`command` needs `public-key` or `certificate`")
-        elif self.public_key is not None or self.variables:
-            raise PydanticCustomError("signing_key", "`public-key` and `variables` go with `command`")
+        self.check_command(
+            passphrase=self.passphrase,
+            public=self.public_key or self.certificate,
+            public_ways="`public-key` or `certificate`",
+        )
         return self
 
 

@@ -34,8 +34,9 @@ from secure_build.config.base import (
     no_literal,
 )
 from secure_build.config.build import Build
-from secure_build.config.encrypt import Encrypt, SigningKey
+from secure_build.config.encrypt import Encrypt
 from secure_build.config.sections import ConfidentialContainers, Env, Variables, VolumeName, WorkloadVolume
+from secure_build.config.signing import Attestations, SignatureKind, Signing
 from secure_build.config.source import Source
 from secure_build.errors import UsageError
 from secure_build.model import BuilderName, Platform
@@ -97,11 +98,41 @@ class BuiltImage(Strict):
     build: Build = Field(
         default_factory=Build, description="Where the Dockerfile is and for which platforms."
     )
-    enforce: Literal["digest"] = Field(
+    enforce: Literal["digest", "rhs", "dct", "cosign"] = Field(
         default="digest",
-        description="What makes the runtime run this image and no other. "
-        "`digest`: the contract names its digest.",
+        description="What makes the runtime run this image and no other. `digest`: the contract names its "
+        "digest. `rhs` (pods) and `dct` (compose): the runtime checks who signed the tag. "
+        "`cosign` (`ccco`): who signed, beside the digest.",
     )
+    sign: tuple[SignatureKind, ...] = Field(
+        default=(),
+        strict=False,
+        description="Signatures for people and admission controllers; no runtime checks them.",
+    )
+    reuse_tag: bool = Field(
+        default=False,
+        description="With `rhs` and `dct`: keep the tag as it is written, so that a new build runs without "
+        "a new contract. By default the tag is `TAG-COMMIT`, with 12 digits of the commit.",
+    )
+
+    @property
+    def signatures(self) -> tuple[SignatureKind, ...]:
+        """All kinds of signature that this image gets."""
+        enforced: tuple[SignatureKind, ...] = () if self.enforce == "digest" else (self.enforce,)
+        return tuple(dict.fromkeys((*enforced, *self.sign)))
+
+    @property
+    def by_tag(self) -> bool:
+        """Whether the contract names a tag, and the runtime checks a signature of it."""
+        return self.enforce in ("rhs", "dct")
+
+    @model_validator(mode="after")
+    def _once(self) -> BuiltImage:
+        if len(set(self.sign)) != len(self.sign):
+            raise PydanticCustomError("sign", "a kind of signature stands twice in `sign`")
+        if self.reuse_tag and not self.by_tag:
+            raise PydanticCustomError("reuse_tag", "`reuse-tag` goes with `enforce: rhs` and `enforce: dct`")
+        return self
 
 
 class UsedImage(Strict):
@@ -260,6 +291,11 @@ class Config(Strict):
         json_schema_extra={"additionalProperties": False},
     )
     registries: Registries = Field(default={}, description="Logins, by registry host.")
+    signing: Signing = Field(default_factory=Signing, description="Keys and identities to sign images with.")
+    attestations: Attestations = Field(
+        default_factory=Attestations,
+        description="Provenance and SBOM of every image, when they can be signed.",
+    )
     workload: Workload | None = Field(default=None, description="The workload section of the contract.")
     env: Env | None = Field(
         default=None, description="The env section of the contract; for whoever plays the deployer."
@@ -313,6 +349,41 @@ class Config(Strict):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _enforceable(self) -> Config:
+        """What is signed has a key, and what is enforced is looked at by the runtime."""
+        for name, image in self.built.items():
+            for kind in image.signatures:
+                if getattr(self.signing, kind) is None:
+                    raise PydanticCustomError(
+                        "signing",
+                        "image `{name}` is to be signed with `{kind}`, and `signing: {kind}:` is missing",
+                        {"name": name, "kind": kind},
+                    )
+            if why := self._unenforced(image):
+                raise PydanticCustomError(
+                    "enforce",
+                    "image `{name}`: `enforce: {kind}` {why}",
+                    {"name": name, "kind": image.enforce, "why": why},
+                )
+        return self
+
+    def _unenforced(self, image: BuiltImage) -> str | None:
+        """Why the runtime would not look at what the image is to be enforced by; None when it would."""
+        if image.enforce == "cosign":
+            return None if self.target == "ccco" else f"is for `ccco`; `{self.target}` knows no cosign keys"
+        if not image.by_tag:
+            return None
+        wanted = "play" if image.enforce == "rhs" else "compose"
+        if self.target == "ccco" or (self.target == "ccrv" and wanted == "compose"):
+            return f"is not for `{self.target}`, which looks at no such signatures"
+        if self.workload is not None and self.workload.way != wanted:
+            return (
+                f"is for `workload: {wanted}:`; with `{self.workload.way}` the runtime looks at no such keys"
+            )
+        # The tag has its final form only when the commit is known; the key's grammar is asked with it.
+        return None
+
     def _has(self, way: str) -> bool:
         return self.workload is not None and getattr(self.workload, way) is not None
 
@@ -339,8 +410,9 @@ class Config(Strict):
 
 
 def _secret_names(part: object) -> Iterator[str]:
-    if isinstance(part, SecretName | SigningKey) and part.secret is not None:
-        yield part.secret
+    # Some models name a secret as one of several ways to a key.
+    if isinstance(part, BaseModel) and isinstance(name := getattr(part, "secret", None), str):
+        yield name
     if isinstance(part, BaseModel):
         for _, value in part:
             yield from _secret_names(value)

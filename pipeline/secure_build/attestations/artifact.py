@@ -1,0 +1,50 @@
+"""Sigstore bundles as OCI artifacts: a manifest whose subject is what the bundle is about.
+
+The form is that of cosign 3 (sigstore bundle v0.3 in an OCI 1.1 artifact). Readers differ in what
+they look at, so all of it is written; reading goes by the layer's type alone, since cosign puts
+another artifact type into the index of referrers than into the manifest.
+"""
+
+from __future__ import annotations
+
+from secure_build import manifest
+from secure_build.errors import ServiceError
+from secure_build.layout import Layout
+from secure_build.manifest import Manifest
+from secure_build.model import Descriptor
+
+BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+# The spelling before, which readers still take.
+_OLD_BUNDLE = "application/vnd.dev.sigstore.bundle+json;version=0.3"
+_CONTENT = "dev.sigstore.bundle.content"
+PREDICATE_TYPE = "dev.sigstore.bundle.predicateType"
+# The most that a bundle may have; an SBOM of a large image has some megabytes.
+LARGEST = 64 << 20
+
+
+def write(layout: Layout, bundle: bytes, predicate_type: str, subject: Descriptor) -> Manifest:
+    """Keep a bundle in the layout as an artifact about `subject`; equal input gives equal bytes."""
+    content = manifest.artifact_of(
+        BUNDLE,
+        BUNDLE,
+        bundle,
+        subject=subject,
+        annotations={_CONTENT: "dsse-envelope", PREDICATE_TYPE: predicate_type},
+    )
+    layout.write(manifest.EMPTY, manifest.EMPTY_TYPE)
+    layout.write(bundle, BUNDLE)
+    layout.write(content.content, content.media_type)
+    return content
+
+
+def bundle_of(content: Manifest) -> Descriptor | None:
+    """The blob with the bundle; None for an artifact of another kind.
+
+    Raises ServiceError for a bundle that is too large to be one.
+    """
+    if len(content.layers) != 1 or content.layers[0].media_type not in (BUNDLE, _OLD_BUNDLE):
+        return None
+    blob = content.layers[0]
+    if blob.size > LARGEST:
+        raise ServiceError(f"the bundle {blob.digest} has {blob.size} bytes; the limit is {LARGEST}")
+    return blob
