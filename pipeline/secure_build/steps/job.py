@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 OCI = "oci:"
 RECORD_NAME = "build-record.json"
 # Folders in the work folder that live as long as a run.
-TEMPORARY = (".staging-*", ".context-*", ".login-*", ".secrets-*", ".again-*")
+TEMPORARY = (".staging-*", ".context-*", ".login-*", ".secrets-*", ".again-*", ".sbom-*")
 # The most that is read of a file of the source.
 LARGEST_FILE = 8 << 20
 
