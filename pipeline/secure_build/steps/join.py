@@ -14,11 +14,11 @@ from pathlib import Path
 from secure_build import manifest, materials, record
 from secure_build.attestations.provenance import SEVERAL_HOSTS
 from secure_build.builders import joint_version
-from secure_build.errors import RefusedError, UsageError
+from secure_build.errors import RefusedError, ServiceError, UsageError
 from secure_build.layout import Layout
 from secure_build.manifest import Manifest
-from secure_build.model import BuildRecord, Descriptor, Image, Invocation, Platform
-from secure_build.reference import Repository
+from secure_build.model import BuildRecord, Descriptor, Image, Invocation, Platform, Signature
+from secure_build.reference import Digest, Repository
 from secure_build.registry.client import RemoteRegistry
 from secure_build.signers import StatementVerifier
 from secure_build.steps import handover, record_signature
@@ -167,7 +167,7 @@ def _join_image(work: Job, name: str, parts: Sequence[tuple[Given, Image]]) -> I
         sparse=sparse,
         reproducible=all(image.reproducible for _, image in parts),
         missing=tuple(platform for platform in wanted.build.platforms if platform not in members),
-        signatures=(),
+        signatures=taken.signatures() if len(parts) == 1 else (),
         invocation=_joined_invocation([image for _, image in parts]),
     )
 
@@ -232,6 +232,28 @@ class _Bytes:
                 self._own.write_from(config, lambda config=config: self._chunks(config))  # type: ignore[misc]
             self._own.write(content.content, content.media_type)
         return whole
+
+    def signatures(self) -> tuple[Signature, ...]:
+        """The signatures that are artifacts, brought into the layout; what is nowhere is left out."""
+        return tuple(one for one in self._image.signatures if self._bring(one))
+
+    def _bring(self, signature: Signature) -> bool:
+        try:
+            digest = Digest.parse(signature.kept)
+        except UsageError:
+            # Kept in a folder of the job that made it.
+            return False
+        named = (layout.find(digest, manifest.OCI_MANIFEST) for layout in self._given.layouts)
+        found = next((one for one in named if one), Descriptor(manifest.OCI_MANIFEST, digest, 0))
+        try:
+            content = self._manifest(found)
+            for blob in content.blobs:
+                self._own.write_from(blob, lambda blob=blob: self._chunks(blob))  # type: ignore[misc]
+        except (ServiceError, UsageError):
+            # It can be made anew, and what is signed does not change by it.
+            return False
+        self._own.write(content.content, content.media_type)
+        return True
 
     def _all_manifests(self, root: Descriptor) -> Iterator[Manifest]:
         content = self._manifest(root)
