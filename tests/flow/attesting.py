@@ -36,8 +36,8 @@ class Statement:
 
 
 @contextlib.contextmanager
-def opened(project: Project, **options: Any) -> Iterator[Job]:
-    given = steps.Options(Path("secure-build.yaml"), project.workdir, **options)
+def opened(project: Project, *, workdir: Path | None = None, **options: Any) -> Iterator[Job]:
+    given = steps.Options(Path("secure-build.yaml"), workdir or project.workdir, **options)
     with steps.job(given, Report()) as work:
         yield work
 
