@@ -51,7 +51,7 @@ def show_fragment(result: BuildRecord, fragment: Fragment, form: str) -> int:
         print_json(
             {
                 "path": str(fragment.file.path),
-                "images": {},
+                "images": fragment.images,
                 "auths": fragment.auths,
                 "references": {name: str(pinned) for name, pinned in fragment.references.items()},
             }

@@ -121,8 +121,9 @@ def _join_image(work: Job, name: str, parts: Sequence[tuple[Given, Image]]) -> I
     origins: dict[Platform, str] = {}
     sparse = False
     for given, image in parts:
-        if image.reference != wanted.image:
-            raise RefusedError(f"`{given.name}` has {name} as `{image.reference}`, not `{wanted.image}`")
+        reference = wanted.published(given.record.built_from.commit)
+        if image.reference != reference:
+            raise RefusedError(f"`{given.name}` has {name} as `{image.reference}`, not `{reference}`")
         taken = _Bytes(work, given, image)
         found = taken.members()
         for platform in found:
@@ -144,7 +145,7 @@ def _join_image(work: Job, name: str, parts: Sequence[tuple[Given, Image]]) -> I
         for platform, listed in materials.per_platform(image.materials or (), image.platforms).items()
     }
     made_by = {platform: image.builder for _, image in parts for platform in image.platforms}
-    work.layout.name(wanted.image, descriptor)
+    work.layout.name(first.reference, descriptor)
     return replace(
         first,
         descriptor=descriptor,
