@@ -74,11 +74,20 @@ def _with_what_was_done(work: Job, joined: BuildRecord) -> BuildRecord:
     joined = replace(joined, earlier=last.emitted)
     if (last.tool, last.config, last.source) != (joined.tool, joined.config, joined.source):
         return joined
-    published = {image.pinned: image.published for image in last.images}
-    images = tuple(
-        replace(image, published=image.published or published.get(image.pinned)) for image in joined.images
-    )
+    known = {image.pinned: image for image in last.images}
+    images = tuple(_with_what_is_known(image, known.get(image.pinned)) for image in joined.images)
     return replace(last if images == last.images else joined, images=images)
+
+
+def _with_what_is_known(image: Image, before: Image | None) -> Image:
+    if before is None:
+        return image
+    return replace(
+        image,
+        published=image.published or before.published,
+        signatures=image.signatures or before.signatures,
+        enforced=image.enforced or before.enforced,
+    )
 
 
 def _read(work: Job, name: str) -> Given:
@@ -156,6 +165,9 @@ def _join_image(work: Job, name: str, parts: Sequence[tuple[Given, Image]]) -> I
         sparse=sparse,
         reproducible=all(image.reproducible for _, image in parts),
         missing=tuple(platform for platform in wanted.build.platforms if platform not in members),
+        # What was signed is another manifest than that of all parts.
+        signatures=first.signatures if len(parts) == 1 else (),
+        enforced=first.enforced if len(parts) == 1 else None,
     )
 
 
