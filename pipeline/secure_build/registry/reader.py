@@ -161,9 +161,7 @@ class Reader:
         if listed:
             yield listed
         known = {one.descriptor.digest for one in listed}
-        yield [
-            one for one in self._listed_by_tag(repository, digest) if one.descriptor.digest not in known
-        ]
+        yield [one for one in self._listed_by_tag(repository, digest) if one.descriptor.digest not in known]
 
     # Inside
 
