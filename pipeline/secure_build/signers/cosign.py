@@ -96,12 +96,12 @@ def _parts(bundle: bytes) -> tuple[bytes, bytes, list[Any]]:
     try:
         document = manifest.load_object(bundle)
         if document["mediaType"] not in MEDIA_TYPES:
-            raise RefusedError(f"a bundle of the type `{document['mediaType']}` is not known here")
+            raise RefusedError("the bundle is of a version that is not known here")
         if "dsseEnvelope" not in document:
             raise RefusedError("the bundle signs no statement, but bytes of some kind")
         envelope = document["dsseEnvelope"]
         if envelope["payloadType"] != PAYLOAD_TYPE:
-            raise RefusedError(f"what is signed is `{envelope['payloadType']}`, and no in-toto statement")
+            raise RefusedError("what is signed is no in-toto statement")
         signatures, entries = envelope["signatures"], document["verificationMaterial"].get("tlogEntries", [])
         if not isinstance(signatures, list) or len(signatures) != 1:
             raise RefusedError("the bundle must have one signature")
