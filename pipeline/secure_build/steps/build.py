@@ -8,11 +8,20 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from secure_build import __version__, builders, manifest, materials, record, stopping
+from secure_build import __version__, builders, ci, manifest, materials, record, stopping
 from secure_build.builders import Builder, Built, Recipe, Surroundings
 from secure_build.errors import RefusedError, SecureBuildError, ServiceError
 from secure_build.layout import Layout
-from secure_build.model import BuilderVersion, BuildRecord, Descriptor, Image, Material, Platform, Source
+from secure_build.model import (
+    BuilderVersion,
+    BuildRecord,
+    Descriptor,
+    Image,
+    Invocation,
+    Material,
+    Platform,
+    Source,
+)
 from secure_build.reference import Repository
 from secure_build.source import Checkout
 from secure_build.steps.job import LARGEST_FILE, Job
@@ -218,7 +227,9 @@ def _build_image(work: Job, by_platform: Builders, name: str, recipe: Recipe) ->
     wanted = work.loaded.config.built[name]
     platforms = work.platforms_of(name)
     pins = {platform: work.lock.pins(platform) for platform in platforms}
+    host, started = ci.host(), datetime.now(UTC)
     made = make(work, by_platform, name, recipe, pins=pins, layout=work.layout)
+    finished = datetime.now(UTC)
     for platform, built in made.items():
         _check_lock(work, name, platform, built.materials, by_platform[platform].version)
     descriptor = joined([built.descriptor for built in made.values()], work.layout)
@@ -236,6 +247,7 @@ def _build_image(work: Job, by_platform: Builders, name: str, recipe: Recipe) ->
         sparse=any(built.sparse for built in made.values()),
         reproducible=all(built.reproducible for built in made.values()),
         missing=tuple(platform for platform in wanted.build.platforms if platform not in made),
+        invocation=Invocation(host.identity, host.invocation, started, finished),
     )
 
 
