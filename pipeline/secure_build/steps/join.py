@@ -252,10 +252,11 @@ class _Bytes:
         except UsageError:
             # Kept in a folder of the job that made it.
             return False
-        named = (layout.find(digest, manifest.OCI_MANIFEST) for layout in self._given.layouts)
-        found = next((one for one in named if one), Descriptor(manifest.OCI_MANIFEST, digest, 0))
+        named = (layout.artifact(digest) for layout in self._given.layouts)
         try:
-            content = self._manifest(found)
+            content = next(filter(None, named), None) or self._manifest(
+                Descriptor(manifest.OCI_MANIFEST, digest, 0)
+            )
             for blob in content.blobs:
                 self._own.write_from(blob, lambda blob=blob: self._chunks(blob))  # type: ignore[misc]
         except (ServiceError, UsageError):
