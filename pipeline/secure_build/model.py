@@ -195,7 +195,7 @@ class Signature:
     """A signature of one manifest, or of a statement about it.
 
     `signer` says who, publicly: the fingerprint of the key, or identity and issuer. `predicate` is the
-    type of the statement, empty for a signature of the image itself. `kept` is where the bytes are: a
+    type of the statement, empty for a signature that is of none. `kept` is where the bytes are: a
     path below the work folder, or the digest of a manifest in the layout. `name` is what was signed
     beside the digest, where a signature has that.
     """

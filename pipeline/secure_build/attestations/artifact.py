@@ -15,8 +15,8 @@ from secure_build.model import Descriptor
 from secure_build.reference import Digest
 
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
-# The spelling before, which readers still take.
-_OLD_BUNDLE = "application/vnd.dev.sigstore.bundle+json;version=0.3"
+# With the spelling before, which readers still take.
+MEDIA_TYPES = (BUNDLE, "application/vnd.dev.sigstore.bundle+json;version=0.3")
 _CONTENT = "dev.sigstore.bundle.content"
 PREDICATE_TYPE = "dev.sigstore.bundle.predicateType"
 # The most that a bundle may have; an SBOM of a large image has some megabytes.
@@ -47,7 +47,7 @@ def bundle_of(content: Manifest) -> Descriptor | None:
 
     Raises ServiceError for a bundle that is too large to be one.
     """
-    if len(content.layers) != 1 or content.layers[0].media_type not in (BUNDLE, _OLD_BUNDLE):
+    if len(content.layers) != 1 or content.layers[0].media_type not in MEDIA_TYPES:
         return None
     _check_size(content.layers[0].size)
     return content.layers[0]
@@ -58,8 +58,8 @@ def read(layout: Layout, digest: Digest) -> bytes | None:
 
     Raises ServiceError for one that is damaged or too large.
     """
-    descriptor = layout.find(digest, manifest.OCI_MANIFEST)
-    blob = bundle_of(layout.manifest(descriptor)) if descriptor is not None else None
+    content = layout.artifact(digest)
+    blob = bundle_of(content) if content is not None else None
     return layout.read(blob, at_most=LARGEST) if blob is not None else None
 
 

@@ -1,4 +1,4 @@
-"""attest: what is said of the built images, signed: provenance, and what is in them.
+"""What is said of the built images, signed: that they are ours, their provenance, and what is in them.
 
 Provenance is one statement about the index and all of its members, an SBOM one about a member. Each
 is kept in the layout as an artifact about every manifest that it is about, so that whoever has one of
@@ -19,7 +19,7 @@ from secure_build.attestations import artifact, provenance, sbom, statement
 from secure_build.config import Build
 from secure_build.errors import RefusedError, ServiceError, UsageError
 from secure_build.layout import Layout
-from secure_build.model import BuildRecord, Descriptor, Image, Signature
+from secure_build.model import BuildRecord, Descriptor, Image, Signature, SignatureKind
 from secure_build.reference import Digest, Pinned
 from secure_build.signers import StatementSigner
 from secure_build.steps.job import Job
@@ -48,29 +48,30 @@ def attest(
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """A statement to be: of which type, and about which manifests."""
+    """A statement to be: of which type, about which manifests, and signed by which kinds of signer."""
 
     predicate_type: str
     subjects: tuple[Descriptor, ...]
+    kinds: frozenset[SignatureKind]
 
 
 def _attest(
     work: Job, current: BuildRecord, image: Image, signers: Sequence[StatementSigner]
 ) -> tuple[Signature, ...]:
-    wanted = _wanted(work, image)
+    wanted = _wanted(work, image, frozenset(signer.kind for signer in signers))
+    pairs = [(said, signer) for said in wanted for signer in signers if signer.kind in said.kinds]
     done = {
         (said, signer.kind): known
-        for said in wanted
-        for signer in signers
+        for said, signer in pairs
         if (known := _kept(work.layout, image, said, signer)) is not None
     }
-    missing = [said for said in wanted if any((said, signer.kind) not in done for signer in signers)]
+    missing = list(dict.fromkeys(said for said, signer in pairs if (said, signer.kind) not in done))
     for said, predicate in _predicates(work, current, image, missing):
         repository = image.reference.repository
         subjects = [(str(repository), subject.digest) for subject in said.subjects]
         content = statement.statement(said.predicate_type, predicate, subjects)
         for signer in signers:
-            if (said, signer.kind) not in done:
+            if signer.kind in said.kinds and (said, signer.kind) not in done:
                 bundle = signer.sign(content)
                 done[said, signer.kind] = tuple(
                     Signature(
@@ -91,16 +92,21 @@ def _attest(
         work.report.step(f"{image.name}: {len(missing)} of {len(wanted)} statements signed with {by}")
     else:
         work.report.step(f"{image.name}: unchanged, its {len(wanted)} statements are kept")
-    return tuple(one for said in wanted for signer in signers for one in done[said, signer.kind])
+    return tuple(one for said, signer in pairs for one in done[said, signer.kind])
 
 
-def _wanted(work: Job, image: Image) -> list[_Said]:
+def _wanted(work: Job, image: Image, kinds: frozenset[SignatureKind]) -> list[_Said]:
+    """The image's own signatures, and what is said of it: the first by those that the config names for
+    it, the others by all."""
     config = work.loaded.config.attestations
     listed = {member.digest: member for member in work.layout.manifest(image.descriptor).members}
+    every = (image.descriptor, *listed.values())
+    signing = kinds & set(work.loaded.config.built[image.name].sign)
+    signatures = [_Said(statement.SIGNATURE, (one,), signing) for one in every if signing]
+    provenances = [_Said(provenance.PREDICATE, every, kinds)]
     members = list(listed.values()) or [image.descriptor]
-    provenances = [_Said(provenance.PREDICATE, (image.descriptor, *listed.values()))]
-    sboms = [_Said(sbom.PREDICATES[kind], (member,)) for member in members for kind in config.sbom]
-    return [*(provenances if config.provenance else ()), *sboms]
+    sboms = [_Said(sbom.PREDICATES[kind], (member,), kinds) for member in members for kind in config.sbom]
+    return [*signatures, *(provenances if config.provenance else ()), *sboms]
 
 
 def _kept(layout: Layout, image: Image, said: _Said, signer: StatementSigner) -> tuple[Signature, ...] | None:
@@ -138,7 +144,9 @@ def _predicates(
     formats = {predicate_type: kind for kind, predicate_type in sbom.PREDICATES.items()}
     members: dict[Descriptor, list[_Said]] = {}
     for said in missing:
-        if said.predicate_type in formats:
+        if said.predicate_type == statement.SIGNATURE:
+            yield said, {}
+        elif said.predicate_type in formats:
             members.setdefault(said.subjects[0], []).append(said)
         else:
             built = work.loaded.config.built[image.name]

@@ -139,7 +139,8 @@ def _without_images(work: Job) -> BuildRecord:
 def unchanged(work: Job, image: Image, versions: Mapping[Platform, BuilderVersion]) -> bool:
     """Whether building again would give the same, and the bytes are still here."""
     wanted = work.loaded.config.built.get(image.name)
-    if wanted is None or image.materials is None or image.reference != wanted.image:
+    commit = work.checkout().source.commit
+    if wanted is None or image.materials is None or image.reference != wanted.published(commit):
         return False
     if image.sparse and work.options.to is not None:
         # Its layers are in the registry only, and a layout is to get them.
@@ -232,12 +233,13 @@ def _build_image(work: Job, by_platform: Builders, name: str, recipe: Recipe) ->
     for platform, built in made.items():
         _check_lock(work, name, platform, built.materials, by_platform[platform].version)
     descriptor = joined([built.descriptor for built in made.values()], work.layout)
-    work.layout.name(wanted.image, descriptor)
+    reference = wanted.published(work.checkout().source.commit)
+    work.layout.name(reference, descriptor)
     work.report.step(f"{name}: built {descriptor.digest}")
     taken = {platform: built.materials for platform, built in made.items() if built.materials is not None}
     return Image(
         name=name,
-        reference=wanted.image,
+        reference=reference,
         descriptor=descriptor,
         platforms=platforms,
         builder=version_of(by_platform, platforms),

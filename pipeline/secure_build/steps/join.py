@@ -78,14 +78,20 @@ def _with_what_was_done(work: Job, joined: BuildRecord) -> BuildRecord:
     joined = replace(joined, earlier=last.emitted)
     if (last.tool, last.config, last.source) != (joined.tool, joined.config, joined.source):
         return joined
-    before = {image.pinned: image for image in last.images}
-    images = tuple(
-        replace(image, published=image.published or known.published, signatures=known.signatures)
-        if (known := before.get(image.pinned))
-        else image
-        for image in joined.images
-    )
+    known = {image.pinned: image for image in last.images}
+    images = tuple(_with_what_is_known(image, known.get(image.pinned)) for image in joined.images)
     return replace(last if images == last.images else joined, images=images)
+
+
+def _with_what_is_known(image: Image, before: Image | None) -> Image:
+    if before is None:
+        return image
+    return replace(
+        image,
+        published=image.published or before.published,
+        signatures=image.signatures or before.signatures,
+        enforced=image.enforced or before.enforced,
+    )
 
 
 def _read(work: Job, name: str, verifiers: Sequence[StatementVerifier]) -> Given:
@@ -133,8 +139,9 @@ def _join_image(work: Job, name: str, parts: Sequence[tuple[Given, Image]]) -> I
     origins: dict[Platform, str] = {}
     sparse = False
     for given, image in parts:
-        if image.reference != wanted.image:
-            raise RefusedError(f"`{given.name}` has {name} as `{image.reference}`, not `{wanted.image}`")
+        reference = wanted.published(given.record.built_from.commit)
+        if image.reference != reference:
+            raise RefusedError(f"`{given.name}` has {name} as `{image.reference}`, not `{reference}`")
         taken = _Bytes(work, given, image)
         found = taken.members()
         for platform in found:
@@ -156,7 +163,7 @@ def _join_image(work: Job, name: str, parts: Sequence[tuple[Given, Image]]) -> I
         for platform, listed in materials.per_platform(image.materials or (), image.platforms).items()
     }
     made_by = {platform: image.builder for _, image in parts for platform in image.platforms}
-    work.layout.name(wanted.image, descriptor)
+    work.layout.name(first.reference, descriptor)
     return replace(
         first,
         descriptor=descriptor,
@@ -167,7 +174,9 @@ def _join_image(work: Job, name: str, parts: Sequence[tuple[Given, Image]]) -> I
         sparse=sparse,
         reproducible=all(image.reproducible for _, image in parts),
         missing=tuple(platform for platform in wanted.build.platforms if platform not in members),
+        # What was signed is another manifest than that of all parts.
         signatures=taken.signatures() if len(parts) == 1 else (),
+        enforced=first.enforced if len(parts) == 1 else None,
         invocation=_joined_invocation([image for _, image in parts]),
     )
 
@@ -243,10 +252,11 @@ class _Bytes:
         except UsageError:
             # Kept in a folder of the job that made it.
             return False
-        named = (layout.find(digest, manifest.OCI_MANIFEST) for layout in self._given.layouts)
-        found = next((one for one in named if one), Descriptor(manifest.OCI_MANIFEST, digest, 0))
+        named = (layout.artifact(digest) for layout in self._given.layouts)
         try:
-            content = self._manifest(found)
+            content = next(filter(None, named), None) or self._manifest(
+                Descriptor(manifest.OCI_MANIFEST, digest, 0)
+            )
             for blob in content.blobs:
                 self._own.write_from(blob, lambda blob=blob: self._chunks(blob))  # type: ignore[misc]
         except (ServiceError, UsageError):
