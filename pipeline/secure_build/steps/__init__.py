@@ -27,7 +27,7 @@ from secure_build.steps.handover import hand_on
 from secure_build.steps.init import InitOptions, Started, init
 from secure_build.steps.job import Job, Options, opened
 from secure_build.steps.join import join
-from secure_build.steps.keys import signers_at_hand, verifiers
+from secure_build.steps.keys import keys
 from secure_build.steps.lock import Locked, lock
 from secure_build.steps.plan import plan
 from secure_build.steps.publish import publish
@@ -80,10 +80,10 @@ def job(options: Options, report: Report) -> Iterator[Job]:
     with opened(options, report) as work:
         before = _record_bytes(work)
         if options.records:
-            join(work, verifiers(work))
+            join(work, keys(work).verifiers)
         yield work
         if work.loaded.config.signing.attests and _record_bytes(work) != before:
-            sign_record(work, signers_at_hand(work))
+            sign_record(work, keys(work).at_hand)
 
 
 def _record_bytes(work: Job) -> bytes | None:
@@ -126,6 +126,8 @@ def run(work: Job) -> Ran:
         )
     if config.workload is not None:
         check_workload(work, selected=work.selected())
+    if is_wanted(work):
+        keys(work).check()
     certificate_of(work)
     settled(work, check_env(work), what="the env section")
     check_files(work)

@@ -17,8 +17,8 @@ from secure_build.reference import Digest, Pinned
 from secure_build.registry import Registry
 from secure_build.registry.client import RemoteRegistry
 from secure_build.registry.referrers import subject_of
+from secure_build.signers import StatementVerifier
 from secure_build.steps.job import Job
-from secure_build.steps.keys import verifiers
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,9 @@ class _Kept:
         return artifact.bundle_of(self.content) is not None
 
 
-def put_evidence(work: Job, image: Image, destination: Registry) -> None:
+def put_evidence(
+    work: Job, image: Image, destination: Registry, verifiers: Sequence[StatementVerifier]
+) -> None:
     """Put what is signed and said of an image beside it, where the image is already, and read it back.
 
     Raises UsageError for what is not in the layout, RefusedError for what is not as it was signed, and
@@ -42,7 +44,7 @@ def put_evidence(work: Job, image: Image, destination: Registry) -> None:
     kept = [_kept(work, image, one) for one in image.signatures if one.kept.startswith("sha256:")]
     bundles = [one for one in kept if one.is_bundle]
     for one in bundles:
-        _verify(work, one)
+        _verify(work, one, verifiers)
     repository = image.reference.repository
     publication.publish_bundles(work.layout, [one.content for one in bundles], destination, repository)
     for one in kept:
@@ -65,14 +67,14 @@ def _kept(work: Job, image: Image, signature: Signature) -> _Kept:
     return _Kept(signature, content)
 
 
-def _verify(work: Job, one: _Kept) -> None:
+def _verify(work: Job, one: _Kept, verifiers: Sequence[StatementVerifier]) -> None:
     """Raise RefusedError unless a bundle says what the record has of it."""
     signature = one.signature
     if subject_of(one.content) != signature.image.digest:
         raise RefusedError(f"{signature.kept} is beside another image than {signature.image}")
     bundle = artifact.read(work.layout, Digest.parse(signature.kept))
     assert bundle is not None
-    for verifier in verifiers(work):
+    for verifier in verifiers:
         if (verifier.kind, verifier.signer) == (signature.kind, signature.signer):
             payload = verifier.verify(bundle)
             statement.predicate(payload, predicate_type=signature.predicate, subject=signature.image.digest)

@@ -26,7 +26,7 @@ from secure_build.source import Checkout, open_source
 
 if TYPE_CHECKING:
     from secure_build.steps.certificates import CheckedCertificate
-    from secure_build.steps.keys import StatementKeys
+    from secure_build.steps.keys import Keys
 
 OCI = "oci:"
 RECORD_NAME = "build-record.json"
@@ -82,8 +82,8 @@ class Job:
     machine_logins: dict[Repository, Credential | None] = field(default_factory=dict)
     # The encryption certificate, read and checked once: all sections are encrypted for the same one.
     certificates: list[CheckedCertificate] = field(default_factory=list)
-    # The keys and identities to sign statements with, opened once.
-    statement_keys: list[StatementKeys] = field(default_factory=list)
+    # The keys and identities to sign with, opened once.
+    keys: list[Keys] = field(default_factory=list)
     # What is opened for the whole of the job, such as a folder with keys, and closed with it.
     exits: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _opened: list[Checkout] = field(default_factory=list)

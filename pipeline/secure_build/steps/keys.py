@@ -6,13 +6,13 @@ publishes or writes contracts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import functools
 from typing import TYPE_CHECKING
 
 from secure_build import secret
-from secure_build.config import CosignSigning, File, KeylessSigning
+from secure_build.config import CosignSigning, File, KeylessSigning, SecretName
 from secure_build.config import Rekor as LogConfig
+from secure_build.errors import UsageError
 from secure_build.secret import Secret
 from secure_build.signers import StatementSigner, StatementVerifier
 from secure_build.steps.job import Job
@@ -21,6 +21,7 @@ from secure_build.steps.signing import command_of
 
 if TYPE_CHECKING:
     from secure_build.signers.classic import ClassicSigner
+    from secure_build.signers.cosign import CosignSigner
     from secure_build.signers.cosign_key import Key
     from secure_build.signers.keyless import KeylessSigner, Trust
     from secure_build.signers.rekor import Rekor
@@ -29,73 +30,96 @@ if TYPE_CHECKING:
 _LARGEST_TRUST = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class StatementKeys:
-    """Who signs statements by the config: with a key, without one, or both."""
+class Keys:
+    """The keys and identities of one config; each is opened when it is first asked for.
 
-    cosign: Key | None
-    rekor: Rekor | None
-    keyless: KeylessSigner | None
+    What is asked for raises UsageError when it cannot be used, or is not here.
+    """
 
-    @property
-    def signers(self) -> tuple[StatementSigner, ...]:
+    def __init__(self, work: Job) -> None:
+        self._work = work
+        self._signing = work.loaded.config.signing
+
+    @functools.cached_property
+    def cosign(self) -> CosignSigner:
         from secure_build.signers.cosign import CosignSigner
 
-        by_key = [CosignSigner(self.cosign, self.rekor)] if self.cosign else []
-        return (*by_key, *([self.keyless] if self.keyless else []))
+        assert self._signing.cosign is not None
+        return CosignSigner(_cosign_key(self._work, self._signing.cosign), self._rekor)
 
-    @property
+    @functools.cached_property
     def classic(self) -> ClassicSigner:
         """The same key, for signatures of the older kind."""
         from secure_build.signers.classic import ClassicSigner
 
-        assert self.cosign is not None
-        return ClassicSigner(self.cosign, self.rekor)
+        return ClassicSigner(self.cosign.key, self._rekor)
 
+    @functools.cached_property
+    def keyless(self) -> KeylessSigner:
+        assert self._signing.keyless is not None
+        return _keyless(self._work, self._signing.keyless, self._trust)
 
-def statement_keys(work: Job) -> StatementKeys:
-    """All of the config's; raises UsageError for one that cannot be used or is not here."""
-    if not work.statement_keys:
-        signing = work.loaded.config.signing
-        work.statement_keys.append(
-            StatementKeys(
-                cosign=_cosign_key(work, signing.cosign) if signing.cosign else None,
-                rekor=_rekor(work, signing.cosign.rekor) if signing.cosign and signing.cosign.rekor else None,
-                keyless=_keyless(work, signing.keyless) if signing.keyless else None,
-            )
+    @property
+    def statements(self) -> tuple[StatementSigner, ...]:
+        """All who sign statements."""
+        by_key = (self.cosign,) if self._signing.cosign else ()
+        return (*by_key, *((self.keyless,) if self._signing.keyless else ()))
+
+    def check(self) -> None:
+        """Raise what would stop signing later: a key that is not here, or nobody to sign without one."""
+        for one in self.statements:
+            _ = one.signer
+
+    @property
+    def at_hand(self) -> tuple[StatementSigner, ...]:
+        """Those of them that can sign here."""
+        found: list[StatementSigner] = [self.cosign] if self._has_cosign else []
+        if self._signing.keyless is not None:
+            try:
+                # Only with a token and a certificate it is known who signs.
+                found += [self.keyless] if self.keyless.signer else []
+            except UsageError as error:
+                self._work.report.step(f"nobody to sign without a key: {error.message}")
+        return tuple(found)
+
+    @property
+    def verifiers(self) -> tuple[StatementVerifier, ...]:
+        """Who can tell whether a statement is by whom the config names; without keys that are not here.
+
+        An identity that the config does not name cannot be verified: whoever signed would do.
+        """
+        found: list[StatementVerifier] = [self.cosign.verifier] if self._has_cosign else []
+        keyless = self._signing.keyless
+        if keyless is not None and keyless.identity is not None and keyless.issuer is not None:
+            from secure_build.signers.keyless import KeylessVerifier
+
+            found.append(KeylessVerifier(self._trust, keyless.identity, keyless.issuer))
+        return tuple(found)
+
+    @property
+    def _has_cosign(self) -> bool:
+        config = self._signing.cosign
+        named = (config.key, config.passphrase) if config else ()
+        return config is not None and all(
+            secret.is_known(one.secret) for one in named if isinstance(one, SecretName)
         )
-    return work.statement_keys[0]
+
+    @functools.cached_property
+    def _rekor(self) -> Rekor | None:
+        config = self._signing.cosign
+        return _rekor(self._work, config.rekor) if config and config.rekor else None
+
+    @functools.cached_property
+    def _trust(self) -> Trust:
+        assert self._signing.keyless is not None
+        return _trust(self._work, self._signing.keyless)
 
 
-def at_hand(work: Job) -> bool:
-    """Whether the secrets are here that statements are signed with; of identities nobody can tell."""
-    signing = work.loaded.config.signing
-    named = [
-        signing.cosign.key if signing.cosign else None,
-        signing.keyless.token if signing.keyless else None,
-    ]
-    return all(secret.is_known(one.secret) for one in named if one is not None and hasattr(one, "secret"))
-
-
-def verifiers(work: Job) -> Sequence[StatementVerifier]:
-    """Who can tell whether a statement is by whom the config names; without the keys that are not here.
-
-    An identity that the config does not name cannot be verified: whoever signed would do.
-    """
-    from secure_build.signers.cosign import CosignVerifier
-
-    signing = work.loaded.config.signing
-    found: list[StatementVerifier] = []
-    if signing.cosign and (at_hand(work) or signing.cosign.public_key):
-        public = _cosign_key(work, signing.cosign).public
-        rekor = _rekor(work, signing.cosign.rekor) if signing.cosign.rekor else None
-        found.append(CosignVerifier(public, rekor.key if rekor else None))
-    if signing.keyless and signing.keyless.identity and signing.keyless.issuer:
-        from secure_build.signers.keyless import KeylessVerifier
-
-        trust = _trust(work, signing.keyless)
-        found.append(KeylessVerifier(trust, signing.keyless.identity, signing.keyless.issuer))
-    return found
+def keys(work: Job) -> Keys:
+    """The job's; what is opened of them is opened once."""
+    if not work.keys:
+        work.keys.append(Keys(work))
+    return work.keys[0]
 
 
 def _cosign_key(work: Job, config: CosignSigning) -> Key:
@@ -131,7 +155,7 @@ def _trust(work: Job, config: KeylessSigning) -> Trust:
     return keyless.fetched(config.instance, work.options.workdir / "sigstore", work.transport)
 
 
-def _keyless(work: Job, config: KeylessSigning) -> KeylessSigner:
+def _keyless(work: Job, config: KeylessSigning, trust: Trust) -> KeylessSigner:
     from secure_build.signers import fulcio, identity, keyless
 
     def token() -> Secret:
@@ -141,4 +165,4 @@ def _keyless(work: Job, config: KeylessSigning) -> KeylessSigner:
     wanted = None
     if config.identity is not None and config.issuer is not None:
         wanted = fulcio.Identity(config.identity, config.issuer)
-    return keyless.KeylessSigner(_trust(work, config), token, work.transport, wanted=wanted)
+    return keyless.KeylessSigner(trust, token, work.transport, wanted=wanted)

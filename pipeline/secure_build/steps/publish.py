@@ -21,6 +21,7 @@ from secure_build.registry import Registry
 from secure_build.steps import transfer
 from secure_build.steps.evidence import put_evidence
 from secure_build.steps.job import Job, layout_directory
+from secure_build.steps.keys import keys
 from secure_build.steps.mirror import mirror
 from secure_build.steps.transfer import Advance, Holders, Upload, nobody
 
@@ -42,6 +43,8 @@ def publish(work: Job) -> BuildRecord:
             raise _is_elsewhere(image)
     destinations = destinations_of(work, [image.reference.repository for image in images])
     jobs, holders = work.options.jobs, Holders()
+    signed = any(image.signatures for image in images)
+    verifiers = keys(work).verifiers if signed else ()
 
     def send(image: Image) -> Image:
         if image.name not in chosen:
@@ -57,7 +60,7 @@ def publish(work: Job) -> BuildRecord:
                 holders=holders,
                 advance=task.advance,
                 name_it=not by_digest,
-                before_name=functools.partial(put_evidence, work, image, destination),
+                before_name=functools.partial(put_evidence, work, image, destination, verifiers),
             )
         if by_digest:
             work.report.step(f"{image.name}: put at {image.pinned}, without a tag ({upload})")

@@ -21,7 +21,7 @@ from secure_build.signers.classic import ClassicSigner
 from secure_build.steps import transfer
 from secure_build.steps.attest import attest
 from secure_build.steps.job import Job
-from secure_build.steps.keys import statement_keys
+from secure_build.steps.keys import keys
 
 
 def sign(work: Job) -> BuildRecord:
@@ -60,7 +60,7 @@ def _signed(work: Job, images: Sequence[Image]) -> list[Image]:
     enforced: dict[str, Enforced] = {}
     by_key = [image for image in images if built[image.name].enforce == "cosign"]
     if by_key:
-        signer = statement_keys(work).classic
+        signer = keys(work).classic
         text = base64.b64encode(signer.key.public.pem).decode()
         found = stopping.side_by_side(
             lambda image: _classic(work, image, signer), by_key, jobs=work.options.jobs
@@ -69,7 +69,7 @@ def _signed(work: Job, images: Sequence[Image]) -> list[Image]:
             made[image.name] += signatures
             enforced[image.name] = Enforced("cosign", text)
     if attests:
-        for name, statements in attest(work, images, statement_keys(work).signers).items():
+        for name, statements in attest(work, images, keys(work).statements).items():
             made[name] += statements
     return [_with(image, made[image.name], enforced.get(image.name)) for image in images]
 
