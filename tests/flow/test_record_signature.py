@@ -113,7 +113,7 @@ def test_51_every_changed_byte_is_refused(built: Project) -> None:
     signature = bytearray(base64.b64decode(whole["dsseEnvelope"]["signatures"][0]["sig"]))
     signature[-1] ^= 1
     whole["dsseEnvelope"]["signatures"][0]["sig"] = base64.b64encode(signature).decode()
-    with pytest.raises(RefusedError, match="not by this key"):
+    with pytest.raises(RefusedError, match="is not signed by the key"):
         check("it", content, [json.dumps(whole).encode()], [key])
 
 
