@@ -45,7 +45,7 @@ class Tree:
         return f"`{self.folder}`"
 
     def read(self, image: Pinned) -> list[bytes]:
-        found = []
+        found: list[bytes] = []
         while (path := self.path(image, len(found) + 1)).exists():
             found.append(files.read(path, at_most=_LARGEST, what="the signature"))
         return found
