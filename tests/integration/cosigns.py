@@ -70,19 +70,27 @@ class Cosigns:
             more: tuple[str | Path, ...] = ("--tlog-upload=false",)
         else:
             more = ("--signing-config", self.no_log, "--trusted-root", self.no_root)
-            more = more if bundle else ("--tlog-upload=false", "--new-bundle-format=false", "--use-signing-config=false")
+            more = (
+                more
+                if bundle
+                else ("--tlog-upload=false", "--new-bundle-format=false", "--use-signing-config=false")
+            )
         self.done(program, "sign", "--yes", "--key", key, *more, str(image))
 
     def verify(self, program: str, public: Path, image: Pinned, *more: str | Path, **variables: str) -> bool:
         """Whether it says that the image is signed; without a log unless told otherwise."""
         log = () if more or variables else ("--insecure-ignore-tlog=true",)
-        return self.run(program, "verify", "--key", public, *log, *more, str(image), **variables).returncode == 0
+        return (
+            self.run(program, "verify", "--key", public, *log, *more, str(image), **variables).returncode == 0
+        )
 
     def verify_attestation(self, program: str, public: Path, image: Pinned, kind: str) -> bool:
         """Whether it finds a statement of this kind, as the only way in which cosign 2 reads bundles."""
         more = ("--new-bundle-format", "--trusted-root", self.no_root) if program == "cosign2" else ()
         log = ("--insecure-ignore-tlog=true", "--key", public)
-        return self.run(program, "verify-attestation", "--type", kind, *log, *more, str(image)).returncode == 0
+        return (
+            self.run(program, "verify-attestation", "--type", kind, *log, *more, str(image)).returncode == 0
+        )
 
     @property
     def no_log(self) -> Path:
