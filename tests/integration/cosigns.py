@@ -46,6 +46,7 @@ class Cosigns:
         }
         return subprocess.run(
             [running.tool(program), *map(str, arguments)],
+            check=False,
             env=environment,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,

@@ -269,7 +269,7 @@ def test_a_signature_without_the_log_that_is_demanded(
 
 @pytest.mark.parametrize("program", COSIGNS)
 def test_entries_that_cosign_has_made(
-    programs: Cosigns, keys: Keys, image: Published, log: LocalSigstore, rekor: Rekor, program: str
+    programs: Cosigns, keys: Keys, image: Published, log: LocalSigstore, rekor: Rekor, *, program: str
 ) -> None:
     programs.sign(program, keys.private, image.image, log=log)
     assert signed_classic(image, ClassicVerifier(keys.own.public, rekor.key), image.image)

@@ -134,7 +134,7 @@ def test_a_key_file_cannot_ask_for_much_memory_or_time(file: bytes, name: str, v
 def test_what_is_no_key_at_all_is_refused(content: bytes) -> None:
     with pytest.raises(UsageError, match="the key is damaged, or no private key in PEM"):
         cosign_key.load(content, PASSPHRASE, "the key")
-    with pytest.raises(UsageError, match="the key is (no public key|a private key)"):
+    with pytest.raises(UsageError, match=r"the key is (no public key|a private key)"):
         cosign_key.public_key(content, "the key")
 
 
