@@ -73,6 +73,13 @@ class Layout:
         except FileNotFoundError:
             return False
 
+    def find(self, digest: Digest, media_type: str) -> Descriptor | None:
+        """The descriptor of a blob of which only digest and type are known; None when it is not here."""
+        try:
+            return Descriptor(media_type, digest, self._path(digest).stat().st_size)
+        except FileNotFoundError:
+            return None
+
     def holds_image(self, descriptor: Descriptor) -> bool:
         """Whether an image is here with everything that it refers to."""
         if not self.has(descriptor):

@@ -222,6 +222,20 @@ class Enforced:
 
 
 @dataclass(frozen=True, slots=True)
+class Invocation:
+    """One build of an image: when, and on whose machinery by that one's own account.
+
+    `host` is a URI, see docs/attestations.md; `identity` tells the run from all others, None where
+    nothing does.
+    """
+
+    host: str
+    identity: str | None
+    started: datetime
+    finished: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """A built image: manifest or index in the layout, and where it has been published.
 
@@ -230,6 +244,7 @@ class Image:
     digest, to the image's repository. `reproducible`: the same builder would make the same digest.
     `missing` are platforms that the config wants and this record lacks: as long as there are some,
     the image is a part, which no tag may name. `reference` has the tag that is published.
+    `invocation` is None in records of before it was kept.
     """
 
     name: str
@@ -244,6 +259,7 @@ class Image:
     missing: tuple[Platform, ...] = ()
     signatures: tuple[Signature, ...] = ()
     enforced: Enforced | None = None
+    invocation: Invocation | None = None
 
     @property
     def pinned(self) -> Pinned:
