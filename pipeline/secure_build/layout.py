@@ -73,12 +73,13 @@ class Layout:
         except FileNotFoundError:
             return False
 
-    def find(self, digest: Digest, media_type: str) -> Descriptor | None:
-        """The descriptor of a blob of which only digest and type are known; None when it is not here."""
+    def artifact(self, digest: Digest) -> Manifest | None:
+        """The OCI manifest with this digest, of which no descriptor is known; None when it is not here."""
         try:
-            return Descriptor(media_type, digest, self._path(digest).stat().st_size)
+            size = self._path(digest).stat().st_size
         except FileNotFoundError:
             return None
+        return self.manifest(Descriptor(manifest.OCI_MANIFEST, digest, size))
 
     def holds_image(self, descriptor: Descriptor) -> bool:
         """Whether an image is here with everything that it refers to."""

@@ -58,8 +58,8 @@ def read(layout: Layout, digest: Digest) -> bytes | None:
 
     Raises ServiceError for one that is damaged or too large.
     """
-    descriptor = layout.find(digest, manifest.OCI_MANIFEST)
-    blob = bundle_of(layout.manifest(descriptor)) if descriptor is not None else None
+    content = layout.artifact(digest)
+    blob = bundle_of(content) if content is not None else None
     return layout.read(blob, at_most=LARGEST) if blob is not None else None
 
 
