@@ -131,6 +131,14 @@ def test_the_contract_has_what_the_recipe_makes(keys: Keys) -> None:
     assert base64.b64encode(keys.own.public.pem).decode() == made
 
 
+def test_cosign_3_imports_the_keys_of_openssl(programs: Cosigns, tmp_path: Path) -> None:
+    pem = tmp_path / "pem"
+    openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", pem)
+    programs.done("cosign3", "import-key-pair", "--key", pem, "--output-key-prefix", "imported")
+    imported = cosign_key.load((programs.folder / "imported.key").read_bytes(), Secret(PASSPHRASE), "the key")
+    assert imported.public == cosign_key.load(pem.read_bytes(), None, "the key").public
+
+
 def openssl(*arguments: str | Path, stdin: bytes = b"") -> bytes:
     return subprocess.run(
         [running.tool("openssl"), *map(str, arguments)], check=True, capture_output=True, input=stdin
@@ -329,6 +337,17 @@ def test_a_log_that_refuses(keys: Keys, log: LocalSigstore, rekor: Rekor, status
             ClassicSigner(keys.own, rekor).sign(Pinned.parse(f"us.icr.io/a/b@sha256:{'0' * 64}"))
     finally:
         log.rekor.status = None
+
+
+def test_a_log_that_is_silent_is_given_up(keys: Keys, log: LocalSigstore, rekor: Rekor) -> None:
+    log.rekor.silent = True
+    try:
+        with Transport(read_seconds=0.2, deadline_seconds=0.1) as transport:
+            signer = ClassicSigner(keys.own, replace(rekor, transport=transport))
+            with pytest.raises(ServiceError, match="timed out"):
+                signer.sign(Pinned.parse(f"us.icr.io/a/b@sha256:{'0' * 64}"))
+    finally:
+        log.rekor.silent = False
 
 
 def test_a_log_with_another_key_is_not_believed(keys: Keys, rekor: Rekor) -> None:
