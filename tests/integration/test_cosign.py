@@ -178,6 +178,18 @@ def test_a_key_behind_a_command(programs: Cosigns, image: Published, tmp_path: P
         assert programs.verify(cosign, public, image.image)
 
 
+def test_openssl_verifies_what_is_signed(keys: Keys, image: Published, tmp_path: Path) -> None:
+    made = ClassicSigner(keys.own).sign(image.image)
+    envelope = json.loads(CosignSigner(keys.own).sign(image.about()))["dsseEnvelope"]
+    kind, payload = envelope["payloadType"].encode(), base64.b64decode(envelope["payload"])
+    # DSSE v1, "Signature Definition".
+    encoding = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+    for content, text in ((made.payload, made.signature), (encoding, envelope["signatures"][0]["sig"])):
+        (tmp_path / "signature").write_bytes(base64.b64decode(text))
+        arguments = ["dgst", "-sha256", "-verify", keys.public, "-signature", tmp_path / "signature"]
+        assert b"Verified OK" in openssl(*arguments, stdin=content)
+
+
 # Theirs and ours
 
 
