@@ -38,6 +38,8 @@ _PARTS = {
     "newuidmap": "buildah",
     "ssh": "sshd",
     "isoinfo": "genisoimage",
+    "cosign2": "cosign",
+    "cosign3": "cosign",
     "busybox-amd64": "busybox",
     "busybox-s390x": "busybox",
 }

@@ -14,8 +14,8 @@ from secure_build.manifest import Manifest
 from secure_build.model import Descriptor
 
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
-# The spelling before, which readers still take.
-_OLD_BUNDLE = "application/vnd.dev.sigstore.bundle+json;version=0.3"
+# With the spelling before, which readers still take.
+MEDIA_TYPES = (BUNDLE, "application/vnd.dev.sigstore.bundle+json;version=0.3")
 _CONTENT = "dev.sigstore.bundle.content"
 PREDICATE_TYPE = "dev.sigstore.bundle.predicateType"
 # The most that a bundle may have; an SBOM of a large image has some megabytes.
@@ -42,7 +42,7 @@ def bundle_of(content: Manifest) -> Descriptor | None:
 
     Raises ServiceError for a bundle that is too large to be one.
     """
-    if len(content.layers) != 1 or content.layers[0].media_type not in (BUNDLE, _OLD_BUNDLE):
+    if len(content.layers) != 1 or content.layers[0].media_type not in MEDIA_TYPES:
         return None
     blob = content.layers[0]
     if blob.size > LARGEST:

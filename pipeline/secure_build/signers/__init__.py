@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from secure_build.errors import RefusedError
 from secure_build.model import SignatureKind
 
 
@@ -35,3 +36,11 @@ class StatementSigner(StatementVerifier, Protocol):
 
     def sign(self, statement: bytes) -> bytes:
         """The bundle, JSON. Raises ServiceError when a service of the signer's fails."""
+
+
+def signs(verifier: StatementVerifier, bundle: bytes, statement: bytes) -> bool:
+    """Whether a bundle that is there has this statement with a good signature, so that it can stay."""
+    try:
+        return verifier.verify(bundle) == statement
+    except RefusedError:
+        return False
