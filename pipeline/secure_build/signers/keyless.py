@@ -113,8 +113,15 @@ def fetched(instance: Instance, folder: Path, transport: Transport) -> Trust:
 class KeylessVerifier:
     """Verifies what exactly this identity, confirmed by exactly this issuer, has signed."""
 
+    kind: SignatureKind = "keyless"
+
     def __init__(self, trust: Trust, identity: str, issuer: str) -> None:
         self._trust, self._wanted = trust, Identity(identity, issuer)
+
+    @property
+    def signer(self) -> str:
+        """Whose signatures these are."""
+        return str(self._wanted)
 
     def verify(self, bundle: bytes) -> bytes:
         """The statement; raises RefusedError for every bundle that is not theirs."""
