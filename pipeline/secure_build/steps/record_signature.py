@@ -95,13 +95,18 @@ def check(
 def require(
     name: str,
     content: bytes,
-    bundles: Iterable[bytes],
+    bundles: Sequence[bytes],
     verifiers: Sequence[StatementVerifier],
     report: Report,
 ) -> None:
     """Say who signed a record, or that it is unsigned; raises as `check` does."""
     by = check(name, content, bundles, verifiers)
-    report.step(f"`{name}` is " + (f"signed with {' and '.join(by)}" if by else "unsigned"))
+    if by:
+        report.step(f"`{name}` is signed with {' and '.join(by)}")
+    elif bundles:
+        report.step(f"`{name}` is signed, and the config does not say by whom it should be")
+    else:
+        report.step(f"`{name}` is unsigned")
 
 
 def _place(path: Path, kind: SignatureKind) -> Path:
