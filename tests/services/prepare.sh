@@ -181,6 +181,17 @@ prepare_registry() {
     have_version docker-registry docker-registry --version
 }
 
+prepare_notary() {
+    # unpacked and not installed, since only tests need its servers
+    if ! have notary-server || ! have notary-signer || ! have notary; then
+        fetch notary "$(own_suite bookworm)" native notary || return 0
+        publish notary/usr/bin/notary
+        publish notary/usr/bin/notary-server
+        publish notary/usr/bin/notary-signer
+    fi
+    have_version notary notary version
+}
+
 prepare_sshd() {
     have ssh || install sshd openssh-client
     # unpacked and not installed, since the package would start a service
