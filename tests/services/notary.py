@@ -107,6 +107,7 @@ class Client:
             capture_output=True,
             text=True,
             timeout=60,
+            check=False,
         )
 
     def do(self, *arguments: str, answer: str = "") -> str:

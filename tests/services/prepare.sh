@@ -162,6 +162,11 @@ prepare_socat() {
     ! have socat || have_version socat socat -V
 }
 
+prepare_jq() {
+    have jq || install jq jq
+    ! have jq || have_version jq jq --version
+}
+
 prepare_openssl() {
     have openssl || install openssl openssl
     ! have openssl || have_version openssl openssl version

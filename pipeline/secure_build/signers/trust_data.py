@@ -10,11 +10,13 @@ import base64
 import binascii
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from pathlib import PurePosixPath
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from secure_build.errors import RefusedError, UsageError
@@ -24,6 +26,9 @@ from secure_build.reference import Digest, Repository
 from secure_build.signers.notary_keys import certificate_identifier, key_identifier
 
 TARGETS, RELEASES = "targets", "targets/releases"
+ROOT = PurePosixPath("root.json")
+# By their places in the program's folder.
+Documents = dict[PurePosixPath, bytes]
 # The program itself warns from six months before the end on.
 _SOON = timedelta(days=183)
 _LEAST_BITS = 2048
@@ -63,9 +68,11 @@ class RootCertificate:
 
     @classmethod
     def of(cls, certificate: x509.Certificate) -> RootCertificate:
-        from cryptography.hazmat.primitives.serialization import Encoding
-
         return cls(base64.b64encode(certificate.public_bytes(Encoding.PEM)).decode(), (certificate,))
+
+    @property
+    def pem(self) -> bytes:
+        return b"".join(one.public_bytes(Encoding.PEM) for one in self.chain)
 
     @property
     def identifier(self) -> str:
@@ -148,21 +155,23 @@ class TrustData:
     """What the verified trust data of one repository says.
 
     `root_keys` and `targets_keys` are those of the roles, bare, as `key_identifier` has them, and
-    `releases_keys` those of the delegation `targets/releases`, empty when there is none.
+    `releases_keys` those of the delegation `targets/releases`, empty when there is none. `by_role` has
+    what these two roles name.
     """
 
     root: RootCertificate
     root_keys: frozenset[str]
     targets_keys: frozenset[str]
     releases_keys: frozenset[str]
-    _by_role: dict[str, dict[str, Target]]
+    by_role: dict[str, dict[str, Target]]
 
     @classmethod
-    def read(cls, root: bytes, targets: bytes, releases: bytes | None) -> TrustData:
-        """Put the documents together; raises RefusedError when one is not what Notary writes."""
+    def read(cls, documents: Documents) -> TrustData:
+        """Put verified documents together; raises RefusedError when they are not what Notary writes."""
         try:
-            certificate, document = _root(root)
-            signed = load_object(targets)["signed"]
+            certificate, document = _root(documents[ROOT])
+            signed = load_object(documents[PurePosixPath(f"{TARGETS}.json")])["signed"]
+            releases = documents.get(PurePosixPath(f"{RELEASES}.json"))
             delegations = signed["delegations"]
             role = next((one for one in delegations["roles"] if one["name"] == RELEASES), None)
             by_role = {TARGETS: _targets(signed, ("",))}
@@ -183,14 +192,26 @@ class TrustData:
 
         Raises RefusedError when the two name different digests, since clients then differ too.
         """
-        found = [names[tag] for names in self._by_role.values() if tag in names]
+        found = [names[tag] for names in self.by_role.values() if tag in names]
         if len({target.digest for target in found}) > 1:
             raise RefusedError(
                 f"`{tag}` has two digests in the trust data: `{RELEASES}` and `{TARGETS}` differ, "
                 "and clients differ in which they take",
                 hint=f"remove one: `notary remove REPOSITORY {tag} --roles ROLE --publish`",
             )
-        return self._by_role.get(RELEASES, {}).get(tag) or self._by_role[TARGETS].get(tag)
+        return self.by_role.get(RELEASES, {}).get(tag) or self.by_role[TARGETS].get(tag)
+
+
+def older(now: Documents, before: Documents) -> PurePosixPath | None:
+    """The first document that has a lower version now than before."""
+    for name in sorted(now.keys() & before.keys()):
+        if _version(now[name]) < _version(before[name]):
+            return name
+    return None
+
+
+def _version(content: bytes) -> int:
+    return int(load_object(content)["signed"]["version"])
 
 
 def _root(content: bytes) -> tuple[RootCertificate, dict[str, Any]]:
