@@ -346,7 +346,7 @@ def test_a_lying_server_is_refused(
     foreign = Repository.parse(f"{repository}x")
     with ours(Keys(ROOT, TARGETS)) as here:
         signed = here.publish(repository, {"1": A})
-        old = {path: path.read_bytes() for path in (ours.folder / "notary" / str(repository)).rglob("*.json")}
+        old = {path: path.read_bytes() for path in (ours.folder / "notary").rglob("*.json")}
         here.publish(repository, {"1": B})
         here.publish(foreign, {"1": B})
     url, gun = liar.url, f"/{repository}/"
@@ -395,7 +395,7 @@ def test_an_older_state_is_refused_by_who_has_seen_a_newer(
     """All of it put back verifies for a new client: only the kept data tells."""
     with ours(Keys(ROOT, TARGETS)) as here:
         signed = here.publish(repository, {"1": A})
-        kept = ours.folder / "notary" / str(repository)
+        kept = ours.folder / "notary" / str(repository) / "_trust"
         stale = {path.stem: path.read_bytes() for path in kept.rglob("*.json")}
         here.publish(repository, {"1": B})
 

@@ -168,7 +168,7 @@ class Notary:
                     f"`{self._server.url}` does not show what was published: {repository}:{tag}"
                 )
         assert data is not None
-        files.write_tree(self._kept / str(repository), documents)
+        self._keep(repository, documents)
         return Signed(data.root.text, data.root.identifier, published=True)
 
     def change_root(self, repository: Repository, new: NotaryKey) -> str:
@@ -255,7 +255,7 @@ class Notary:
 
     def _begin(self, room: Room, repository: Repository) -> None:
         """Make trust data whose snapshot and timestamp keys the server has, and publish it, empty."""
-        kept, gun = self._kept / str(repository), str(repository)
+        kept, gun = self._place(repository), str(repository)
         if self._keys.root is None:
             raise NoTrustDataError(
                 f"`{self._server.url}` has no trust data for {repository}",
@@ -311,14 +311,18 @@ class Notary:
             yield room
 
     def _keep(self, repository: Repository, documents: Documents) -> None:
-        files.write_tree(self._kept / str(repository), documents)
+        files.write_tree(self._place(repository), documents)
+
+    def _place(self, repository: Repository) -> Path:
+        """Where the public trust data is kept: as in a server's addresses, so that none is inside another."""
+        return self._kept / str(repository) / "_trust"
 
     def _not_older(self, repository: Repository, root: RootCertificate, documents: Documents) -> None:
         """Refuse what is older than what was kept of the same root; another root is a new beginning."""
-        kept = read_documents(self._kept / str(repository))
-        if kept and certificates(kept[ROOT]) == [root] and (name := older(documents, kept)):
+        kept = read_documents(self._place(repository))
+        if ROOT in kept and certificates(kept[ROOT]) == [root] and (name := older(documents, kept)):
             raise RefusedError(
                 f"`{self._server.url}` shows an older `{name}` of {repository} than before",
                 hint="somebody has put back trust data; when that was you, remove "
-                f"`{self._kept / str(repository)}`",
+                f"`{self._place(repository)}`",
             )

@@ -34,9 +34,10 @@ _BUFFER = 4096
 _MOST_LOGINS = 8
 _NOTHING_THERE = "does not have trust data for"
 _TLS = re.compile(r"x509:|tls:|unable to configure TLS")
-_LOGIN = re.compile(r"not authorized|unauthorized|server returned 401|\b(?:401|403)\b", re.IGNORECASE)
+_LOGIN = re.compile(r"not authorized|unauthorized:|: 40[13]\b")
 _NO_ANSWER = re.compile(
-    r"could not reach|client is offline|unable to reach|dial tcp|connection re|timeout|\bEOF\b|no such host"
+    r"could not reach|client is offline|unable to reach|dial tcp|connection re(?:set|fused)|: EOF"
+    r"|no such host|i/o timeout|handshake timeout|Client\.Timeout|deadline exceeded"
 )
 
 
