@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -31,6 +32,7 @@ from secure_build.signers.dct import Keys, Notary, opened
 from secure_build.signers.notary_keys import NotaryKey
 from secure_build.signers.trust_data import RootCertificate, Target, root_certificate
 from services import certificates, running
+from services.forged import PAST, ForgedServer, Trust
 from services.needed import need
 from services.notary import Client, NotaryServer, notary
 from services.serving import Serving
@@ -409,6 +411,43 @@ def test_an_older_state_is_refused_by_who_has_seen_a_newer(
             here.publish(repository, {"2": A})
         shutil.rmtree(kept)
         assert here.lookup(repository, "1", signed.root_certificate) == A
+
+
+@pytest.mark.parametrize(
+    ("wrong", "accepted"),
+    [
+        ({}, True),
+        ({"expires": {"root": PAST}}, False),
+        ({"expires": {"targets": PAST}}, False),
+        ({"expires": {"snapshot": PAST}}, False),
+        ({"expires": {"timestamp": PAST}}, False),
+        ({"certificate_expires": PAST}, False),
+        ({"name": "us.icr.io/acme/other"}, False),
+        ({"name": "us.icr.io/acme/*"}, True),
+        ({"releases": {}}, True),
+        # What is gone with a role that has expired is not there; what other roles name is.
+        ({"releases": {"2": (B.digest.hexadecimal, 1)}, "expires": {"targets/releases": PAST}}, True),
+    ],
+    ids=lambda value: str(sorted(value)) if isinstance(value, dict) else "",
+)
+def test_expired_trust_data_is_refused(
+    work: Path, tmp_path: Path, wrong: dict[str, Any], *, accepted: bool
+) -> None:
+    """All of it is signed as it should be; the plain client judges as we do."""
+    need("notary", "openssl")
+    repository = Repository.parse("us.icr.io/acme/web")
+    trust = Trust(str(repository), {"1": (A.digest.hexadecimal, A.size)}, **wrong)
+    public_key = base64.b64encode(trust.certificate).decode()
+    authority, _ = certificates.authority(tmp_path)
+    with ForgedServer(trust) as forged, opened(work, forged.url) as here:
+        client = Client.at(tmp_path / "judge", forged.url, authority, **pinned(repository, public_key))
+        assert told(client, repository, "1") == (A if accepted else None)
+        if accepted:
+            assert here.lookup(repository, "1", public_key) == A
+            assert here.lookup(repository, "2", public_key) is None
+        else:
+            with pytest.raises(RefusedError):
+                here.lookup(repository, "1", public_key)
 
 
 def test_foreign_keys_are_refused(ours: Opening, repository: Repository) -> None:

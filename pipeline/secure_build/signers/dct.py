@@ -86,7 +86,9 @@ def opened(
     of the program takes longer than `seconds`. Raises UsageError.
     """
     parts = urlsplit(server)
-    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname)):
+    if not parts.hostname or not (
+        parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
+    ):
         raise UsageError(f"`{server}` is no address of a Notary server", hint="write `https://HOST`")
     anchors = certificates(root_certificates) if root_certificates is not None else []
     replies = answers(login)
