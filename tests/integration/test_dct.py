@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -148,6 +149,59 @@ def test_the_public_key_is_what_the_recipe_gives(
     assert signed.root_certificate == by_jq == root_certificate(root.read_bytes())
     subject = certificates.openssl("x509", "-noout", "-subject", input=base64.b64decode(by_jq))
     assert str(repository).encode() in subject
+
+
+def test_the_check_by_hand_in_the_docs(
+    ours: Opening, server: NotaryServer, repository: Repository, tmp_path: Path
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "dct.md").read_text()
+    (script,) = [block for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) if "lookup" in block]
+    with ours(Keys(ROOT)) as here:
+        signed, foreign = (
+            here.publish(one, {"1": A}) for one in (repository, Repository.parse(f"{repository}x"))
+        )
+    for number, (one, seen) in enumerate(((signed, f"1 {A.digest} {A.size}\n"), (foreign, None))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        variables = {
+            "REPOSITORY": str(repository),
+            "TAG": "1",
+            "NOTARY": server.url,
+            "PUBLIC_KEY": one.root_certificate,
+            "SSL_CERT_FILE": str(server.authority),
+        }
+        done = subprocess.run(
+            ["sh", "-c", script],
+            cwd=folder,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.stdout == seen) if seen else (done.returncode and "trust_pinning" in done.stdout)
+
+
+def test_a_delegation_that_others_have_given(
+    ours: Opening, repository: Repository, make_client: Callable[..., Client], tmp_path: Path
+) -> None:
+    """By a certificate, as `notary delegation add` and `docker trust signer add` take it."""
+    other, gun = make_client(), str(repository)
+    key = certificates.private_key(tmp_path, "ci", "ec:prime256v1", passphrase="the pipeline's")
+    certificate = tmp_path / "ci.pem"
+    certificate.write_bytes(
+        certificates.openssl(
+            *("req", "-x509", "-key", str(key), "-days", "300", "-subj", "/CN=ci", "-passin", "stdin"),
+            input=b"the pipeline's\n",
+        )
+    )
+    other.do("init", gun)
+    other.do("key", "rotate", gun, "snapshot", "--server-managed")
+    other.do("delegation", "add", gun, "targets/releases", str(certificate), "--all-paths", "--publish")
+    kept = (other.metadata(gun) / "root.json").read_bytes()
+    delegation = NotaryKey.parse(key.read_bytes(), Secret("the pipeline's"), "the delegation's key")
+    with ours(Keys(delegation=delegation), root_certificates=kept) as here:
+        assert here.publish(repository, {"1": A}).root_certificate == root_certificate(kept)
+    assert told(other, repository, "1") == A
 
 
 def test_what_a_plain_client_signs_we_verify(
