@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from pydantic_core import PydanticCustomError
 
 from secure_build.address import is_loopback
-from secure_build.config.base import File, Login, SecretName, Strict, no_literal
+from secure_build.config.base import File, Login, SecretFile, SecretName, Strict, no_literal
 from secure_build.config.keys import KeyOrCommand
 from secure_build.config.sections import AnySecret
 
@@ -41,6 +41,14 @@ class GpgKey(Strict):
         default=None,
         description="Of a key that `gpg` of this machine can sign with: its agent or a smartcard has it.",
     )
+
+    @property
+    def stored(self) -> SecretName | SecretFile:
+        """Where the key is kept; not for one that only has a fingerprint."""
+        if self.secret is not None:
+            return SecretName(secret=self.secret)
+        assert self.file is not None
+        return SecretFile(file=self.file)
 
     @model_validator(mode="after")
     def _one(self) -> GpgKey:

@@ -45,8 +45,8 @@ def put_evidence(
     """Put what is signed and said of an image beside it, where the image is already, and read it back.
 
     `before` is what the image's tag names until now. What comes back is the image with what is signed
-    at this moment only. Raises UsageError for what is not in the layout, RefusedError for what is not as it was signed, and
-    ServiceError when something else comes back.
+    at this moment only. Raises UsageError for what is not in the layout, RefusedError for what is not
+    as it was signed, and ServiceError when something else comes back.
     """
     kept = [_kept(work, image, one) for one in image.signatures if one.kept.startswith("sha256:")]
     bundles = [one for one in kept if one.is_bundle]

@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from secure_build import secret
-from secure_build.config import CosignSigning, File, KeylessSigning, SecretFile, SecretName
+from secure_build.config import CosignSigning, File, KeylessSigning, SecretName
 from secure_build.config import NotaryKey as NotaryKeyConfig
 from secure_build.config import Rekor as LogConfig
 from secure_build.errors import UsageError
@@ -78,10 +78,7 @@ class Keys:
         passphrase = secret.look_up(config.passphrase.secret) if config.passphrase else None
         if config.key.fingerprint is not None:
             return gpg.own_key(config.key.fingerprint, passphrase, work.options.workdir)
-        named = (
-            SecretName(secret=config.key.secret) if config.key.secret else SecretFile(file=config.key.file)
-        )
-        content, where = secret_content(work, named)
+        content, where = secret_content(work, config.key.stored)
         key = gpg.opened_key(content, passphrase, work.options.workdir, f"the OpenPGP key {where}")
         return work.exits.enter_context(key)
 

@@ -1,4 +1,4 @@
-"""Red Hat simple signing of images: OpenPGP signatures in a lookaside tree, and on to where they are served."""
+"""Red Hat simple signing: OpenPGP signatures in a tree of their own, and on to where they are served."""
 
 from __future__ import annotations
 
@@ -83,13 +83,11 @@ def store_of(work: Job, repository: Repository) -> SignatureStore:
     if signing.lookaside.directory is not None:
         return Tree(work.loaded.directory / signing.lookaside.directory)
     assert signing.lookaside.upload is not None
-    named = signing.lookaside.login
+    upload, named = signing.lookaside.upload, signing.lookaside.login
     credential = None
     if named is not None:
-        credential = Credential(
-            signing.lookaside.upload, named.username, secret.look_up(named.password.secret)
-        )
-    return Upload(signing.lookaside.upload, credential, work.transport)
+        credential = Credential(upload, named.username, secret.look_up(named.password.secret))
+    return Upload(upload, credential, work.transport)
 
 
 def publish_simply(work: Job, image: Image, before: Digest | None) -> None:
