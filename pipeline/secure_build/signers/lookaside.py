@@ -1,7 +1,7 @@
 """Lookaside storage: signatures in a tree of their own, on this machine or behind an address.
 
-The tree is that of containers-registries.d(5): `HOST/PATH@sha256=HEX/signature-N`, numbered from 1
-without gaps. Who signed what is not asked here.
+The tree is that of containers-registries.d(5): `PATH@sha256=HEX/signature-N`, numbered from 1 without
+gaps. The registry is not named in it. Who signed what is not asked here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class SignatureStore(Protocol):
 
 def path_of(image: Pinned) -> str:
     """The folder of a manifest's signatures."""
-    return f"{image.repository}@sha256={image.digest.hexadecimal}"
+    return f"{image.repository.path}@sha256={image.digest.hexadecimal}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,10 +32,10 @@ def sign_simply(work: Job, images: Sequence[Image]) -> dict[str, tuple[Enforced,
     key = keys(work).rhs
     public = key.public_key
     enforced = Enforced("rhs", rhs.public_key_text(public))
-    tree = Tree(work.options.workdir / SIGNATURES)
     with opened_verifier(public, work.options.workdir, key.what) as verifier:
 
         def signed(image: Image) -> list[Signature]:
+            tree = Tree(work.options.workdir / SIGNATURES / image.reference.repository.registry)
             manifests = transfer.manifests_of(work.layout, work.layout.manifest(image.descriptor))
             found = []
             for one in manifests:
