@@ -208,6 +208,7 @@ class Layout:
         return self.manifest(descriptor)
 
     def tag(self, reference: Reference, content: Manifest) -> None:
+        self.write(content.content, content.media_type)
         self.name(reference, content.descriptor)
 
     # Inside

@@ -77,7 +77,7 @@ class LocalSigstore(Serving):
     """Runs while the `with` block lasts. `rekor_version` is that of the log's interface.
 
     `requests` holds a line for each request that was answered; `request_token` is what the issuer's
-    address wants to see, as GitHub's does.
+    address wants to see, as GitHub's does. Certificates are good for `certificate_seconds`.
     """
 
     def __init__(self, directory: Path, *, rekor_version: Literal[1, 2] = 1, timestamps: bool = True) -> None:
@@ -87,6 +87,7 @@ class LocalSigstore(Serving):
         self.fulcio, self.rekor, self.tsa, self.oidc = Service(), Service(), Service(), Service()
         self.requests: list[str] = []
         self.request_token = secrets.token_urlsafe(16)
+        self.certificate_seconds = _SECONDS
         self.closing = threading.Event()
         self._issuer_key = rsa.generate_private_key(65537, 2048)
         # A trust root that begins now would not know what began a moment ago.
@@ -190,7 +191,7 @@ class LocalSigstore(Serving):
         return Answer(201, b"".join(self._chain(claims, key)), "application/pem-certificate-chain")
 
     def _chain(self, claims: Mapping[str, Any], key: Any) -> list[bytes]:
-        issued = self._fulcio.issue(claims, key, self.fulcio.now)
+        issued = self._fulcio.issue(claims, key, self.fulcio.now, self.certificate_seconds)
         return [one.public_bytes(Encoding.PEM) for one in (issued, self._fulcio.certificate)]
 
     def _write(self, directory: Path, start: datetime, version: int, *, timestamps: bool) -> Files:

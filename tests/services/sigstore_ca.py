@@ -35,21 +35,21 @@ ess_cert_id_alg = sha256
 
 
 class Fulcio:
-    """Certifies for ten minutes that a key is of whom a token names."""
+    """Certifies for a short time that a key is of whom a token names."""
 
     def __init__(self, start: datetime) -> None:
         self.ct_key = keys.new()
         self._key = keys.new()
         self.certificate = _authority("fulcio", self._key, start)
 
-    def issue(self, claims: Mapping[str, Any], key: Any, now: datetime) -> x509.Certificate:
+    def issue(self, claims: Mapping[str, Any], key: Any, now: datetime, seconds: int) -> x509.Certificate:
         """A certificate with the promise of the CT log in it."""
         issuer = claims["iss"].encode()
         above = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = (
             x509.CertificateBuilder(self.certificate.subject, x509.Name([]), key, x509.random_serial_number())
             .not_valid_before(now)
-            .not_valid_after(now + timedelta(minutes=10))
+            .not_valid_after(now + timedelta(seconds=seconds))
             .add_extension(_usage(digital_signature=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)

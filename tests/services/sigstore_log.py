@@ -82,6 +82,10 @@ class Log:
         spec = {"hashedRekordV002": {"data": data, "signature": request["signature"]}}
         body = keys.canonical({"apiVersion": "0.0.2", "kind": "hashedrekord", "spec": spec})
         with self._lock:
+            if _leaf(body) in self._leaves:
+                message = "an equivalent entry already exists in the transparency log"
+                index = self._leaves.index(_leaf(body))
+                return Answer(409, {"code": 6, "message": message}, headers={"x-log-index": str(index)})
             self._leaves.append(_leaf(body))
             index, size, root = len(self._leaves) - 1, len(self._leaves), _root(self._leaves)
             path = _path(index, self._leaves)

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from pydantic_core import PydanticCustomError
 
 from secure_build.address import is_loopback
-from secure_build.config.base import File, SecretName, Strict, no_literal
+from secure_build.config.base import File, Login, SecretFile, SecretName, Strict, no_literal
 from secure_build.config.keys import KeyOrCommand
 from secure_build.config.sections import AnySecret
 
@@ -42,6 +42,14 @@ class GpgKey(Strict):
         description="Of a key that `gpg` of this machine can sign with: its agent or a smartcard has it.",
     )
 
+    @property
+    def stored(self) -> SecretName | SecretFile:
+        """Where the key is kept; not for one that only has a fingerprint."""
+        if self.secret is not None:
+            return SecretName(secret=self.secret)
+        assert self.file is not None
+        return SecretFile(file=self.file)
+
     @model_validator(mode="after")
     def _one(self) -> GpgKey:
         if sum(way is not None for way in (self.secret, self.file, self.fingerprint)) != 1:
@@ -55,14 +63,15 @@ class Lookaside(Strict):
     directory: str | None = Field(
         default=None, description="Folder of this machine that a web server serves."
     )
-    upload: Url | None = Field(
-        default=None, description="Address to put them below, with HTTP PUT and the registry's `push` login."
-    )
+    upload: Url | None = Field(default=None, description="Address to put them below, with HTTP PUT.")
+    login: Login | None = Field(default=None, description="For that address.")
 
     @model_validator(mode="after")
     def _one(self) -> Lookaside:
         if (self.directory is None) == (self.upload is None):
             raise PydanticCustomError("lookaside", "must name either `directory` or `upload`")
+        if self.login is not None and self.upload is None:
+            raise PydanticCustomError("lookaside", "`login` goes with `upload`")
         return self
 
 
@@ -90,14 +99,15 @@ class DctSigning(Strict):
     ca: File | None = Field(default=None, description="Certificates that the server's own must rest on, PEM.")
     root_certificate: File | None = Field(
         default=None,
-        description="Certificate of the root key (PEM) or a kept `root.json`, for trust data that exists "
-        "already. Without it the root key itself must be here.",
+        description="What trust data must rest on: certificates of root keys (PEM, each for the repository "
+        "that is its common name), or a kept `root.json`. Default: the root key that is here.",
     )
     root: NotaryKey | None = Field(
-        default=None, description="The root key; needed to begin, and to change keys."
+        default=None, description="The root key; needed to begin, and to let in other keys."
     )
     targets: NotaryKey | None = Field(
-        default=None, description="The targets key. Default: a new one is made when trust data is begun."
+        default=None,
+        description="The targets key. Default: one is made each time, which the root key lets in.",
     )
     delegation: NotaryKey | None = Field(
         default=None, description="The key of the delegation `targets/releases`, to sign with instead."

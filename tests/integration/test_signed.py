@@ -1,0 +1,240 @@
+"""Images signed in every way that their consumers know, in one run, and seen with programs that are not ours.
+
+The registry has a name without a port, as the contract's keys demand: a proxy leads there.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ibm_schema import problems
+from integration.project import DOCKERFILE, Project
+from services import certificates, running
+from services.gpg_keys import GpgHome
+from services.needed import need
+from services.notary import Client, NotaryServer, notary
+from services.sigstore import GITHUB, LocalSigstore
+from services.tunnel import TunnelProxy
+
+HOST = "registry.example.com"
+KINDS = ("pod", "tagged", "keyed", "named")
+IDENTITY = "https://github.com/acme/app/.github/workflows/release.yml@refs/tags/v1"
+POD = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: all}
+spec:
+  containers:
+"""
+
+
+@dataclass(frozen=True)
+class World:
+    """A project whose images are signed in four ways, and everything that looks at them."""
+
+    project: Project
+    notary: NotaryServer
+    sigstore: LocalSigstore
+    gpg: GpgHome
+    fingerprint: str
+    key: Path
+    folder: Path
+    environment: dict[str, str]
+
+    def program(self, *command: str | Path, status: int = 0, **variables: str) -> str:
+        """Run another program, which must end so; what it wrote."""
+        name, *arguments = map(str, command)
+        ended = subprocess.run(
+            [running.tool(name), *arguments],
+            env={**self.environment, "COSIGN_PASSWORD": "canary pass", **variables},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (ended.returncode == 0) == (status == 0), ended.stdout + ended.stderr
+        return ended.stdout
+
+    def image(self, name: str) -> dict[str, Any]:
+        return next(one for one in self.project.record()["images"] if one["name"] == name)
+
+    def pinned(self, name: str) -> str:
+        image = self.image(name)
+        return f"{image['reference'].rpartition(':')[0]}@{image['descriptor']['digest']}"
+
+
+@pytest.fixture
+def world(
+    short_path: Path, variables: Callable[..., dict[str, str]], base: str, tmp_path: Path
+) -> Iterator[World]:
+    need("buildah", "docker-registry", "notary", "gpg", "skopeo", "cosign3", "crane", "openssl")
+    with ExitStack() as stack:
+        issuer = certificates.authority(tmp_path)
+        certificate = certificates.signed(tmp_path, issuer, HOST)
+        registry = stack.enter_context(running.registry(tmp_path / "registry", tls=certificate))
+        proxy = stack.enter_context(TunnelProxy({f"{HOST}:443": registry.host}))
+        server = stack.enter_context(notary(tmp_path / "notary"))
+        sigstore = stack.enter_context(LocalSigstore(tmp_path / "sigstore"))
+        gpg = GpgHome(short_path / "gpg")
+        fingerprint = gpg.make("builder", passphrase="canary phrase")
+        stack.callback(gpg.stop)
+        environment = variables("buildah") | {
+            "HTTPS_PROXY": f"http://{proxy.host}",
+            "NO_PROXY": "127.0.0.1,localhost",
+            "SSL_CERT_FILE": str(issuer[0]),
+        }
+        made = World(
+            Project(short_path / "project", environment),
+            *(server, sigstore, gpg, fingerprint, tmp_path / "cosign.key", tmp_path, environment),
+        )
+        made.program("cosign3", "generate-key-pair")
+        for role in ("root", "targets"):
+            certificates.private_key(tmp_path, role, "ec:prime256v1")
+        made.project.environment |= {
+            "GPG_KEY": gpg.private(fingerprint, passphrase="canary phrase"),
+            "GPG_PASSPHRASE": "canary phrase",
+            "COSIGN_KEY": made.key.read_text(),
+            "COSIGN_PASSWORD": "canary pass",
+            "NOTARY_ROOT": (tmp_path / "root.key").read_text(),
+            "NOTARY_TARGETS": (tmp_path / "targets.key").read_text(),
+            "OIDC_TOKEN": sigstore.token(),
+        }
+        made.project.config = config(made)
+        files = {"app/Dockerfile": DOCKERFILE.format(base=base)}
+        files |= {f"app/{name}/page/index.html": f"<h1>{name}</h1>\n" for name in KINDS}
+        containers = [f"    - {{name: {name}, image: '{HOST}/demo/{name}:1.0.0'}}\n" for name in KINDS]
+        files["pod.yaml"] = POD + "".join(containers)
+        made.project.commit(files)
+        yield made
+
+
+def config(world: World) -> dict[str, Any]:
+    def image(name: str, **more: Any) -> dict[str, Any]:
+        build = {"context": f"app/{name}", "dockerfile": "../Dockerfile"}
+        platforms = ["linux/s390x", "linux/amd64"] if name == "pod" else ["linux/s390x"]
+        return {"image": f"{HOST}/demo/{name}:1.0.0", "build": build | {"platforms": platforms}, **more}
+
+    return {
+        "version": 1,
+        "target": "ccrt",
+        "builder": "buildah",
+        "images": {
+            "pod": image("pod", enforce="rhs"),
+            "tagged": image("tagged", sign=["dct"]),
+            "keyed": image("keyed", sign=["cosign"]),
+            "named": image("named", sign=["keyless"]),
+        },
+        "signing": {
+            "rhs": {
+                "key": {"secret": "GPG_KEY"},
+                "passphrase": {"secret": "GPG_PASSPHRASE"},
+                "lookaside": {"directory": str(world.folder / "lookaside")},
+            },
+            "dct": {
+                "server": world.notary.url,
+                "ca": {"file": str(world.notary.authority)},
+                "root": {"key": {"secret": "NOTARY_ROOT"}},
+                "targets": {"key": {"secret": "NOTARY_TARGETS"}},
+            },
+            "cosign": {"key": {"secret": "COSIGN_KEY"}, "passphrase": {"secret": "COSIGN_PASSWORD"}},
+            "keyless": {
+                "instance": {"file": str(world.sigstore.files.trust_config)},
+                "token": {"secret": "OIDC_TOKEN"},
+                "identity": IDENTITY,
+                "issuer": GITHUB,
+            },
+        },
+        "workload": {"play": "pod.yaml"},
+    }
+
+
+def test_four_images_signed_in_four_ways_are_accepted_by_the_programs_that_check_them(world: World) -> None:
+    project = world.project
+    project.run("run")
+    rhs_is_accepted(world)
+    dct_is_accepted(world)
+    flags = ("--insecure-ignore-tlog", "--key", "cosign.pub")
+    world.program("cosign3", "verify", *flags, world.pinned("keyed"))
+    by_name = ("--certificate-identity", IDENTITY, "--certificate-oidc-issuer", GITHUB)
+    root = ("--trusted-root", str(world.sigstore.files.trusted_root))
+    world.program("cosign3", "verify", *by_name, *root, world.pinned("named"))
+    for name in KINDS:
+        for kind in ("slsaprovenance1", "spdxjson", "cyclonedx"):
+            member = member_of(world, name) if kind != "slsaprovenance1" else world.pinned(name)
+            said = world.program("cosign3", "verify-attestation", *flags, "--type", kind, member)
+            envelope = json.loads(said.splitlines()[0])
+            statement = json.loads(base64.b64decode(envelope["payload"]))
+            assert statement["subject"][0]["digest"]["sha256"] in {
+                world.pinned(name).rpartition(":")[2],
+                member.rpartition(":")[2],
+            }
+        # The same is there for people who have crane only.
+        tag = world.pinned(name).replace("@sha256:", ":sha256-")
+        listed = json.loads(world.program("crane", "manifest", tag))
+        assert {one["artifactType"] for one in listed["manifests"]} == {
+            "application/vnd.dev.sigstore.bundle.v0.3+json"
+        }
+    # What the contract says is what IBM's recipe gives.
+    section = project.workload()
+    recipe = world.program("sh", "-c", f"gpg --homedir {world.gpg.folder} -a --export builder | base64 -w0")
+    assert section["images"] == {"rhs": {world.image("pod")["reference"]: {"publicKey": recipe}}}
+    assert not problems("ccrt", section)
+    (pod,) = section["play"]["resources"]
+    images = {one["name"]: one["image"] for one in pod["spec"]["containers"]}
+    commit = project.record()["source"]["commit"]
+    assert images["pod"] == f"{HOST}/demo/pod:1.0.0-{commit[:12]}"
+    assert images["keyed"] == world.pinned("keyed")
+    # Nothing is left of keys, and nothing is made anew.
+    assert not [*project.workdir.glob(".keys-*"), *Path(project.environment["TMPDIR"]).glob("gpg-*")]
+    before = project.record_path.read_bytes()
+    project.run("run")
+    assert project.record_path.read_bytes() == before
+
+
+def member_of(world: World, name: str) -> str:
+    """The image for s390x, by digest."""
+    found = json.loads(world.program("crane", "manifest", world.pinned(name)))
+    for member in found.get("manifests", []):
+        if member["platform"]["architecture"] == "s390x":
+            return f"{world.pinned(name).partition('@')[0]}@{member['digest']}"
+    return world.pinned(name)
+
+
+def rhs_is_accepted(world: World, *, status: int = 0) -> None:
+    """skopeo copies the image for a policy that demands the key, by the name that was signed."""
+    section = world.project.workload()
+    ((name, entry),) = section["images"]["rhs"].items()
+    demand = {"type": "signedBy", "keyType": "GPGKeys", "keyData": entry["publicKey"]}
+    policy = {"default": [{"type": "reject"}], "transports": {"docker": {name: [demand]}}}
+    registries = world.folder / "registries.d"
+    registries.mkdir(exist_ok=True)
+    places = {"docker": {HOST: {"lookaside": f"file://{world.folder}/lookaside"}}}
+    places["docker"][HOST]["sigstore"] = places["docker"][HOST]["lookaside"]
+    (registries / "here.yaml").write_text(yaml.safe_dump(places))
+    (world.folder / "policy.json").write_text(json.dumps(policy))
+    target = world.folder / f"copied-{os.urandom(4).hex()}"
+    world.program(
+        *("skopeo", "--policy", "policy.json", "--registries.d", registries, "--override-arch", "s390x"),
+        *("copy", f"docker://{name}", f"dir:{target}"),
+        status=status,
+    )
+
+
+def dct_is_accepted(world: World) -> None:
+    client = Client.at(world.folder / "client", world.notary, world.notary.authority)
+    image = world.image("tagged")
+    repository, _, tag = image["reference"].rpartition(":")
+    said = client.do("lookup", repository, tag)
+    assert image["descriptor"]["digest"].removeprefix("sha256:") in said
