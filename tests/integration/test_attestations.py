@@ -112,11 +112,11 @@ def test_cosign_finds_what_is_said(
             names = {package["name"] for package in read["artifacts"]}
             assert {"libc6", "flask", "busybox"} <= names, (architecture, kind)
         for program in COSIGNS:
-            assert cosigns.verify_attestation(program, public, Pinned.parse(one), PROVENANCE)
+            assert cosigns.verify(program, public, Pinned.parse(one), kind=PROVENANCE)
     # An SBOM is about a platform, and nothing is by another key.
-    assert not cosigns.verify_attestation("cosign3", public, Pinned.parse(image), "https://spdx.dev/Document")
+    assert not cosigns.verify("cosign3", public, Pinned.parse(image), kind="https://spdx.dev/Document")
     _, other = cosigns.make_key("cosign3", "other")
-    assert not cosigns.verify_attestation("cosign3", other, Pinned.parse(image), PROVENANCE)
+    assert not cosigns.verify("cosign3", other, Pinned.parse(image), kind=PROVENANCE)
 
 
 def test_cosign_verifies_the_build_record(
