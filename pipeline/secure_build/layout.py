@@ -73,6 +73,14 @@ class Layout:
         except FileNotFoundError:
             return False
 
+    def artifact(self, digest: Digest) -> Manifest | None:
+        """The OCI manifest with this digest, of which no descriptor is known; None when it is not here."""
+        try:
+            size = self._path(digest).stat().st_size
+        except FileNotFoundError:
+            return None
+        return self.manifest(Descriptor(manifest.OCI_MANIFEST, digest, size))
+
     def holds_image(self, descriptor: Descriptor) -> bool:
         """Whether an image is here with everything that it refers to."""
         if not self.has(descriptor):

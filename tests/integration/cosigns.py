@@ -5,18 +5,19 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from secure_build.attestations import artifact, classic, publication, statement
 from secure_build.attestations.classic import Signed
 from secure_build.layout import Layout
 from secure_build.model import Descriptor
-from secure_build.reference import Pinned, Reference, Repository
+from secure_build.reference import Pinned, Reference
 from secure_build.registry.client import RemoteRegistry
 from secure_build.registry.http import Transport
 from secure_build.signers import StatementSigner
 from services import images, running
+from services.sigstore import LocalSigstore
 
 COSIGNS = ("cosign2", "cosign3")
 PASSPHRASE = "correct horse"
@@ -45,6 +46,7 @@ class Cosigns:
         }
         return subprocess.run(
             [running.tool(program), *map(str, arguments)],
+            check=False,
             env=environment,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
@@ -63,34 +65,51 @@ class Cosigns:
         self.done(program, "generate-key-pair", "--output-key-prefix", name)
         return self.folder / f"{name}.key", self.folder / f"{name}.pub"
 
-    def sign(self, program: str, key: Path, image: Pinned, *, bundle: bool) -> None:
-        """Sign without a log, in the old form or the new one, which only cosign 3 writes."""
-        if program == "cosign2":
-            assert not bundle
-            more: tuple[str | Path, ...] = ("--tlog-upload=false",)
+    def sign(
+        self,
+        program: str,
+        key: Path,
+        image: Pinned,
+        *,
+        bundle: bool = False,
+        log: LocalSigstore | None = None,
+    ) -> None:
+        """Sign in the classic form or as a bundle, which only cosign 3 makes; in a log where one is given."""
+        if bundle:
+            config = log.files.signing_config if log else self.no_log
+            root = log.files.trusted_root if log else self.no_root
+            more: tuple[str | Path, ...] = ("--signing-config", config, "--trusted-root", root)
         else:
-            more = ("--signing-config", self.no_log, "--trusted-root", self.no_root)
-            more = (
-                more
-                if bundle
-                else ("--tlog-upload=false", "--new-bundle-format=false", "--use-signing-config=false")
-            )
-        self.done(program, "sign", "--yes", "--key", key, *more, str(image))
+            more = ("--rekor-url", log.url) if log else ("--tlog-upload=false",)
+            if program == "cosign3":
+                more = (*more, "--new-bundle-format=false", "--use-signing-config=false")
+        variables = {"SIGSTORE_REKOR_PUBLIC_KEY": str(log.files.rekor)} if log and not bundle else {}
+        self.done(program, "sign", "--yes", "--key", key, *more, str(image), **variables)
 
-    def verify(self, program: str, public: Path, image: Pinned, *more: str | Path, **variables: str) -> bool:
-        """Whether it says that the image is signed; without a log unless told otherwise."""
-        log = () if more or variables else ("--insecure-ignore-tlog=true",)
-        return (
-            self.run(program, "verify", "--key", public, *log, *more, str(image), **variables).returncode == 0
-        )
+    def verify(
+        self, program: str, public: Path, image: Pinned, *, log: LocalSigstore | None = None, kind: str = ""
+    ) -> bool:
+        """Whether it finds the image signed, or with `kind` a statement of this type.
 
-    def verify_attestation(self, program: str, public: Path, image: Pinned, kind: str) -> bool:
-        """Whether it finds a statement of this kind, as the only way in which cosign 2 reads bundles."""
-        more = ("--new-bundle-format", "--trusted-root", self.no_root) if program == "cosign2" else ()
-        log = ("--insecure-ignore-tlog=true", "--key", public)
-        return (
-            self.run(program, "verify-attestation", "--type", kind, *log, *more, str(image)).returncode == 0
-        )
+        With a log it demands an entry there. `kind` is the only way in which cosign 2 reads bundles.
+        """
+        arguments: list[str | Path] = ["verify-attestation", "--type", kind] if kind else ["verify"]
+        arguments += ["--key", public, *(() if log else ("--insecure-ignore-tlog=true",))]
+        if kind and program == "cosign2":
+            root = log.files.trusted_root if log else self.no_root
+            arguments += ["--new-bundle-format", "--trusted-root", root]
+        elif log and program == "cosign3":
+            arguments += ["--trusted-root", log.files.trusted_root]
+        variables = {}
+        if log and program == "cosign2":
+            variables = {
+                "SIGSTORE_REKOR_PUBLIC_KEY": str(log.files.rekor),
+                "SIGSTORE_ROOT_FILE": str(log.files.fulcio),
+            }
+        ended = self.run(program, *arguments, str(image), **variables)
+        # A refusal, and not a mistake in how it was asked.
+        assert "unknown flag" not in ended.stderr
+        return ended.returncode == 0
 
     @property
     def no_log(self) -> Path:
@@ -117,8 +136,12 @@ class Published:
     descriptor: Descriptor
 
     def put_bundle(self, signer: StatementSigner, content: bytes) -> None:
-        """Sign a statement, keep the bundle in the layout and publish it."""
-        kept = artifact.write(self.layout, signer.sign(content), statement.type_of(content), self.descriptor)
+        """Sign a statement and publish it."""
+        self.put(signer.sign(content), statement.type_of(content))
+
+    def put(self, bundle: bytes, predicate_type: str) -> None:
+        """Keep a bundle in the layout and publish it."""
+        kept = artifact.write(self.layout, bundle, predicate_type, self.descriptor)
         publication.publish_bundles(self.layout, [kept], self.registry, self.image.repository)
 
     def put_classic(self, signed: Signed) -> None:
@@ -153,10 +176,3 @@ def publish(
         tuple(reference.pin(member.digest) for member in members),
         descriptor,
     )
-
-
-def repository_of(image: Published) -> Repository:
-    return image.image.repository
-
-
-_ = field

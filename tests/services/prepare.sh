@@ -162,6 +162,11 @@ prepare_socat() {
     ! have socat || have_version socat socat -V
 }
 
+prepare_jq() {
+    have jq || install jq jq
+    ! have jq || have_version jq jq --version
+}
+
 prepare_openssl() {
     have openssl || install openssl openssl
     ! have openssl || have_version openssl openssl version
@@ -179,6 +184,17 @@ prepare_registry() {
         publish registry/usr/bin/docker-registry
     fi
     have_version docker-registry docker-registry --version
+}
+
+prepare_notary() {
+    # unpacked and not installed, since only tests need its servers
+    if ! have notary-server || ! have notary-signer || ! have notary; then
+        fetch notary "$(own_suite bookworm)" native notary || return 0
+        publish notary/usr/bin/notary
+        publish notary/usr/bin/notary-server
+        publish notary/usr/bin/notary-signer
+    fi
+    have_version notary notary version
 }
 
 prepare_sshd() {

@@ -36,6 +36,8 @@ _PARTS = {
     "containerd": "docker",
     "runc": "docker",
     "newuidmap": "buildah",
+    "notary-server": "notary",
+    "notary-signer": "notary",
     "ssh": "sshd",
     "isoinfo": "genisoimage",
     "cosign2": "cosign",

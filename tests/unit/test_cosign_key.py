@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import sys
@@ -17,6 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fakes.cosign import key
 from secure_build.contract.confidential import section
@@ -28,6 +31,7 @@ from secure_build.signers.cosign_key import CommandKey
 
 PRIVATE = key("own").private
 PASSPHRASE = Secret("correct horse")
+SIGNATURE = key("own").sign(b"content")
 
 
 def pem(private: Any, passphrase: str = "", form: PrivateFormat = PrivateFormat.PKCS8) -> bytes:
@@ -134,7 +138,7 @@ def test_a_key_file_cannot_ask_for_much_memory_or_time(file: bytes, name: str, v
 def test_what_is_no_key_at_all_is_refused(content: bytes) -> None:
     with pytest.raises(UsageError, match="the key is damaged, or no private key in PEM"):
         cosign_key.load(content, PASSPHRASE, "the key")
-    with pytest.raises(UsageError, match="the key is (no public key|a private key)"):
+    with pytest.raises(UsageError, match=r"the key is (no public key|a private key)"):
         cosign_key.public_key(content, "the key")
 
 
@@ -155,6 +159,16 @@ def test_without_pynacl_its_package_is_named(
         cosign_key.load(file, PASSPHRASE, "the key")
     assert "python3-nacl" in (caught.value.hint or "")
     assert cosign_key.load(pem(PRIVATE), None, "the key")
+
+
+@given(bit=st.integers(0))
+def test_hardening_51_a_bit_of_a_public_key(bit: int) -> None:
+    """It is no key any more, or another one."""
+    der = bytearray(key("own").public.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    der[bit // 8 % len(der)] ^= 1 << bit % 8
+    text = b"-----BEGIN PUBLIC KEY-----\n%b\n-----END PUBLIC KEY-----\n" % base64.b64encode(der)
+    with contextlib.suppress(UsageError):
+        assert not cosign_key.public_key(text, "the key").verifies(SIGNATURE, b"content")
 
 
 def test_a_command_signs_digests_and_is_checked() -> None:

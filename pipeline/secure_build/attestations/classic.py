@@ -141,4 +141,4 @@ def _layers(content: Manifest) -> list[dict[str, Any]]:
 
 
 def _json(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(document, separators=(",", ":")).encode()

@@ -3,6 +3,7 @@
 from secure_build.config.base import File, SecretFile, SecretName
 from secure_build.config.build import Build
 from secure_build.config.encrypt import AuditorDisclosure, Certificate, Encrypt, SigningKey
+from secure_build.config.keys import KeyOrCommand
 from secure_build.config.load import Loaded, load, parse, schema
 from secure_build.config.models import (
     BuiltImage,
@@ -37,6 +38,7 @@ __all__ = [
     "Encrypt",
     "Env",
     "File",
+    "KeyOrCommand",
     "KeylessSigning",
     "Loaded",
     "Login",

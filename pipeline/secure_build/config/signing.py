@@ -90,14 +90,15 @@ class DctSigning(Strict):
     ca: File | None = Field(default=None, description="Certificates that the server's own must rest on, PEM.")
     root_certificate: File | None = Field(
         default=None,
-        description="Certificate of the root key (PEM) or a kept `root.json`, for trust data that exists "
-        "already. Without it the root key itself must be here.",
+        description="What trust data must rest on: certificates of root keys (PEM, each for the repository "
+        "that is its common name), or a kept `root.json`. Default: the root key that is here.",
     )
     root: NotaryKey | None = Field(
-        default=None, description="The root key; needed to begin, and to change keys."
+        default=None, description="The root key; needed to begin, and to let in other keys."
     )
     targets: NotaryKey | None = Field(
-        default=None, description="The targets key. Default: a new one is made when trust data is begun."
+        default=None,
+        description="The targets key. Default: one is made each time, which the root key lets in.",
     )
     delegation: NotaryKey | None = Field(
         default=None, description="The key of the delegation `targets/releases`, to sign with instead."

@@ -28,6 +28,14 @@ class CosignVerifier:
     key: PublicKey
     log: PublicKey | None = None
 
+    @property
+    def kind(self) -> Literal["cosign"]:
+        return "cosign"
+
+    @property
+    def signer(self) -> str:
+        return str(self.key.digest)
+
     def verify(self, bundle: bytes) -> bytes:
         """See `StatementVerifier`. The bundle's `hint` is not looked at: nobody has signed it."""
         payload, signature, entries = _parts(bundle)

@@ -41,7 +41,10 @@ _ES256 = ec.ECDSA(Prehashed(SHA256()))
 _COST = {"N": 1 << 16, "r": 8, "p": 1}
 # A file may not ask for more memory (128 · N · r bytes) and time than four times that.
 _MOST_COST, _MOST_ROUNDS = 4 * _COST["N"] * _COST["r"], 4
-_HINT = "`cosign generate-key-pair` makes one, and so does `openssl ecparam -name prime256v1 -genkey`"
+_HINT = (
+    "`cosign generate-key-pair` makes one, and so does "
+    "`openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256`"
+)
 
 
 @dataclass(frozen=True, slots=True)
