@@ -16,7 +16,7 @@ from secure_build.reference import Pinned
 from secure_build.report import finding_lines, shown, size
 from secure_build.steps import Fragment, Job, Locked, findings, summary
 from secure_build.steps.certificates import CheckedCertificate
-from secure_build.steps.plan import Plan, PlannedImage, Write
+from secure_build.steps.planned import Plan, PlannedImage, Write
 
 
 def print_json(data: dict[str, Any]) -> None:
@@ -209,6 +209,8 @@ def _image_rows(image: PlannedImage) -> Iterator[tuple[str, str]]:
         yield "" if number else "enforce", f"{worth.choice}: {possible}{worth.why}"
     if image.signatures:
         yield "sign", ", ".join(image.signatures)
+    if evidence := [one for one in image.signatures if one != image.worth[0].choice]:
+        yield "", f"{' and '.join(evidence)}: evidence for people and other tools; no runtime checks it"
 
 
 def _inputs(image: PlannedImage) -> Iterator[tuple[str, str]]:

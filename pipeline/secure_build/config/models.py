@@ -30,9 +30,8 @@ from secure_build.config.base import (
     NAMED_VALUE,
     PLAIN_VALUE,
     File,
-    SecretName,
+    Login,
     Strict,
-    no_literal,
 )
 from secure_build.config.build import Build
 from secure_build.config.encrypt import Encrypt
@@ -57,17 +56,6 @@ UNION_TAGS = frozenset(
 # How much of the commit is in a tag that is unique to it.
 _COMMIT_DIGITS = 12
 _LONGEST_TAG = 128
-
-
-class Login(Strict):
-    """User name and the name of the secret with the password or token."""
-
-    username: Annotated[str, StringConstraints(min_length=3)] = Field(
-        description="For IBM Container Registry literally `iamapikey`."
-    )
-    password: Annotated[SecretName, BeforeValidator(no_literal)] = Field(
-        description="`{secret: NAME}`; a literal value is refused."
-    )
 
 
 class RegistryAccess(Strict):

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from pydantic_core import PydanticCustomError
 
 from secure_build.address import is_loopback
-from secure_build.config.base import File, SecretName, Strict, no_literal
+from secure_build.config.base import File, Login, SecretFile, SecretName, Strict, no_literal
 from secure_build.config.keys import KeyOrCommand
 from secure_build.config.sections import AnySecret
 
@@ -42,6 +42,14 @@ class GpgKey(Strict):
         description="Of a key that `gpg` of this machine can sign with: its agent or a smartcard has it.",
     )
 
+    @property
+    def stored(self) -> SecretName | SecretFile:
+        """Where the key is kept; not for one that only has a fingerprint."""
+        if self.secret is not None:
+            return SecretName(secret=self.secret)
+        assert self.file is not None
+        return SecretFile(file=self.file)
+
     @model_validator(mode="after")
     def _one(self) -> GpgKey:
         if sum(way is not None for way in (self.secret, self.file, self.fingerprint)) != 1:
@@ -55,14 +63,15 @@ class Lookaside(Strict):
     directory: str | None = Field(
         default=None, description="Folder of this machine that a web server serves."
     )
-    upload: Url | None = Field(
-        default=None, description="Address to put them below, with HTTP PUT and the registry's `push` login."
-    )
+    upload: Url | None = Field(default=None, description="Address to put them below, with HTTP PUT.")
+    login: Login | None = Field(default=None, description="For that address.")
 
     @model_validator(mode="after")
     def _one(self) -> Lookaside:
         if (self.directory is None) == (self.upload is None):
             raise PydanticCustomError("lookaside", "must name either `directory` or `upload`")
+        if self.login is not None and self.upload is None:
+            raise PydanticCustomError("lookaside", "`login` goes with `upload`")
         return self
 
 

@@ -19,6 +19,7 @@ from secure_build.report import Report
 from secure_build.steps.assemble import Assembled, check_files, contract_assemble
 from secure_build.steps.build import build, require_locked
 from secure_build.steps.check import check
+from secure_build.steps.content_trust import check_destination
 from secure_build.steps.contract import Fragment, check_workload, contract_images, contract_workload
 from secure_build.steps.delivery import check_logins, try_logins
 from secure_build.steps.emission import Emitted, certificate_of
@@ -126,8 +127,8 @@ def run(work: Job) -> Ran:
         )
     if config.workload is not None:
         check_workload(work, selected=work.selected())
-    if is_wanted(work):
-        keys(work).check()
+    check_destination(work)
+    keys(work).check()
     certificate_of(work)
     settled(work, check_env(work), what="the env section")
     check_files(work)

@@ -18,7 +18,9 @@ from secure_build.registry import Registry
 from secure_build.registry.client import RemoteRegistry
 from secure_build.registry.referrers import subject_of
 from secure_build.signers import StatementVerifier
+from secure_build.steps.content_trust import sign_tag
 from secure_build.steps.job import Job
+from secure_build.steps.simple_signing import publish_simply
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,17 @@ class _Kept:
 
 
 def put_evidence(
-    work: Job, image: Image, destination: Registry, verifiers: Sequence[StatementVerifier]
-) -> None:
+    work: Job,
+    image: Image,
+    destination: Registry,
+    verifiers: Sequence[StatementVerifier],
+    before: Digest | None,
+) -> Image:
     """Put what is signed and said of an image beside it, where the image is already, and read it back.
 
-    Raises UsageError for what is not in the layout, RefusedError for what is not as it was signed, and
-    ServiceError when something else comes back.
+    `before` is what the image's tag names until now. What comes back is the image with what is signed
+    at this moment only. Raises UsageError for what is not in the layout, RefusedError for what is not
+    as it was signed, and ServiceError when something else comes back.
     """
     kept = [_kept(work, image, one) for one in image.signatures if one.kept.startswith("sha256:")]
     bundles = [one for one in kept if one.is_bundle]
@@ -55,6 +62,10 @@ def put_evidence(
         for one in kept:
             if not one.is_bundle:
                 _read_back_classic(work, one, destination)
+        publish_simply(work, image, before)
+        if not work.options.by_digest:
+            return sign_tag(work, image)
+    return image
 
 
 def _kept(work: Job, image: Image, signature: Signature) -> _Kept:

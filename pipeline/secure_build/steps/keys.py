@@ -7,12 +7,16 @@ publishes or writes contracts.
 from __future__ import annotations
 
 import functools
+import threading
 from typing import TYPE_CHECKING
 
 from secure_build import secret
 from secure_build.config import CosignSigning, File, KeylessSigning, SecretName
+from secure_build.config import NotaryKey as NotaryKeyConfig
 from secure_build.config import Rekor as LogConfig
 from secure_build.errors import UsageError
+from secure_build.model import Credential
+from secure_build.reference import Repository
 from secure_build.secret import Secret
 from secure_build.signers import StatementSigner, StatementVerifier
 from secure_build.steps.job import Job
@@ -23,7 +27,10 @@ if TYPE_CHECKING:
     from secure_build.signers.classic import ClassicSigner
     from secure_build.signers.cosign import CosignSigner
     from secure_build.signers.cosign_key import Key
+    from secure_build.signers.dct import Notary
+    from secure_build.signers.gpg import GpgKey
     from secure_build.signers.keyless import KeylessSigner, Trust
+    from secure_build.signers.notary_keys import NotaryKey
     from secure_build.signers.rekor import Rekor
 
 # A trust config names every key of an instance of sigstore, with certificates.
@@ -39,6 +46,8 @@ class Keys:
     def __init__(self, work: Job) -> None:
         self._work = work
         self._signing = work.loaded.config.signing
+        self._lock = threading.Lock()
+        self._notaries: dict[Credential | None, Notary] = {}
 
     @functools.cached_property
     def cosign(self) -> CosignSigner:
@@ -59,6 +68,51 @@ class Keys:
         assert self._signing.keyless is not None
         return _keyless(self._work, self._signing.keyless, self._trust)
 
+    @functools.cached_property
+    def rhs(self) -> GpgKey:
+        """The OpenPGP key, in a home of its own until the job ends."""
+        from secure_build.signers import gpg
+
+        config, work = self._signing.rhs, self._work
+        assert config is not None
+        passphrase = secret.look_up(config.passphrase.secret) if config.passphrase else None
+        if config.key.fingerprint is not None:
+            return gpg.own_key(config.key.fingerprint, passphrase, work.options.workdir)
+        content, where = secret_content(work, config.key.stored)
+        key = gpg.opened_key(content, passphrase, work.options.workdir, f"the OpenPGP key {where}")
+        return work.exits.enter_context(key)
+
+    def notary(self, repository: Repository) -> Notary:
+        """The Notary server, with the login for pushing to the repository; open until the job ends."""
+        from secure_build.signers import dct
+
+        config, work = self._signing.dct, self._work
+        assert config is not None
+        with self._lock:
+            login = work.push_login(repository)
+            if login not in self._notaries:
+                opened = dct.opened(
+                    work.options.workdir,
+                    config.server,
+                    ca=read_file(work, config.ca.file) if config.ca else None,
+                    login=login,
+                    root_certificates=read_file(work, config.root_certificate.file, at_most=_LARGEST_TRUST)
+                    if config.root_certificate
+                    else None,
+                    keys=dct.Keys(*map(self._notary_key, (config.root, config.targets, config.delegation))),
+                )
+                self._notaries[login] = work.exits.enter_context(opened)
+            return self._notaries[login]
+
+    def _notary_key(self, config: NotaryKeyConfig | None) -> NotaryKey | None:
+        from secure_build.signers.notary_keys import NotaryKey
+
+        if config is None:
+            return None
+        passphrase = secret.look_up(config.passphrase.secret) if config.passphrase else None
+        content, where = secret_content(self._work, config.key)
+        return NotaryKey.parse(content, passphrase, f"the Notary key {where}")
+
     @property
     def statements(self) -> tuple[StatementSigner, ...]:
         """All who sign statements."""
@@ -67,6 +121,13 @@ class Keys:
 
     def check(self) -> None:
         """Raise what would stop signing later: a key that is not here, or nobody to sign without one."""
+        config = self._work.loaded.config
+        wanted = {kind for name in self._work.selected() for kind in config.built[name].signatures}
+        if "rhs" in wanted:
+            _ = self.rhs.public_key
+        if "dct" in wanted and self._signing.dct is not None:
+            for key in (self._signing.dct.root, self._signing.dct.targets, self._signing.dct.delegation):
+                self._notary_key(key)
         for one in self.statements:
             _ = one.signer
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
 from secure_build import builders, model, secret, stopping
 from secure_build.builders import Surroundings
@@ -30,15 +30,16 @@ from secure_build.model import (
     Level,
     Material,
     Platform,
-    SignatureKind,
     Source,
 )
-from secure_build.reference import Pinned, Reference, Repository
+from secure_build.reference import Reference, Repository
 from secure_build.registry import Registry
 from secure_build.registry.client import PushRight
+from secure_build.signers.dct import server_findings
 from secure_build.steps import transfer
 from secure_build.steps.assemble import check_files
 from secure_build.steps.build import previous, unchanged
+from secure_build.steps.content_trust import check_destination
 from secure_build.steps.contract import built_or
 from secure_build.steps.delivery import check_logins, try_logins
 from secure_build.steps.descriptors import read_pinnable
@@ -46,8 +47,11 @@ from secure_build.steps.disclosed import disclosed
 from secure_build.steps.emission import certificate_of
 from secure_build.steps.env import check_env
 from secure_build.steps.job import Job, layout_directory
+from secure_build.steps.keys import keys
 from secure_build.steps.pins import check_place, registries_of, resolve
+from secure_build.steps.planned import Plan, PlannedImage, Write
 from secure_build.steps.recipes import find
+from secure_build.steps.simple_signing import store_of
 from secure_build.steps.transfer import RemoteSource
 
 _T = TypeVar("_T")
@@ -62,60 +66,9 @@ _CHECKS = (
     "registry",
     "push",
     "runtime",
+    "signing",
     "workload",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """Something that `run` would put into a registry; `size` is in bytes.
-
-    `name` is the digest of a blob or manifest, or the tag. A blob that is `mounted` was brought to
-    another repository of the registry just before, and is sent again only where it does not mount.
-    """
-
-    kind: Literal["blob", "manifest", "tag"]
-    repository: str
-    name: str
-    size: int
-    mounted: bool = False
-
-    @property
-    def requests(self) -> int:
-        """A blob is announced and sent; to mount it, one is enough."""
-        return 2 if self.kind == "blob" and not self.mounted else 1
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedImage:
-    """One image. `materials` and `writes` are None when only the build, or nobody now, can tell them."""
-
-    name: str
-    reference: Reference
-    platforms: tuple[Platform, ...]
-    doing: Literal["build", "keep", "use", "mirror"]
-    builders: tuple[BuilderVersion, ...] = ()
-    pinned: Pinned | None = None
-    materials: tuple[Material, ...] | None = None
-    reproducible: bool = True
-    # What the config chooses comes first.
-    worth: tuple[Worth, ...] = ()
-    signatures: tuple[SignatureKind, ...] = ()
-    writes: tuple[Write, ...] | None = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What `run` would do. `locked` is what builds would have to take."""
-
-    source: Source | None
-    images: tuple[PlannedImage, ...]
-    locked: tuple[Material, ...]
-    contract: str | None
-    logins: tuple[str, ...]
-    findings: tuple[Finding, ...]
-    # Secret fields that an auditor will be able to read.
-    disclosed: tuple[str, ...] = ()
 
 
 def plan(work: Job) -> Plan:
@@ -161,6 +114,7 @@ class _Planner:
         if source and workload:
             pulled = self._pulled()
             logins = tuple(name for name in logins if name in pulled)
+        self._signing(images)
         disclosed = self._sections()
         return Plan(source, images, self._locked(images), named, logins, self._sorted_findings(), disclosed)
 
@@ -366,6 +320,30 @@ class _Planner:
         self._findings += self._try("env", "the env section", lambda: check_env(work)) or ()
         self._try("contract", "the contract", lambda: check_files(work))
         return self._try("disclosure", "what the auditor will read", lambda: disclosed(work)) or ()
+
+    def _signing(self, images: Sequence[PlannedImage]) -> None:
+        """What is said of keys, of where signatures go, and of tags that are signed to be enforced."""
+        work, config = self._work, self._config
+        self._try("signing", "the keys to sign with", keys(work).check)
+        self._try("signing", "where images go", lambda: check_destination(work))
+        if config.signing.dct is not None:
+            self._findings += server_findings(config.signing.dct.server)
+        for image in images:
+            built = config.built.get(image.name)
+            if built is None:
+                continue
+            if "rhs" in built.signatures and not work.options.to:
+                repository = image.reference.repository
+                what = f"OpenPGP signatures of `{repository}`"
+                self._try("signing", what, functools.partial(store_of, work, repository))
+            if built.reuse_tag:
+                self._find(
+                    "signing",
+                    f"{image.name}: `{image.reference}`",
+                    "warn",
+                    "the tag is used again, so the runtime takes every image that was ever signed under it",
+                    "leave `reuse-tag` out, unless a new build is to run without a new contract",
+                )
 
     # Findings
 

@@ -22,6 +22,7 @@ from secure_build.steps import transfer
 from secure_build.steps.attest import attest
 from secure_build.steps.job import Job
 from secure_build.steps.keys import keys
+from secure_build.steps.simple_signing import sign_simply
 
 
 def sign(work: Job) -> BuildRecord:
@@ -68,6 +69,11 @@ def _signed(work: Job, images: Sequence[Image]) -> list[Image]:
         for image, signatures in zip(by_key, found, strict=True):
             made[image.name] += signatures
             enforced[image.name] = Enforced("cosign", text)
+    by_openpgp = [image for image in images if "rhs" in built[image.name].signatures]
+    for name, (entry, signatures) in sign_simply(work, by_openpgp).items():
+        made[name] += signatures
+        if built[name].enforce == "rhs":
+            enforced[name] = entry
     if attests:
         for name, statements in attest(work, images, keys(work).statements).items():
             made[name] += statements
