@@ -102,6 +102,22 @@ def test_nothing_is_signed_as_somebody_else_than_wanted(
     assert sigstore.requests == ["POST /api/v2/signingCert 200"]
 
 
+def test_who_signs_is_known_with_a_token_only_but_whose_signature_it_is_without(
+    sigstore: LocalSigstore, transport: Transport
+) -> None:
+    bundle = signer_of(sigstore, transport).sign(about())
+    sigstore.requests.clear()
+
+    def no_token() -> Secret:
+        raise UsageError("there is no token")
+
+    signer = KeylessSigner(trust(sigstore), no_token, transport, wanted=WE)
+    assert signer.verify(bundle) == about()
+    assert sigstore.requests == []
+    with pytest.raises(UsageError, match="there is no token"):
+        _ = signer.signer
+
+
 def test_a_later_certificate_must_be_of_the_same(sigstore: LocalSigstore, transport: Transport) -> None:
     tokens = iter(
         [sigstore.token(), sigstore.token({"sub": "x", "email": "x@b.example"}, issuer="https://i")]
