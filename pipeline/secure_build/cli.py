@@ -124,10 +124,11 @@ def _sign(arguments: argparse.Namespace, report: Report) -> int:
 def _publish(arguments: argparse.Namespace, report: Report) -> int:
     from secure_build import output
     from secure_build.steps import hand_on, publish
+    from secure_build.steps.keys import keys
 
     def act(job: Job) -> int:
         if job.options.by_digest:
-            return output.show_handed_on(*hand_on(job), arguments.output)
+            return output.show_handed_on(*hand_on(job, keys(job).at_hand), arguments.output)
         return output.show_record(publish(job), job, arguments.output)
 
     return _with_job(arguments, report, act)

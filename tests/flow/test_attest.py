@@ -20,7 +20,8 @@ from fakes.statements import KeySigner
 from flow.attesting import PACKAGES, attested, blob, statement_of
 from flow.conftest import Project, git
 from secure_build.attestations import provenance, sbom
-from secure_build.errors import MachineError, UsageError
+from secure_build.errors import MachineError, RefusedError, UsageError
+from secure_build.process import ProcessError
 
 BOTH = ["linux/s390x", "linux/amd64"]
 SPDX, CYCLONEDX = "https://spdx.dev/Document", "https://cyclonedx.org/bom"
@@ -253,6 +254,21 @@ def test_without_syft(built: Project, monkeypatch: pytest.MonkeyPatch, tmp_path:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "syft").symlink_to(program)
     assert len(attested(built, KeySigner())) == 7
+
+
+def test_what_syft_cannot_read_and_what_is_too_large(built: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = KeySigner()
+    with monkeypatch.context() as patched:
+        patched.setattr(sbom, "_LARGEST", 1000)
+        with pytest.raises(RefusedError, match=r"the SBOM of .* has \d+ bytes; the limit is 1000"):
+            attested(built, key)
+    layer = json.loads(blob(built, members(built)["s390x"]))["layers"][0]["digest"]
+    path = built.workdir / "layout" / "blobs" / layer.replace(":", "/")
+    path.write_bytes(path.read_bytes()[:-8] + bytes(8))
+    with pytest.raises(ProcessError, match="gzip: invalid checksum"):
+        attested(built, key)
+    assert not [one for one in key.signed if SPDX.encode() in one]
+    assert not [one for one in built.workdir.iterdir() if one.name.startswith((".sbom-", ".staging-"))]
 
 
 def test_55_syft_asks_nobody(built: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from sigstore.dsse import Statement
 
-from fakes.registry import FakeRegistry
+from fakes.registry import FakeRegistry, Fault
 from fakes.statements import KeySigner
 from flow.attesting import attested, opened
 from flow.conftest import Project
@@ -23,6 +25,8 @@ from secure_build.model import BuildRecord
 from secure_build.reference import Digest, Pinned
 from secure_build.report import Report
 from secure_build.signers import StatementSigner, StatementVerifier
+from secure_build.signers.cosign import CosignVerifier
+from secure_build.signers.cosign_key import PublicKey
 from secure_build.steps.handover import hand_on
 from secure_build.steps.job import Job
 from secure_build.steps.job import opened as opened_job
@@ -144,6 +148,54 @@ def test_only_who_is_of_its_kind_is_asked() -> None:
     assert check("it", b"record", [bundle], [second, key]) == (f"cosign ({key.signer})",)
     with pytest.raises(RefusedError):
         check("it", b"record", [bundle, second.sign(said)], [key])
+
+
+@pytest.fixture
+def signing(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project that signs with cosign's key."""
+    monkeypatch.setenv(
+        "COSIGN_KEY", (KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())).decode()
+    )
+    project.configure(signing={"cosign": {"key": {"secret": "COSIGN_KEY"}}}, attestations={"sbom": []})
+    return project
+
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+OWN = CosignVerifier(PublicKey(KEY.public_key()))
+
+
+def test_a_run_that_fails_leaves_no_signature_of_another_record(
+    signing: Project, registry: FakeRegistry
+) -> None:
+    assert signing.run("run").code == 0
+    path = path_of(signing)
+    assert check("it", path.read_bytes(), bundles_beside(path), [OWN])
+    signing.write("app/hello.txt", "changed\n")
+    signing.commit()
+    registry.faults.append(Fault("PUT", "/manifests/", status=403, times=99))
+    outcome = signing.run("run")
+    assert outcome.code != 0
+    assert bundles_beside(path) == ()
+    assert "it is now unsigned" in outcome.err
+    registry.faults.clear()
+    assert signing.run("run").code == 0
+    assert check("it", path.read_bytes(), bundles_beside(path), [OWN])
+
+
+def test_the_command_line_signs_what_it_hands_on_and_checks_what_it_joins(
+    signing: Project, tmp_path: Path
+) -> None:
+    assert signing.run("build").code == 0
+    outcome = signing.run("publish", "--by-digest", "--output", "json")
+    assert outcome.code == 0, outcome.err
+    pinned = json.loads(outcome.out)["record"]
+    joined = signing.run("publish", "--record", pinned, "--workdir", str(tmp_path / "next"))
+    assert joined.code == 0, joined.err
+    assert f"`{pinned}` is signed with cosign ({OWN.signer})" in joined.err
+    path_of(signing).write_bytes(path_of(signing).read_bytes() + b"\n")
+    joined = signing.run("publish", "--record", str(path_of(signing)), "--workdir", str(tmp_path / "other"))
+    assert joined.code == 1
+    assert "build-record.json` is not signed with cosign as it should be" in joined.err
 
 
 # Joining

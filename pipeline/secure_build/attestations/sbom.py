@@ -45,7 +45,7 @@ def generate(layout: Layout, image: Pinned, formats: Sequence[str], *, folder: P
         process.run(
             program,
             [
-                *("scan", f"oci-dir:{layout.directory.absolute()}", "--quiet"),
+                *("scan", f"oci-dir:{layout.directory.absolute()}"),
                 *("--source-name", str(image.repository), "--source-version", str(image.digest)),
                 *(word for kind in formats for word in ("--output", f"{_FORMATS[kind]}={written[kind]}")),
             ],

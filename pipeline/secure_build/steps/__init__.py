@@ -82,7 +82,12 @@ def job(options: Options, report: Report) -> Iterator[Job]:
         before = _record_bytes(work)
         if options.records:
             join(work, keys(work).verifiers)
-        yield work
+        try:
+            yield work
+        except SecureBuildError:
+            # What was done until then is recorded, and the signatures of before are of another record.
+            sign_record(work, ())
+            raise
         if work.loaded.config.signing.attests and _record_bytes(work) != before:
             sign_record(work, keys(work).at_hand)
 
