@@ -508,7 +508,7 @@ def test_foreign_keys_are_refused(ours: Opening, repository: Repository) -> None
     other = Repository.parse(f"{repository}x")
     with ours(Keys(ROOT, TARGETS)) as here:
         signed, foreign = (here.publish(one, {"1": A}) for one in (repository, other))
-        with pytest.raises(RefusedError, match="does not verify"):
+        with pytest.raises(RefusedError, match="rests on another root"):
             here.lookup(repository, "1", foreign.root_certificate)
         assert here.lookup(repository, "1", signed.root_certificate) == A
     with ours(Keys(new_key())) as here, pytest.raises(RefusedError, match="another root key"):
@@ -550,8 +550,8 @@ def test_a_server_that_is_away_or_another(
         here.lookup(repository, "1")
     with ours(Keys(ROOT), ca=None) as here, pytest.raises(ServiceError, match="no trusted connection"):
         here.lookup(repository, "1")
-    with ours(Keys(ROOT), ca=b"no certificate") as here, pytest.raises(ServiceError, match="TLS"):
-        here.lookup(repository, "1")
+    with pytest.raises(UsageError, match="certificate"), ours(Keys(ROOT), ca=b"none"):
+        pass
 
 
 def test_a_server_that_is_silent(ours: Opening, repository: Repository) -> None:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from cryptography import x509
+
 from secure_build import files
 from secure_build.address import is_loopback
 from secure_build.errors import RefusedError, ServiceError, UsageError
@@ -90,6 +92,11 @@ def opened(
         parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
     ):
         raise UsageError(f"`{server}` is no address of a Notary server", hint="write `https://HOST`")
+    if ca is not None:
+        try:
+            x509.load_pem_x509_certificates(ca)
+        except ValueError:
+            raise UsageError(f"the authority for `{server}` is no certificate in PEM") from None
     anchors = certificates(root_certificates) if root_certificates is not None else []
     replies = answers(login)
     folder.mkdir(parents=True, exist_ok=True)
