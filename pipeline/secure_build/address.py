@@ -11,6 +11,7 @@ import ipaddress
 import re
 from dataclasses import dataclass, replace
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from secure_build.errors import UsageError
 
@@ -126,6 +127,13 @@ def is_loopback(host: str | None) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def check_encrypted(url: str) -> None:
+    """Raise UsageError for an address to which everybody on the way could read what is sent."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname)):
+        raise UsageError(f"`{parts.scheme}://{parts.netloc}` is no `https://` address")
 
 
 def is_private(host: str | None) -> bool:

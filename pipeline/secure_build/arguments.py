@@ -68,9 +68,10 @@ def parser() -> argparse.ArgumentParser:
 
     _init_arguments(_new_verb(verbs, "init", "write a starter secure-build.yaml from what is here"))
     plan = _verb(verbs, "plan", "show what `run` would do, what it is worth, and what is missing")
-    run = _verb(verbs, "run", "build, publish and write the contract")
+    run = _verb(verbs, "run", "build, sign, publish and write the contract")
     build = _verb(verbs, "build", "build the images of the commit into the layout")
-    publish = _verb(verbs, "publish", "publish the layout's images, tags last")
+    sign = _verb(verbs, "sign", "sign what the layout holds, and attest where it comes from")
+    publish = _verb(verbs, "publish", "publish the layout's images and signatures, tags last")
     lock = _verb(verbs, "lock", "write the digests of bases and third-party images beside the config")
     for verb in (plan, run, build, lock):
         verb.add_argument(
@@ -112,11 +113,11 @@ def parser() -> argparse.ArgumentParser:
         help="set no tag; put the record beside the images and print where, for `--record`",
     )
     lock.add_argument("--update", action="store_true", help="resolve everything anew")
-    for verb in (plan, run, build, publish):
+    for verb in (plan, run, build, sign, publish):
         verb.add_argument("images", nargs="*", metavar="IMAGE", help="images of the config to work on")
 
     parts = _contract_parts(verbs)
-    for verb in (run, publish, parts["workload"], parts["images"]):
+    for verb in (run, sign, publish, parts["workload"], parts["images"]):
         verb.add_argument(
             "--record",
             metavar="FILE",
@@ -154,7 +155,7 @@ def _contract_parts(verbs: Any) -> dict[str, argparse.ArgumentParser]:
     parts = contract.add_subparsers(title="parts", metavar="PART", required=True)
     images = _verb(parts, "images", "the `images` and `auths` to put into a contract of your own")
     images.add_argument(
-        "--into", metavar="FILE", type=Path, help="merge the `auths` into this plain workload section instead"
+        "--into", metavar="FILE", type=Path, help="merge them into this plain workload section instead"
     )
     _verb(parts, "workload", "the workload section: plain, for its owner only, and encrypted")
     _verb(parts, "env", "the env section of the config: plain, for its owner only, and encrypted")

@@ -114,6 +114,13 @@ def _lock(arguments: argparse.Namespace, report: Report) -> int:
     )
 
 
+def _sign(arguments: argparse.Namespace, report: Report) -> int:
+    from secure_build import output
+    from secure_build.steps import sign
+
+    return _with_job(arguments, report, lambda job: output.show_record(sign(job), job, arguments.output))
+
+
 def _publish(arguments: argparse.Namespace, report: Report) -> int:
     from secure_build import output
     from secure_build.steps import hand_on, publish
@@ -234,6 +241,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, Report], int]] = {
     "plan": _plan,
     "run": _run,
     "build": _build,
+    "sign": _sign,
     "publish": _publish,
     "lock": _lock,
     "images": _contract_images,

@@ -8,12 +8,13 @@ so that blobs that are there are not copied and no builder ever touches `index.j
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -71,6 +72,14 @@ class Layout:
             return self._path(descriptor.digest).stat().st_size == descriptor.size
         except FileNotFoundError:
             return False
+
+    def artifact(self, digest: Digest) -> Manifest | None:
+        """The OCI manifest with this digest, of which no descriptor is known; None when it is not here."""
+        try:
+            size = self._path(digest).stat().st_size
+        except FileNotFoundError:
+            return None
+        return self.manifest(Descriptor(manifest.OCI_MANIFEST, digest, size))
 
     def holds_image(self, descriptor: Descriptor) -> bool:
         """Whether an image is here with everything that it refers to."""
@@ -168,10 +177,29 @@ class Layout:
     ) -> bool:
         return self.write_from(descriptor, chunks)
 
-    def tagged(self, reference: Reference) -> Digest | None:
-        """The digest listed under the reference, when all of the image is here."""
+    def attach(
+        self,
+        _repository: Repository,
+        _subject: Digest,
+        artifacts: Sequence[Manifest],
+        chunks: Callable[[Descriptor], Iterator[bytes]],
+    ) -> None:
+        """Put artifacts; a layout's index lists images, and these name what they are about themselves."""
+        for artifact in artifacts:
+            for blob in artifact.blobs:
+                self.write_from(blob, functools.partial(chunks, blob))
+            self.write(artifact.content, artifact.media_type)
+
+    def find(self, reference: Reference) -> Manifest | None:
+        """The manifest listed under the reference, when all of the image is here."""
         listed = [entry for name, entry in self.entries() if name == str(reference)]
-        return next((entry.digest for entry in listed if self.holds_image(entry)), None)
+        found = next((entry for entry in listed if self.holds_image(entry)), None)
+        return None if found is None else self.manifest(found)
+
+    def tagged(self, reference: Reference) -> Digest | None:
+        """The digest of the same."""
+        found = self.find(reference)
+        return None if found is None else found.descriptor.digest
 
     def put_manifest(self, _repository: Repository, content: Manifest) -> None:
         self.write(content.content, content.media_type)
@@ -180,6 +208,7 @@ class Layout:
         return self.manifest(descriptor)
 
     def tag(self, reference: Reference, content: Manifest) -> None:
+        self.write(content.content, content.media_type)
         self.name(reference, content.descriptor)
 
     # Inside

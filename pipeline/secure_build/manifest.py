@@ -115,17 +115,21 @@ def artifact_of(
     *,
     subject: Descriptor | None = None,
     annotations: Mapping[str, str] | None = None,
+    further: Sequence[Descriptor] = (),
 ) -> Manifest:
     """The manifest of an artifact that consists of one blob (image-spec v1.1, manifest.md).
 
-    `subject` is the manifest that it is about.
+    `subject` is the manifest that it is about, `further` are blobs that go with the one.
     """
     document: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
         "artifactType": artifact_type,
         "config": {"mediaType": EMPTY_TYPE, "digest": str(Digest.of(EMPTY)), "size": len(EMPTY)},
-        "layers": [_entry(Descriptor(media_type, Digest.of(content), len(content)))],
+        "layers": [
+            _entry(Descriptor(media_type, Digest.of(content), len(content))),
+            *(_entry(blob) for blob in further),
+        ],
     }
     if subject is not None:
         document["subject"] = _entry(subject)

@@ -195,7 +195,7 @@ class Signature:
     """A signature of one manifest, or of a statement about it.
 
     `signer` says who, publicly: the fingerprint of the key, or identity and issuer. `predicate` is the
-    type of the statement, empty for a signature of the image itself. `kept` is where the bytes are: a
+    type of the statement, empty for a signature that is of none. `kept` is where the bytes are: a
     path below the work folder, or the digest of a manifest in the layout. `name` is what was signed
     beside the digest, where a signature has that.
     """
@@ -222,6 +222,20 @@ class Enforced:
 
 
 @dataclass(frozen=True, slots=True)
+class Invocation:
+    """One build of an image: when, and on whose machinery by that one's own account.
+
+    `host` is a URI, see docs/attestations.md; `identity` tells the run from all others, None where
+    nothing does.
+    """
+
+    host: str
+    identity: str | None
+    started: datetime
+    finished: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """A built image: manifest or index in the layout, and where it has been published.
 
@@ -230,6 +244,7 @@ class Image:
     digest, to the image's repository. `reproducible`: the same builder would make the same digest.
     `missing` are platforms that the config wants and this record lacks: as long as there are some,
     the image is a part, which no tag may name. `reference` has the tag that is published.
+    `invocation` is None in records of before it was kept.
     """
 
     name: str
@@ -244,6 +259,7 @@ class Image:
     missing: tuple[Platform, ...] = ()
     signatures: tuple[Signature, ...] = ()
     enforced: Enforced | None = None
+    invocation: Invocation | None = None
 
     @property
     def pinned(self) -> Pinned:

@@ -51,7 +51,7 @@ def show_fragment(result: BuildRecord, fragment: Fragment, form: str) -> int:
         print_json(
             {
                 "path": str(fragment.file.path),
-                "images": {},
+                "images": fragment.images,
                 "auths": fragment.auths,
                 "references": {name: str(pinned) for name, pinned in fragment.references.items()},
             }
@@ -134,8 +134,10 @@ def _image_document(image: PlannedImage) -> dict[str, Any]:
         else [_material_document(material) for material in image.materials],
         "reproducible": image.reproducible,
         "enforce": [
-            {"choice": worth.choice, "possible": worth.possible, "why": worth.why} for worth in image.worth
+            {"choice": worth.choice, "chosen": not number, "possible": worth.possible, "why": worth.why}
+            for number, worth in enumerate(image.worth)
         ],
+        "signatures": list(image.signatures),
         "writes": None if image.writes is None else [_write_document(write) for write in image.writes],
     }
 
@@ -202,11 +204,11 @@ def _image_rows(image: PlannedImage) -> Iterator[tuple[str, str]]:
             yield "", "not reproducible: another build gives another digest"
     if image.doing != "use":
         yield "upload", _upload(image)
-    for worth in image.worth:
-        if worth.choice == "digest":
-            yield "enforce", f"digest: {worth.why}"
-        else:
-            yield "", f"{worth.choice}: {'' if worth.possible else 'not possible: '}{worth.why}"
+    for number, worth in enumerate(image.worth):
+        possible = "" if worth.possible else "not possible: "
+        yield "" if number else "enforce", f"{worth.choice}: {possible}{worth.why}"
+    if image.signatures:
+        yield "sign", ", ".join(image.signatures)
 
 
 def _inputs(image: PlannedImage) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,11 @@ _VERSION = 1
 
 def read(path: Path) -> BuildRecord:
     """The record at `path`; raises UsageError when it is missing or not one of ours."""
+    return load(path)[0]
+
+
+def load(path: Path) -> tuple[BuildRecord, bytes]:
+    """The same with the bytes that it was read from, which is what is signed."""
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST + 1)
@@ -31,7 +36,7 @@ def read(path: Path) -> BuildRecord:
     if len(content) > LARGEST:
         raise UsageError(f"the build record `{path}` is larger than {LARGEST} bytes")
     try:
-        return parse(content)
+        return parse(content), content
     except ValueError as error:
         raise UsageError(
             f"`{path}` is no build record of this version: {error}", hint="delete it and build again"

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from fakes.tree import MemoryTree
 from secure_build import config
-from secure_build.contract import archive, checks, compose_advice, play, play_advice, schema, text, workload
+from secure_build.contract import archive, checks, compose_advice, merging, play, play_advice, schema, text
 from secure_build.contract.archive import Member
 from secure_build.contract.compose import ComposeFile
 from secure_build.contract.document import Contract
@@ -102,7 +102,7 @@ def loaded(path: Path, content: str) -> str:
 def merged(path: Path, content: str) -> str:
     logins = content.partition("# logins:")[2].partition("\n")[0].split() or ["us.icr.io"]
     credentials = [Credential(host, "iamapikey", Secret("new-key")) for host in logins]
-    return workload.merge(content.encode(), path.name, credentials)
+    return merging.merge(content.encode(), path.name, credentials, {})
 
 
 def surveyed(_path: Path, content: str) -> str:

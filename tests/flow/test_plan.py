@@ -154,6 +154,7 @@ def test_what_each_choice_is_worth(project: Project, registry: FakeRegistry) -> 
     assert list(choices) == ["digest", "rhs", "dct", "cosign"]
     assert choices["digest"] == {
         "choice": "digest",
+        "chosen": True,
         "possible": True,
         "why": "proves which build runs; another build needs another contract",
     }

@@ -16,13 +16,16 @@ from typing import Any
 
 import pytest
 
+from fakes.transport import checked_transport
 from integration import examples
 from integration.project import DOCKERFILE, Project
 from secure_build.layout import Layout
+from secure_build.registry.http import Transport
 from services import belongings, images, running
 from services.belongings import Belongings
 from services.needed import give_up, need
 from services.running import Engine, RunningRegistry
+from services.sigstore import LocalSigstore
 
 BUILDERS = ("buildx", "buildah")
 _numbers = itertools.count()
@@ -229,3 +232,34 @@ def move_tag(
         return name
 
     return move
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["rekor1", "rekor2"])
+def any_sigstore(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalSigstore]:
+    """A sigstore with each version of the log, for what does not change it."""
+    need("openssl")
+    with LocalSigstore(tmp_path_factory.mktemp("sigstore"), rekor_version=request.param) as started:
+        yield started
+
+
+@pytest.fixture
+def sigstore(tmp_path: Path) -> Iterator[LocalSigstore]:
+    """A sigstore that misbehaves as the test likes."""
+    need("openssl")
+    with LocalSigstore(tmp_path / "sigstore") as started:
+        yield started
+
+
+@pytest.fixture
+def hasty() -> Iterator[Transport]:
+    """A transport that does not wait for long."""
+    with checked_transport(read_seconds=0.3, deadline_seconds=1) as transport:
+        yield transport
+
+
+@pytest.fixture
+def transport() -> Iterator[Transport]:
+    with checked_transport() as transport:
+        yield transport

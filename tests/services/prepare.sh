@@ -215,6 +215,18 @@ prepare_crane() {
     have_version crane crane version
 }
 
+# Two, since they differ in what they read and write: people have either.
+prepare_cosign() {
+    local version
+    for version in 2:$engine_suite 3:$newer_suite; do
+        if ! cached "cosign${version%%:*}"; then
+            fetch "cosign${version%%:*}" "${version#*:}" native cosign || return 0
+            publish "cosign${version%%:*}/usr/bin/cosign" "cosign${version%%:*}"
+        fi
+        say "have cosign${version%%:*} (Debian ${version#*:})"
+    done
+}
+
 fetch_busybox() { # ARCHITECTURE
     ! cached "busybox-$1" || return 0
     fetch "busybox-$1" "$(own_suite bookworm)" "$1" busybox-static || return 1

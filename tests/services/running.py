@@ -40,6 +40,8 @@ _PARTS = {
     "notary-signer": "notary",
     "ssh": "sshd",
     "isoinfo": "genisoimage",
+    "cosign2": "cosign",
+    "cosign3": "cosign",
     "busybox-amd64": "busybox",
     "busybox-s390x": "busybox",
 }

@@ -198,7 +198,7 @@ def test_the_schema_takes_what_the_program_takes(tmp_path: Path) -> None:
         ('"1.4.0"', "1.4"),
         ("use: redis:7.4", "uses: redis:7.4"),
         ("  web:", "  We b:"),
-        ("enforce: digest", "enforce: cosign"),
+        ("enforce: digest", "enforce: notary"),
         ("{secret: ICR_KEY}", "literal"),
         ("{secret: ICR_KEY}", "{secret: NO-NAME}"),
         ("{secret: ICR_KEY}", "{}"),

@@ -51,11 +51,24 @@ def test_unknown_2_a_tag_beside_a_digest_is_not_written() -> None:
     assert b":1.0" not in play.pinned(pins.texts(play.places))
 
 
-@pytest.mark.parametrize("choice", ["rhs", "dct", "cosign"])
-def test_unknown_3_and_11_images_are_pinned_and_nothing_rests_on_signatures(choice: str) -> None:
+@pytest.mark.parametrize(
+    ("choice", "workload"),
+    [("rhs", "compose: a.yml"), ("dct", "play: pods"), ("cosign", "compose: a.yml")],
+)
+def test_unknown_3_and_11_images_are_pinned_unless_the_runtime_looks_at_signatures(
+    choice: str, workload: str
+) -> None:
     image = f"web: {{image: us.icr.io/acme/web:1.0, enforce: {choice}}}"
-    with pytest.raises(UsageError, match=r"images\.web\.enforce"):
-        parsed(f"version: 1\ntarget: ccrt\nimages: {{{image}}}\n")
+    keys = (
+        "rhs: {key: {file: a}}, dct: {server: https://a.b, root: {key: {file: a}}}, cosign: {key: {file: a}}"
+    )
+    with pytest.raises(UsageError, match=f"`web`: `enforce: {choice}` is for"):
+        parsed(
+            f"version: 1\ntarget: ccrt\nimages: {{{image}}}\nsigning: {{{keys}}}\nworkload: {{{workload}}}\n"
+        )
+    assert parsed("version: 1\ntarget: ccrt\nimages: {web: {image: us.icr.io/acme/web:1.0}}\n").built[
+        "web"
+    ].enforce == ("digest")
     first = enforcement.worth("ccrt", "compose", Reference.parse("us.icr.io/acme/web:1.0"))[0]
     assert (first.choice, first.possible) == ("digest", True)
 

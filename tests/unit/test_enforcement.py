@@ -17,12 +17,13 @@ from secure_build.reference import Reference
         ("ccrt", "compose", "us.icr.io/acme/web:1.4.0", {"digest", "dct"}),
         ("ccrt", "play", "us.icr.io/acme/web:1.4.0", {"digest", "rhs"}),
         ("ccrv", "play", "us.icr.io/acme/web:1.4.0", {"digest", "rhs"}),
-        # A port, a namespace of two letters, three parts, a dot, a tag of two characters.
+        # A port, a namespace of two letters, three parts, a dot.
         ("ccrt", "compose", "registry.example.com:5000/acme/web:1.4.0", {"digest"}),
         ("ccrt", "compose", "us.icr.io/ns/web:1.4.0", {"digest"}),
         ("ccrt", "compose", "us.icr.io/acme/shop/web:1.4.0", {"digest"}),
         ("ccrt", "play", "us.icr.io/acme/my.web:1.4.0", {"digest"}),
-        ("ccrt", "play", "us.icr.io/acme/web:v1", {"digest"}),
+        # A tag of two characters is covered by a key for the repository.
+        ("ccrt", "play", "us.icr.io/acme/web:v1", {"digest", "rhs"}),
     ],
 )
 def test_what_a_contract_could_express(

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secure_build.contract import archive, text, workload
+from secure_build.contract import archive, merging, text, workload
 from secure_build.errors import UsageError
 from secure_build.model import Credential
 from secure_build.reference import Pinned
@@ -26,7 +26,7 @@ def login(registry: str = "us.icr.io", password: str = "new-key", username: str 
 
 
 def merged(content: str, *logins: Credential) -> str:
-    return workload.merge(content.encode(), "contract.yaml", logins or [login()])
+    return merging.merge(content.encode(), "contract.yaml", logins or [login()], {})
 
 
 def refusal(content: str, *logins: Credential) -> str:
@@ -37,7 +37,9 @@ def refusal(content: str, *logins: Credential) -> str:
 
 @given(passwords)
 def test_a_section_holds_type_logins_and_archive(password: str) -> None:
-    section = workload.section([login(password=password), login("docker.io", "hub-token", "acme")], COMPOSE)
+    section = workload.section(
+        [login(password=password), login("docker.io", "hub-token", "acme")], {}, COMPOSE
+    )
     assert yaml.safe_load(section.plain) == {
         "type": "workload",
         "auths": {
@@ -52,13 +54,13 @@ def test_a_section_holds_type_logins_and_archive(password: str) -> None:
 
 
 def test_a_section_without_logins_has_no_auths() -> None:
-    section = workload.section([], COMPOSE)
+    section = workload.section([], {}, COMPOSE)
     assert yaml.safe_load(section.plain) == {"type": "workload", "compose": {"archive": PACKED.base64()}}
     assert section.masked == section.plain
 
 
 def test_a_fragment_has_empty_images_logins_and_the_references_as_comments() -> None:
-    fragment = workload.fragment([login()], {"web": PINNED})
+    fragment = workload.fragment([login()], {}, {"web": PINNED})
     assert fragment.masked == (
         "# Every image is named by digest, so the runtime needs no key to check it.\n"
         "images: {}\n"
@@ -66,14 +68,14 @@ def test_a_fragment_has_empty_images_logins_and_the_references_as_comments() -> 
         "  us.icr.io:\n"
         "    username: iamapikey\n"
         '    password: "***"\n'
-        "# Pinned references:\n"
+        "# References:\n"
         f"#   web: {PINNED}\n"
     )
     assert fragment.plain == fragment.masked.replace('"***"', "new-key")
 
 
 def test_a_representation_shows_no_secret() -> None:
-    assert "new-key" not in repr(workload.section([login()], COMPOSE))
+    assert "new-key" not in repr(workload.section([login()], {}, COMPOSE))
 
 
 SECTION = """\
@@ -146,7 +148,7 @@ def test_another_spelling_of_docker_hub_is_replaced() -> None:
 
 
 def test_without_logins_nothing_changes() -> None:
-    assert workload.merge(SECTION.encode(), "x", []) == SECTION
+    assert merging.merge(SECTION.encode(), "x", [], {}) == SECTION
 
 
 def test_merging_twice_is_merging_once() -> None:
@@ -179,11 +181,11 @@ def test_merging_twice_is_merging_once() -> None:
         ),
         (
             "type: workload\nauths:\n  us.icr.io: {username: a, password: b, email: c}\n",
-            "contract.yaml: `auths` cannot be changed without changing something else",
+            "contract.yaml: `auths` and `images` cannot be changed without changing something else",
         ),
         (
             "type: workload\nauths:\n  a.b: &l {username: a, password: b}\n  us.icr.io: *l\n",
-            "contract.yaml: `auths` cannot be changed without changing something else",
+            "contract.yaml: `auths` and `images` cannot be changed without changing something else",
         ),
         ("workload: |\n  type: workload\n  \n  env: {}\n", "contract.yaml:1: this block has blanks"),
     ],

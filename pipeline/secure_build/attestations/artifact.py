@@ -12,10 +12,11 @@ from secure_build.errors import ServiceError
 from secure_build.layout import Layout
 from secure_build.manifest import Manifest
 from secure_build.model import Descriptor
+from secure_build.reference import Digest
 
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
-# The spelling before, which readers still take.
-_OLD_BUNDLE = "application/vnd.dev.sigstore.bundle+json;version=0.3"
+# With the spelling before, which readers still take.
+MEDIA_TYPES = (BUNDLE, "application/vnd.dev.sigstore.bundle+json;version=0.3")
 _CONTENT = "dev.sigstore.bundle.content"
 PREDICATE_TYPE = "dev.sigstore.bundle.predicateType"
 # The most that a bundle may have; an SBOM of a large image has some megabytes.
@@ -23,7 +24,11 @@ LARGEST = 64 << 20
 
 
 def write(layout: Layout, bundle: bytes, predicate_type: str, subject: Descriptor) -> Manifest:
-    """Keep a bundle in the layout as an artifact about `subject`; equal input gives equal bytes."""
+    """Keep a bundle in the layout as an artifact about `subject`; equal input gives equal bytes.
+
+    Raises ServiceError for one that is too large to be read again.
+    """
+    _check_size(len(bundle))
     content = manifest.artifact_of(
         BUNDLE,
         BUNDLE,
@@ -42,9 +47,22 @@ def bundle_of(content: Manifest) -> Descriptor | None:
 
     Raises ServiceError for a bundle that is too large to be one.
     """
-    if len(content.layers) != 1 or content.layers[0].media_type not in (BUNDLE, _OLD_BUNDLE):
+    if len(content.layers) != 1 or content.layers[0].media_type not in MEDIA_TYPES:
         return None
-    blob = content.layers[0]
-    if blob.size > LARGEST:
-        raise ServiceError(f"the bundle {blob.digest} has {blob.size} bytes; the limit is {LARGEST}")
-    return blob
+    _check_size(content.layers[0].size)
+    return content.layers[0]
+
+
+def read(layout: Layout, digest: Digest) -> bytes | None:
+    """The bundle of the artifact with this digest; None when it is not in the layout, or is no bundle.
+
+    Raises ServiceError for one that is damaged or too large.
+    """
+    content = layout.artifact(digest)
+    blob = bundle_of(content) if content is not None else None
+    return layout.read(blob, at_most=LARGEST) if blob is not None else None
+
+
+def _check_size(size: int) -> None:
+    if size > LARGEST:
+        raise ServiceError(f"a bundle has {size} bytes; the limit is {LARGEST}")

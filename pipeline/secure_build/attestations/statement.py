@@ -25,14 +25,17 @@ _STATEMENTS = (_STATEMENT, "https://in-toto.io/Statement/v0.1")
 def statement(
     predicate_type: str, predicate: Mapping[str, Any], subjects: Iterable[tuple[str, Digest]]
 ) -> bytes:
-    """A statement about these subjects, each with a name; equal input gives equal bytes."""
+    """A statement about these subjects, each with a name; equal input gives equal bytes.
+
+    It is ASCII, whatever the predicate holds: not all that JSON can escape is UTF-8.
+    """
     document = {
         "_type": _STATEMENT,
         "subject": [{"name": name, "digest": {"sha256": one.hexadecimal}} for name, one in subjects],
         "predicateType": predicate_type,
         "predicate": dict(predicate),
     }
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
 
 def predicate(payload: bytes, *, predicate_type: str, subject: Digest) -> dict[str, Any]:

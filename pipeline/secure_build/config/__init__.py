@@ -1,13 +1,13 @@
 """secure-build.yaml: read once, strictly, into frozen models; the JSON schema comes from the same models."""
 
-from secure_build.config.base import File, SecretFile, SecretName
+from secure_build.config.base import File, Login, SecretFile, SecretName
 from secure_build.config.build import Build
 from secure_build.config.encrypt import AuditorDisclosure, Certificate, Encrypt, SigningKey
+from secure_build.config.keys import KeyOrCommand
 from secure_build.config.load import Loaded, load, parse, schema
 from secure_build.config.models import (
     BuiltImage,
     Config,
-    Login,
     Play,
     RegistryAccess,
     UsedImage,
@@ -37,6 +37,7 @@ __all__ = [
     "Encrypt",
     "Env",
     "File",
+    "KeyOrCommand",
     "KeylessSigning",
     "Loaded",
     "Login",

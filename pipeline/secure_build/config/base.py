@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 # The tags of the unions, which stand in pydantic's places of mistakes.
@@ -38,6 +38,17 @@ def no_literal(value: object) -> object:
             "literal_secret", "a password must not stand in this file; name it: `{secret: NAME}`"
         )
     return value
+
+
+class Login(Strict):
+    """User name and the name of the secret with the password or token."""
+
+    username: Annotated[str, StringConstraints(min_length=3)] = Field(
+        description="For IBM Container Registry literally `iamapikey`."
+    )
+    password: Annotated[SecretName, BeforeValidator(no_literal)] = Field(
+        description="`{secret: NAME}`; a literal value is refused."
+    )
 
 
 class SecretFile(Strict):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -29,15 +30,15 @@ from secure_build.config.base import (
     NAMED_VALUE,
     PLAIN_VALUE,
     File,
-    SecretName,
+    Login,
     Strict,
-    no_literal,
 )
 from secure_build.config.build import Build
 from secure_build.config.encrypt import Encrypt
 from secure_build.config.sections import ConfidentialContainers, Env, Variables, VolumeName, WorkloadVolume
 from secure_build.config.signing import Attestations, SignatureKind, Signing
 from secure_build.config.source import Source
+from secure_build.contract import keys
 from secure_build.errors import UsageError
 from secure_build.model import BuilderName, Platform
 from secure_build.reference import Reference, registry_name
@@ -52,15 +53,9 @@ UNION_TAGS = frozenset(
 )
 
 
-class Login(Strict):
-    """User name and the name of the secret with the password or token."""
-
-    username: Annotated[str, StringConstraints(min_length=3)] = Field(
-        description="For IBM Container Registry literally `iamapikey`."
-    )
-    password: Annotated[SecretName, BeforeValidator(no_literal)] = Field(
-        description="`{secret: NAME}`; a literal value is refused."
-    )
+# How much of the commit is in a tag that is unique to it.
+_COMMIT_DIGITS = 12
+_LONGEST_TAG = 128
 
 
 class RegistryAccess(Strict):
@@ -126,12 +121,20 @@ class BuiltImage(Strict):
         """Whether the contract names a tag, and the runtime checks a signature of it."""
         return self.enforce in ("rhs", "dct")
 
+    def published(self, commit: str) -> Reference:
+        """The reference that is published: the tag as written, or one that no other commit gets."""
+        if not self.by_tag or self.reuse_tag:
+            return self.image
+        return replace(self.image, tag=f"{self.image.tag}-{commit[:_COMMIT_DIGITS]}")
+
     @model_validator(mode="after")
     def _once(self) -> BuiltImage:
         if len(set(self.sign)) != len(self.sign):
             raise PydanticCustomError("sign", "a kind of signature stands twice in `sign`")
         if self.reuse_tag and not self.by_tag:
             raise PydanticCustomError("reuse_tag", "`reuse-tag` goes with `enforce: rhs` and `enforce: dct`")
+        if len(self.published("0" * _COMMIT_DIGITS).tag or "") > _LONGEST_TAG:
+            raise PydanticCustomError("tag", "the tag is too long for 12 digits of the commit behind it")
         return self
 
 
@@ -381,8 +384,8 @@ class Config(Strict):
             return (
                 f"is for `workload: {wanted}:`; with `{self.workload.way}` the runtime looks at no such keys"
             )
-        # The tag has its final form only when the commit is known; the key's grammar is asked with it.
-        return None
+        reason = keys.expressible("rhs" if image.enforce == "rhs" else "dct", image.image.repository)
+        return f"cannot be expressed: {reason}" if reason else None
 
     def _has(self, way: str) -> bool:
         return self.workload is not None and getattr(self.workload, way) is not None

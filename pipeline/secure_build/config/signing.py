@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from pydantic_core import PydanticCustomError
 
 from secure_build.address import is_loopback
-from secure_build.config.base import File, SecretName, Strict, no_literal
+from secure_build.config.base import File, Login, SecretName, Strict, no_literal
 from secure_build.config.keys import KeyOrCommand
 from secure_build.config.sections import AnySecret
 
@@ -55,14 +55,15 @@ class Lookaside(Strict):
     directory: str | None = Field(
         default=None, description="Folder of this machine that a web server serves."
     )
-    upload: Url | None = Field(
-        default=None, description="Address to put them below, with HTTP PUT and the registry's `push` login."
-    )
+    upload: Url | None = Field(default=None, description="Address to put them below, with HTTP PUT.")
+    login: Login | None = Field(default=None, description="For that address.")
 
     @model_validator(mode="after")
     def _one(self) -> Lookaside:
         if (self.directory is None) == (self.upload is None):
             raise PydanticCustomError("lookaside", "must name either `directory` or `upload`")
+        if self.login is not None and self.upload is None:
+            raise PydanticCustomError("lookaside", "`login` goes with `upload`")
         return self
 
 

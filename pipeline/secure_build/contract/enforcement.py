@@ -2,7 +2,8 @@
 
 Rules: contract page of IBM's documentation ("About the contract", image subsections). The runtime
 looks at a signature only when the reference has no digest; a digest says which build runs, a
-signature only who signed it.
+signature only who signed it. That is why a tag that is signed to be enforced is unique to a commit,
+unless the config wants it otherwise.
 """
 
 from __future__ import annotations
@@ -42,12 +43,18 @@ def _worth(choice: Choice, target: str, workload: Way, reference: Reference) -> 
     wanted = "play" if choice == "rhs" else "compose"
     if workload != wanted:
         return Worth(choice, False, f"the runtime looks at `{choice}` keys for {wanted} workloads only")
-    reason = keys.expressible(choice, reference)
+    reason = keys.expressible(choice, reference.repository)
     if reason:
         return Worth(choice, False, reason)
     return Worth(
         choice,
         True,
-        "the runtime could check who signed, not which build: whoever controls the registry could put back "
-        "an older signed image; secure-build writes digests only",
+        "proves who signed, not which build: whoever controls the registry can put back whatever was "
+        f"signed under {_scope(choice, reference)}",
     )
+
+
+def _scope(choice: Literal["rhs", "dct"], reference: Reference) -> str:
+    """What the key in the contract covers."""
+    narrow = choice == "rhs" and keys.expressible(choice, reference) is None
+    return "this tag" if narrow else "any tag of this repository that the workload names"

@@ -7,7 +7,7 @@ certificates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from secure_build.manifest import Manifest
@@ -38,6 +38,21 @@ class Registry(Protocol):
 
     def get_manifest(self, repository: Repository, descriptor: Descriptor) -> Manifest:
         """The manifest with this digest, its bytes checked; raises ServiceError when it is absent."""
+
+    def attach(
+        self,
+        repository: Repository,
+        subject: Digest,
+        artifacts: Sequence[Manifest],
+        chunks: Callable[[Descriptor], Iterator[bytes]],
+    ) -> None:
+        """Store artifacts about a manifest that is there, with their blobs, and list them as its referrers.
+
+        `chunks` gives the bytes of a blob. What is listed already is not sent again.
+        """
+
+    def find(self, reference: Reference) -> Manifest | None:
+        """The manifest that the reference's tag or digest names, None when there is none."""
 
     def tagged(self, reference: Reference) -> Digest | None:
         """The digest that the reference's tag names, None when there is no such tag."""

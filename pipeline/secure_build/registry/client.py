@@ -7,8 +7,8 @@ times, and never what was refused.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
 from secure_build import manifest
@@ -19,6 +19,7 @@ from secure_build.reference import Digest, Reference, Repository
 from secure_build.registry import referrers
 from secure_build.registry.http import TEMPORARY, Answer, InterruptedTransferError
 from secure_build.registry.reader import NotFoundError, Reader, is_kept, named_digest
+from secure_build.registry.referrers import Referrer
 from secure_build.registry.session import AccessError
 from secure_build.registry.tokens import covers, scope_of
 
@@ -39,7 +40,8 @@ class _RefusedManifestError(ServiceError):
 class RemoteRegistry(Reader):
     """One registry, spoken to with one login or none, to read or, with `push`, also to write."""
 
-    _listing = threading.Lock()
+    # Our own threads take turns at the index of one manifest's referrers.
+    _turns: ClassVar[dict[tuple[Repository, Digest], threading.Lock]] = {}
 
     def put_blob(
         self,
@@ -112,6 +114,30 @@ class RemoteRegistry(Reader):
                     error.message,
                     hint=f"the tag names {named}; where tags are immutable, publish under another one",
                 ) from None
+
+    def attach(
+        self,
+        repository: Repository,
+        subject: Digest,
+        artifacts: Sequence[Manifest],
+        chunks: Callable[[Descriptor], Iterator[bytes]],
+    ) -> None:
+        """Store artifacts about a manifest, with their blobs, and list them; what is listed is left alone.
+
+        Where the registry keeps no lists, somebody else may write the index under the fallback tag at
+        the same moment: whether they are listed is seen by reading.
+        """
+        with self._turn(repository, subject):
+            kept: list[Referrer] | None = None
+            listed = self._listed(repository, subject)
+            if listed is None:
+                listed = kept = self._index(repository, subject)
+            there = {one.descriptor.digest for one in listed}
+            absent = [one for one in artifacts if one.descriptor.digest not in there]
+            unlisted = [one for one in absent if not self._attach(repository, one, chunks)]
+            if unlisted:
+                kept = self._index(repository, subject) if kept is None else kept
+                self._put_index(repository, subject, [*kept, *map(referrers.referrer_of, unlisted)])
 
     def push_right(self, repository: Repository, *, probe: bool = False) -> PushRight:
         """Whether the login may push to the repository, without pushing anything.
@@ -186,6 +212,28 @@ class RemoteRegistry(Reader):
         self._request("DELETE", self._session.target(answer), repository, retry=False).close()
         return "granted"
 
+    def _attach(
+        self, repository: Repository, artifact: Manifest, chunks: Callable[[Descriptor], Iterator[bytes]]
+    ) -> bool:
+        """Store an artifact; returns whether the registry lists it by itself.
+
+        The config of artifacts is the same for all, so it is sent only when the registry lacks it.
+        """
+
+        def put(blob: Descriptor) -> None:
+            self.put_blob(repository, blob, lambda: chunks(blob))
+
+        for layer in artifact.layers:
+            put(layer)
+        name = str(artifact.descriptor.digest)
+        try:
+            answer = self._put_manifest(repository, name, artifact)
+        except MissingBlobsError:
+            assert artifact.config is not None
+            put(artifact.config)
+            answer = self._put_manifest(repository, name, artifact)
+        return bool(answer.headers.get("OCI-Subject"))
+
     def _put_manifest(self, repository: Repository, name: str, content: Manifest) -> Answer:
         headers = {"Content-Type": content.media_type, "Content-Length": str(len(content.content))}
         path = self._manifest(repository, name)
@@ -212,25 +260,34 @@ class RemoteRegistry(Reader):
         Somebody else may write that index at the same moment, so it is looked at afterwards.
         """
         own = referrers.referrer_of(content)
-        reference = Reference(repository, referrers.fallback_tag(subject))
-        # Our own threads, at least, take turns.
-        with self._listing:
+        with self._turn(repository, subject):
             for _ in range(_LISTING_ATTEMPTS):
-                kept = self._find(reference)
-                if kept is not None and kept.media_type != manifest.OCI_INDEX:
-                    raise ServiceError(f"`{reference}` is no index of referrers, so nothing is added to it")
-                listed = [] if kept is None else referrers.parse(kept.content)
+                listed = self._index(repository, subject)
                 if any(one.descriptor.digest == own.descriptor.digest for one in listed):
                     return
-                index = referrers.index_of([*listed, own])
-                self.tag(reference, manifest.parse(index, manifest.OCI_INDEX))
-            kept = self._find(reference)
-            listed = [] if kept is None else referrers.parse(kept.content)
+                self._put_index(repository, subject, [*listed, own])
+            listed = self._index(repository, subject)
             if not any(one.descriptor.digest == own.descriptor.digest for one in listed):
                 raise ServiceError(
-                    f"`{reference}` does not list {own.descriptor.digest} right after it was added",
+                    f"`{repository}:{referrers.fallback_tag(subject)}` does not list "
+                    f"{own.descriptor.digest} right after it was added",
                     hint="somebody else writes there at the same time; try again",
                 )
+
+    def _turn(self, repository: Repository, subject: Digest) -> threading.Lock:
+        return self._turns.setdefault((repository, subject), threading.Lock())
+
+    def _index(self, repository: Repository, subject: Digest) -> list[Referrer]:
+        """What the index under the fallback tag lists; raises ServiceError when another thing is there."""
+        reference = Reference(repository, referrers.fallback_tag(subject))
+        kept = self.find(reference)
+        if kept is not None and kept.media_type != manifest.OCI_INDEX:
+            raise ServiceError(f"`{reference}` is no index of referrers, so nothing is added to it")
+        return [] if kept is None else referrers.parse(kept.content)
+
+    def _put_index(self, repository: Repository, subject: Digest, listed: Sequence[Referrer]) -> None:
+        index = manifest.parse(referrers.index_of(listed), manifest.OCI_INDEX)
+        self.tag(Reference(repository, referrers.fallback_tag(subject)), index)
 
     def _hung_up(self) -> str | None:
         # aws/containers-roadmap#1970

@@ -34,6 +34,8 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-")
 # does not know (quay/quay#3071), Artifactory (google/go-containerregistry#1962), and GHCR, which
 # leads to a web page (artifacthub/hub#4785).
 _NO_LIST = frozenset({400, 404, 405, 406, 301, 302, 303, 307, 308})
+# Those that may say it of one manifest or repository only.
+_NO_LIST_OF_THIS = frozenset({400, 406})
 
 
 class NotFoundError(UsageError):
@@ -50,6 +52,8 @@ class Reader:
         self._session = Session(registry, credential, transport)
         # One scope for all requests to a repository: one token serves the whole publication.
         self._push = push
+        # Until it has said that it keeps no lists of referrers.
+        self._may_list = True
 
     def __str__(self) -> str:
         return self.registry
@@ -80,15 +84,34 @@ class Reader:
 
         Raises NotFoundError when there is none.
         """
-        found = self._find(reference)
+        found = self.find(reference)
         if found is None:
             raise NotFoundError(
                 f"`{reference}` does not exist", hint="check the name and tag; a private image needs a login"
             )
         return found
 
+    def find(self, reference: Reference) -> Manifest | None:
+        """The manifest that the reference names now, None when there is none."""
+        wanted = reference.digest
+        path = self._manifest(reference.repository, str(wanted or reference.tag or "latest"))
+        answer = self._request("GET", path, reference.repository, headers=_accept())
+        if answer.status == 404:
+            answer.close()
+            return None
+        if answer.status != 200:
+            raise self._session.failure(answer, f"cannot read `{reference}`")
+        media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+        content = answer.body(manifest.LARGEST)
+        found = Digest.of(content)
+        if found != (wanted or found) or found != (named_digest(answer) or found):
+            raise ServiceError(
+                f"{self.registry} answered for `{reference}` with content whose digest is {found}"
+            )
+        return manifest.parse(content, media_type)
+
     def get_manifest(self, repository: Repository, descriptor: Descriptor) -> Manifest:
-        found = self._find(Reference(repository, digest=descriptor.digest))
+        found = self.find(Reference(repository, digest=descriptor.digest))
         if found is None:
             # Nobody asked for it by name: it should be there.
             raise ServiceError(f"`{repository}@{descriptor.digest}` does not exist")
@@ -129,25 +152,18 @@ class Reader:
             stopping.pause(pause)
         return tuple(found[digest] for digest in sorted(found))
 
-    # Inside
+    def referrers_by_turns(self, repository: Repository, digest: Digest) -> Iterator[list[Referrer]]:
+        """The same without waiting: the registry's list, and what only the fallback tag names.
 
-    def _find(self, reference: Reference) -> Manifest | None:
-        wanted = reference.digest
-        path = self._manifest(reference.repository, str(wanted or reference.tag or "latest"))
-        answer = self._request("GET", path, reference.repository, headers=_accept())
-        if answer.status == 404:
-            answer.close()
-            return None
-        if answer.status != 200:
-            raise self._session.failure(answer, f"cannot read `{reference}`")
-        media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
-        content = answer.body(manifest.LARGEST)
-        found = Digest.of(content)
-        if found != (wanted or found) or found != (named_digest(answer) or found):
-            raise ServiceError(
-                f"{self.registry} answered for `{reference}` with content whose digest is {found}"
-            )
-        return manifest.parse(content, media_type)
+        Whoever has found what was wanted goes on no further, and the second is not asked for.
+        """
+        listed = self._listed(repository, digest) or []
+        if listed:
+            yield listed
+        known = {one.descriptor.digest for one in listed}
+        yield [one for one in self._listed_by_tag(repository, digest) if one.descriptor.digest not in known]
+
+    # Inside
 
     def _blob_chunks(self, repository: Repository, descriptor: Descriptor) -> Generator[bytes, None, None]:
         received = 0
@@ -182,7 +198,9 @@ class Reader:
         return answer
 
     def _listed(self, repository: Repository, digest: Digest) -> list[Referrer] | None:
-        """The registry's own list; None where it keeps none."""
+        """The registry's own list; None where it keeps none, which is asked once."""
+        if not self._may_list:
+            return None
         path: str | None = f"/v2/{repository.path}/referrers/{digest}"
         found: list[Referrer] = []
         for _ in range(_MOST_PAGES):
@@ -191,6 +209,7 @@ class Reader:
             )
             if answer.status in _NO_LIST:
                 answer.close()
+                self._may_list = answer.status in _NO_LIST_OF_THIS
                 return None
             if answer.status != 200:
                 raise self._session.failure(answer, f"cannot list what refers to `{repository}@{digest}`")
@@ -216,7 +235,7 @@ class Reader:
 
     def _find_index(self, repository: Repository, digest: Digest) -> Manifest | None:
         """The index under the fallback tag; something else under that tag lists nothing."""
-        found = self._find(Reference(repository, referrers.fallback_tag(digest)))
+        found = self.find(Reference(repository, referrers.fallback_tag(digest)))
         return found if found is not None and found.media_type == manifest.OCI_INDEX else None
 
     def _request(

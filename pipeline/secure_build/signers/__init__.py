@@ -9,11 +9,19 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from secure_build.errors import RefusedError
 from secure_build.model import SignatureKind
 
 
 class StatementVerifier(Protocol):
     """Tells who signed a statement: one key, or one identity."""
+
+    @property
+    def kind(self) -> SignatureKind: ...
+
+    @property
+    def signer(self) -> str:
+        """Who, as the build record has it: the key's SHA-256, or identity and issuer."""
 
     def verify(self, bundle: bytes) -> bytes:
         """The statement in a sigstore bundle that this signer made.
@@ -24,14 +32,15 @@ class StatementVerifier(Protocol):
 
 
 class StatementSigner(StatementVerifier, Protocol):
-    """Signs in-toto statements into sigstore bundles (v0.3)."""
-
-    @property
-    def kind(self) -> SignatureKind: ...
-
-    @property
-    def signer(self) -> str:
-        """Who signs, as the build record has it: the key's SHA-256, or identity and issuer."""
+    """Signs in-toto statements into sigstore bundles (v0.3). Threads may share one."""
 
     def sign(self, statement: bytes) -> bytes:
         """The bundle, JSON. Raises ServiceError when a service of the signer's fails."""
+
+
+def signs(verifier: StatementVerifier, bundle: bytes, statement: bytes) -> bool:
+    """Whether a bundle that is there has this statement with a good signature, so that it can stay."""
+    try:
+        return verifier.verify(bundle) == statement
+    except RefusedError:
+        return False

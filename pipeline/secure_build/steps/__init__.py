@@ -19,6 +19,7 @@ from secure_build.report import Report
 from secure_build.steps.assemble import Assembled, check_files, contract_assemble
 from secure_build.steps.build import build, require_locked
 from secure_build.steps.check import check
+from secure_build.steps.content_trust import check_destination
 from secure_build.steps.contract import Fragment, check_workload, contract_images, contract_workload
 from secure_build.steps.delivery import check_logins, try_logins
 from secure_build.steps.emission import Emitted, certificate_of
@@ -27,11 +28,14 @@ from secure_build.steps.handover import hand_on
 from secure_build.steps.init import InitOptions, Started, init
 from secure_build.steps.job import Job, Options, opened
 from secure_build.steps.join import join
+from secure_build.steps.keys import keys
 from secure_build.steps.lock import Locked, lock
 from secure_build.steps.plan import plan
 from secure_build.steps.publish import publish
 from secure_build.steps.re_encrypt import ReEncrypted, contract_re_encrypt
+from secure_build.steps.record_signature import sign_record
 from secure_build.steps.show import Shown, ShowOptions, show
+from secure_build.steps.sign import is_wanted, sign
 from secure_build.steps.verdict import settled
 
 __all__ = [
@@ -63,17 +67,28 @@ __all__ = [
     "publish",
     "run",
     "show",
+    "sign",
     "summary",
 ]
 
 
 @contextlib.contextmanager
 def job(options: Options, report: Report) -> Iterator[Job]:
-    """One invocation, see `steps/job.py`; records that it names are joined into its own first."""
+    """One invocation, see `steps/job.py`; records that it names are joined into its own first.
+
+    A record that has changed is signed at the end, with the keys that are at hand.
+    """
     with opened(options, report) as work:
+        before = _record_bytes(work)
         if options.records:
-            join(work)
+            join(work, keys(work).verifiers)
         yield work
+        if work.loaded.config.signing.attests and _record_bytes(work) != before:
+            sign_record(work, keys(work).at_hand)
+
+
+def _record_bytes(work: Job) -> bytes | None:
+    return work.record_path.read_bytes() if work.record_path.exists() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +101,7 @@ class Ran:
 
 
 def run(work: Job) -> Ran:
-    """Build, or take what the named records have, then publish, and write what the config has of a contract.
+    """Build, or take what the named records have, sign, publish, and write what the config has of a contract.
 
     What can be known to be wrong before anything is built is found before anything is built.
     """
@@ -112,6 +127,8 @@ def run(work: Job) -> Ran:
         )
     if config.workload is not None:
         check_workload(work, selected=work.selected())
+    check_destination(work)
+    keys(work).check()
     certificate_of(work)
     settled(work, check_env(work), what="the env section")
     check_files(work)
@@ -123,6 +140,8 @@ def run(work: Job) -> Ran:
     if not work.options.records:
         work.require_whole()
         build(work)
+    if is_wanted(work):
+        sign(work)
     return _with_contract(work, publish(work))
 
 

@@ -8,11 +8,20 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from secure_build import __version__, builders, manifest, materials, record, stopping
+from secure_build import __version__, builders, ci, manifest, materials, record, stopping
 from secure_build.builders import Builder, Built, Recipe, Surroundings
 from secure_build.errors import RefusedError, SecureBuildError, ServiceError
 from secure_build.layout import Layout
-from secure_build.model import BuilderVersion, BuildRecord, Descriptor, Image, Material, Platform, Source
+from secure_build.model import (
+    BuilderVersion,
+    BuildRecord,
+    Descriptor,
+    Image,
+    Invocation,
+    Material,
+    Platform,
+    Source,
+)
 from secure_build.reference import Repository
 from secure_build.source import Checkout
 from secure_build.steps.job import LARGEST_FILE, Job
@@ -130,7 +139,8 @@ def _without_images(work: Job) -> BuildRecord:
 def unchanged(work: Job, image: Image, versions: Mapping[Platform, BuilderVersion]) -> bool:
     """Whether building again would give the same, and the bytes are still here."""
     wanted = work.loaded.config.built.get(image.name)
-    if wanted is None or image.materials is None or image.reference != wanted.image:
+    commit = work.checkout().source.commit
+    if wanted is None or image.materials is None or image.reference != wanted.published(commit):
         return False
     if image.sparse and work.options.to is not None:
         # Its layers are in the registry only, and a layout is to get them.
@@ -217,16 +227,19 @@ def _build_image(work: Job, by_platform: Builders, name: str, recipe: Recipe) ->
     wanted = work.loaded.config.built[name]
     platforms = work.platforms_of(name)
     pins = {platform: work.lock.pins(platform) for platform in platforms}
+    host, started = ci.host(), datetime.now(UTC)
     made = make(work, by_platform, name, recipe, pins=pins, layout=work.layout)
+    finished = datetime.now(UTC)
     for platform, built in made.items():
         _check_lock(work, name, platform, built.materials, by_platform[platform].version)
     descriptor = joined([built.descriptor for built in made.values()], work.layout)
-    work.layout.name(wanted.image, descriptor)
+    reference = wanted.published(work.checkout().source.commit)
+    work.layout.name(reference, descriptor)
     work.report.step(f"{name}: built {descriptor.digest}")
     taken = {platform: built.materials for platform, built in made.items() if built.materials is not None}
     return Image(
         name=name,
-        reference=wanted.image,
+        reference=reference,
         descriptor=descriptor,
         platforms=platforms,
         builder=version_of(by_platform, platforms),
@@ -234,6 +247,7 @@ def _build_image(work: Job, by_platform: Builders, name: str, recipe: Recipe) ->
         sparse=any(built.sparse for built in made.values()),
         reproducible=all(built.reproducible for built in made.values()),
         missing=tuple(platform for platform in wanted.build.platforms if platform not in made),
+        invocation=Invocation(host.identity, host.invocation, started, finished),
     )
 
 

@@ -7,6 +7,7 @@ puts it into them.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -22,11 +23,12 @@ from secure_build.contract.places import Place
 from secure_build.contract.workload import Packed
 from secure_build.errors import UsageError
 from secure_build.manifest import Manifest
-from secure_build.model import GUEST, BuildRecord, Descriptor, Finding
-from secure_build.reference import Pinned, Reference
+from secure_build.model import GUEST, BuildRecord, Descriptor, Finding, Image
+from secure_build.reference import Pinned, Reference, Repository
 from secure_build.secret import Secret
 from secure_build.source import Checkout
 from secure_build.steps.job import Job
+from secure_build.steps.pins import Pins
 from secure_build.steps.sections import read_file, sealed_secrets
 
 PODS = "pods"
@@ -77,11 +79,9 @@ def read_pods(work: Job, checkout: Checkout, path: str) -> PodsWorkload:
     return PodsWorkload(found, "bmtl" if work.loaded.config.boot else "peerpod")
 
 
-def confidential_parts(
-    work: Job, current: BuildRecord, described: PodsWorkload, texts: Mapping[Place, str]
-) -> Packed:
+def confidential_parts(work: Job, current: BuildRecord, described: PodsWorkload, pins: Pins) -> Packed:
     """The policy that lets exactly these pods run, with the keys that the config names."""
-    containers = [one for file in described.files.values() for one in file.containers(texts)]
+    containers = [one for file in described.files.values() for one in file.containers(pins.texts)]
     unsaid = sorted({one.image for one in containers if not one.command})
     commands = dict(
         zip(
@@ -100,6 +100,9 @@ def confidential_parts(
         Reference.parse(name).repository: read_file(work, key.public_key.file)
         for name, key in wanted.cosign.items()
     }
+    for image in pins.own:
+        if image.enforced is not None and image.enforced.by == "cosign":
+            _add_key(cosign, image)
     secret = None
     if wanted.secret is not None:
         keys = sealed_secrets(work, wanted.secret)
@@ -108,9 +111,21 @@ def confidential_parts(
         secret = SealedSecrets(str(keys["verificationKey"]), decryption)
     return Packed(
         {"confidential-containers": section.content(policy.policy(containers), cosign, secret)},
-        pods={name: file.pinned(texts) for name, file in described.files.items()},
+        pods={name: file.pinned(pins.texts) for name, file in described.files.items()},
         findings=(*policy.findings(containers), *section.cosign_findings(cosign)),
     )
+
+
+def _add_key(cosign: dict[Repository, bytes], image: Image) -> None:
+    """The key that signed an image; raises UsageError when its repository has another one."""
+    assert image.enforced is not None
+    key = base64.b64decode(image.enforced.public_key)
+    if cosign.setdefault(image.reference.repository, key).strip() != key.strip():
+        raise UsageError(
+            f"{image.name} is signed with another key than `confidential-containers: cosign:` names for "
+            f"`{image.reference.repository}`",
+            hint="leave that entry out: the key that signs is put there",
+        )
 
 
 def _command(work: Job, current: BuildRecord, image: Pinned) -> ImageCommand | None:

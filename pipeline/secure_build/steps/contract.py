@@ -10,16 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from secure_build import files, record, strict_yaml
-from secure_build.contract import workload
+from secure_build.contract import images, merging, workload
+from secure_build.contract.images import Images
 from secure_build.model import BuildRecord
-from secure_build.reference import Pinned
+from secure_build.reference import Pinned, Reference
 from secure_build.steps.build import previous
 from secure_build.steps.confidential import PodsWorkload, confidential_parts, write_pods
 from secure_build.steps.delivery import runtime_logins
 from secure_build.steps.descriptors import read_pinnable, read_workload
 from secure_build.steps.emission import Emitted, certificate_of, emit
 from secure_build.steps.job import Job
-from secure_build.steps.pins import check_places, pin_places, require_guest, resolve_all
+from secure_build.steps.pins import check_places, named, pin_places, require_guest, resolve_all
 from secure_build.steps.sections import workload_parts
 from secure_build.steps.verdict import checked, settled
 
@@ -37,12 +38,13 @@ def contract_workload(work: Job, *, draft: bool) -> tuple[BuildRecord, Emitted]:
     assert config is not None
     pins = pin_places(work, current, described.places)
     if isinstance(described, PodsWorkload):
-        packed = confidential_parts(work, current, described, pins.texts)
+        packed = confidential_parts(work, current, described, pins)
     else:
         packed = described.pack(pins.texts)
     logins, delivery = runtime_logins(work, current, pins.pulled)
     certificate, trust = certificate_of(work)
-    section = workload.section(logins, {**workload_parts(work, config), **packed.body})
+    keys = images.entries((image.reference, image.enforced) for image in pins.own if image.enforced)
+    section = workload.section(logins, keys, {**workload_parts(work, config), **packed.body})
     findings = [*described.findings, *pins.findings, *packed.findings, *delivery, *trust]
     findings += checked(work, "workload", section)
     settled(work, findings, what="the workload section")
@@ -82,7 +84,8 @@ class Fragment:
     """`images` and `auths` for people with a contract of their own."""
 
     file: FragmentFile
-    references: Mapping[str, Pinned]
+    images: Images
+    references: Mapping[str, Pinned | Reference]
     auths: Mapping[str, Mapping[str, str]]
 
 
@@ -90,19 +93,22 @@ def contract_images(work: Job) -> tuple[BuildRecord, Fragment]:
     """The `images` and `auths` fragment, in a file of its own or merged into the one of `into`."""
     current = work.current_record()
     used = resolve_all(work, [image.use for image in work.loaded.config.used.values()])
-    references = {image.name: image.pinned for image in current.images} | {
+    pinned = {image.name: image.pinned for image in current.images} | {
         name: used[image.use].pinned for name, image in work.loaded.config.used.items()
     }
+    references = pinned | {image.name: named(work, image, image.name) for image in current.images}
     for image in current.images:
         require_guest(image.platforms, f"{image.name} ({image.reference})")
-    logins, findings = runtime_logins(work, current, set(references.values()))
-    made = workload.fragment(logins, references)
+    logins, findings = runtime_logins(work, current, set(pinned.values()))
+    keys = images.entries((image.reference, image.enforced) for image in current.images if image.enforced)
+    made = workload.fragment(logins, keys, references)
     plain = made.plain
     path = work.options.workdir / "images.draft.yaml"
     if work.options.into is not None:
         # Behind a symbolic link is the file that is meant.
         path = work.options.into.resolve()
-        plain = workload.merge(files.read(path, at_most=strict_yaml.LARGEST), str(work.options.into), logins)
+        content = files.read(path, at_most=strict_yaml.LARGEST)
+        plain = merging.merge(content, str(work.options.into), logins, keys)
     unchanged = path.exists() and path.read_bytes() == plain.encode()
     if not unchanged:
         files.write(path, plain.encode(), mode=files.PRIVATE)
@@ -121,7 +127,7 @@ def contract_images(work: Job) -> tuple[BuildRecord, Fragment]:
         key: {name: str(value) for name, value in login.items()}
         for key, login in workload.entries(logins).items()
     }
-    return result, Fragment(FragmentFile(path, made.masked, unchanged), references, masked)
+    return result, Fragment(FragmentFile(path, made.masked, unchanged), keys, references, masked)
 
 
 def check_workload(work: Job, *, selected: Collection[str]) -> None:

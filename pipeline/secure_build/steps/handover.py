@@ -1,18 +1,22 @@
 """Handing a record on through a registry, by digest: `publish --by-digest` and `--record …@sha256:…`.
 
 The record is an OCI artifact (image-spec v1.1, manifest.md, "Guidelines for Artifact Usage") in the
-repository of its first image. No tag names it, so nothing is found that was not handed on.
+repository of its first image, with its signatures. No tag names it, so nothing is found that was not
+handed on.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from secure_build import manifest, record
+from secure_build.attestations.artifact import BUNDLE
 from secure_build.errors import RefusedError, UsageError
-from secure_build.model import BuildRecord
-from secure_build.reference import Pinned, Reference
+from secure_build.model import BuildRecord, Descriptor
+from secure_build.reference import Digest, Pinned, Reference
+from secure_build.signers import StatementSigner
+from secure_build.steps import record_signature
 from secure_build.steps.job import Job
 from secure_build.steps.publish import publish
 
@@ -20,8 +24,8 @@ ARTIFACT_TYPE = "application/vnd.secure-build.record.v1"
 MEDIA_TYPE = "application/vnd.secure-build.record.v1+json"
 
 
-def hand_on(work: Job) -> tuple[BuildRecord, Pinned]:
-    """Publish images by digest only, and then the record of them; returns where that is."""
+def hand_on(work: Job, signers: Sequence[StatementSigner] = ()) -> tuple[BuildRecord, Pinned]:
+    """Publish images by digest only, and then the record of them, signed; returns where that is."""
     if work.options.to:
         raise UsageError(
             "`--by-digest` publishes to registries, and `--to` names a layout",
@@ -34,9 +38,16 @@ def hand_on(work: Job) -> tuple[BuildRecord, Pinned]:
     repository = images[0].reference.repository
     handed_on = BuildRecord(result.tool, result.config, result.source, images)
     content = record.dump(handed_on)
-    artifact = manifest.artifact_of(ARTIFACT_TYPE, MEDIA_TYPE, content)
+    place = work.options.workdir / "handed-on.json"
+    bundles = record_signature.keep_signed(place, content, signers, work.report)
+    artifact = manifest.artifact_of(
+        ARTIFACT_TYPE,
+        MEDIA_TYPE,
+        content,
+        further=[Descriptor(BUNDLE, Digest.of(bundle), len(bundle)) for bundle in bundles],
+    )
     destination = work.writer(repository)
-    contents = dict(zip(artifact.blobs, (manifest.EMPTY, content), strict=True))
+    contents = dict(zip(artifact.blobs, (manifest.EMPTY, content, *bundles), strict=True))
     for blob, data in contents.items():
         if not destination.has_blob(repository, blob):
             destination.put_blob(repository, blob, functools.partial(_once, data))
@@ -53,21 +64,26 @@ def is_remote(name: str) -> bool:
     return "@sha256:" in name
 
 
-def fetch(work: Job, name: str) -> BuildRecord:
-    """The record that was handed on; raises UsageError when there is something else."""
+def fetch(work: Job, name: str) -> tuple[BuildRecord, bytes, tuple[bytes, ...]]:
+    """The record that was handed on, its bytes and the bundles that sign them.
+
+    Raises UsageError when there is something else.
+    """
     pinned = Pinned.parse(name)
     registry = work.own_reader(pinned.repository)
     artifact = registry.resolve(Reference(pinned.repository, digest=pinned.digest))
     kind = manifest.load_object(artifact.content).get("artifactType")
-    if kind != ARTIFACT_TYPE or [layer.media_type for layer in artifact.layers] != [MEDIA_TYPE]:
+    types = [layer.media_type for layer in artifact.layers]
+    if kind != ARTIFACT_TYPE or types != [MEDIA_TYPE, *[BUNDLE] * (len(types) - 1)]:
         raise UsageError(
             f"`{name}` is no build record", hint="name what `secure-build publish --by-digest` printed"
         )
-    (layer,) = artifact.layers
-    if layer.size > record.LARGEST:
-        raise UsageError(f"the build record `{name}` is larger than {record.LARGEST} bytes")
+    layer, *signatures = artifact.layers
+    if layer.size > record.LARGEST or any(one.size > record_signature.LARGEST for one in signatures):
+        raise UsageError(f"the build record `{name}`, or a signature of it, is larger than any can be")
+    content, *bundles = (b"".join(registry.blob(pinned.repository, one)) for one in artifact.layers)
     try:
-        return record.parse(b"".join(registry.blob(pinned.repository, layer)))
+        return record.parse(content), content, tuple(bundles)
     except ValueError as error:
         raise UsageError(f"`{name}` is no build record of this version: {error}") from None
 

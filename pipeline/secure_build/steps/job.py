@@ -26,11 +26,12 @@ from secure_build.source import Checkout, open_source
 
 if TYPE_CHECKING:
     from secure_build.steps.certificates import CheckedCertificate
+    from secure_build.steps.keys import Keys
 
 OCI = "oci:"
 RECORD_NAME = "build-record.json"
 # Folders in the work folder that live as long as a run.
-TEMPORARY = (".staging-*", ".context-*", ".login-*", ".secrets-*", ".again-*")
+TEMPORARY = (".staging-*", ".context-*", ".login-*", ".secrets-*", ".again-*", ".keys-*", ".sbom-*")
 # The most that is read of a file of the source.
 LARGEST_FILE = 8 << 20
 
@@ -81,6 +82,10 @@ class Job:
     machine_logins: dict[Repository, Credential | None] = field(default_factory=dict)
     # The encryption certificate, read and checked once: all sections are encrypted for the same one.
     certificates: list[CheckedCertificate] = field(default_factory=list)
+    # The keys and identities to sign with, opened once.
+    keys: list[Keys] = field(default_factory=list)
+    # What is opened for the whole of the job, such as a folder with keys, and closed with it.
+    exits: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _opened: list[Checkout] = field(default_factory=list)
 
     @property
@@ -158,8 +163,11 @@ class Job:
         return self._opened[0]
 
     def close(self) -> None:
-        while self._opened:
-            self._opened.pop().close()
+        try:
+            self.exits.close()
+        finally:
+            while self._opened:
+                self._opened.pop().close()
 
     def selected(self) -> list[str]:
         """The images to work on; raises UsageError for a name that the config does not build."""

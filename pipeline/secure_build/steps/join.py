@@ -1,7 +1,8 @@
 """Records of other jobs, joined into the record of this work folder.
 
 Of a record only its claims are taken, and each is checked against bytes: every manifest and config
-is read again, from the layout beside the record or, by digest, from the image's repository.
+is read again, from the layout beside the record or, by digest, from the image's repository. Who signed
+a record is checked where the config knows who must have, see `record_signature.py`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from secure_build import manifest, materials, record
+from secure_build.attestations.provenance import SEVERAL_HOSTS
 from secure_build.builders import joint_version
-from secure_build.errors import RefusedError, UsageError
+from secure_build.errors import RefusedError, ServiceError, UsageError
 from secure_build.layout import Layout
 from secure_build.manifest import Manifest
-from secure_build.model import BuildRecord, Descriptor, Image, Platform
-from secure_build.reference import Repository
+from secure_build.model import BuildRecord, Descriptor, Image, Invocation, Platform, Signature
+from secure_build.reference import Digest, Repository
 from secure_build.registry.client import RemoteRegistry
-from secure_build.steps import handover
+from secure_build.signers import StatementVerifier
+from secure_build.steps import handover, record_signature
 from secure_build.steps.build import joined
 from secure_build.steps.job import RECORD_NAME, Job
 
@@ -32,10 +35,11 @@ class Given:
     layouts: tuple[Layout, ...]
 
 
-def join(work: Job) -> None:
+def join(work: Job, verifiers: Sequence[StatementVerifier] = ()) -> None:
     """Write the record that the named records are together, with their bytes in this layout.
 
-    Raises RefusedError for records that do not belong together, or whose bytes are not what they say.
+    Raises RefusedError for records that do not belong together, whose bytes are not what they say, or
+    that somebody else signed.
     """
     own = work.record_path.resolve()
     places = [Path(name).resolve() for name in work.options.records]
@@ -46,7 +50,7 @@ def join(work: Job) -> None:
             f"`{work.record_path}` is where the joined record goes, so it cannot be one of the parts",
             hint="join in another work folder: `--workdir DIR`",
         )
-    given = [_read(work, name) for name in work.options.records]
+    given = [_read(work, name, verifiers) for name in work.options.records]
     for other in given[1:]:
         _require_equal(given[0], other, per_platform=isinstance(work.loaded.config.builder, Mapping))
     work.require_config(given[0].record, given[0].name)
@@ -74,22 +78,36 @@ def _with_what_was_done(work: Job, joined: BuildRecord) -> BuildRecord:
     joined = replace(joined, earlier=last.emitted)
     if (last.tool, last.config, last.source) != (joined.tool, joined.config, joined.source):
         return joined
-    published = {image.pinned: image.published for image in last.images}
-    images = tuple(
-        replace(image, published=image.published or published.get(image.pinned)) for image in joined.images
-    )
+    known = {image.pinned: image for image in last.images}
+    images = tuple(_with_what_is_known(image, known.get(image.pinned)) for image in joined.images)
     return replace(last if images == last.images else joined, images=images)
 
 
-def _read(work: Job, name: str) -> Given:
+def _with_what_is_known(image: Image, before: Image | None) -> Image:
+    if before is None:
+        return image
+    return replace(
+        image,
+        published=image.published or before.published,
+        signatures=image.signatures or before.signatures,
+        enforced=image.enforced or before.enforced,
+    )
+
+
+def _read(work: Job, name: str, verifiers: Sequence[StatementVerifier]) -> Given:
     if handover.is_remote(name):
-        return Given(name, handover.fetch(work, name), (work.layout,))
+        found, content, bundles = handover.fetch(work, name)
+        record_signature.require(name, content, bundles, verifiers, work.report)
+        return Given(name, found, (work.layout,))
     path = Path(name)
     if path.is_dir():
         # The work folder of another job.
         path /= RECORD_NAME
     beside = path.parent / "layout"
-    return Given(name, record.read(path), (work.layout, *([Layout(beside)] if beside.is_dir() else [])))
+    found, content = record.load(path)
+    bundles = record_signature.bundles_beside(path)
+    record_signature.require(str(path), content, bundles, verifiers, work.report)
+    return Given(name, found, (work.layout, *([Layout(beside)] if beside.is_dir() else [])))
 
 
 def _require_equal(first: Given, other: Given, *, per_platform: bool) -> None:
@@ -121,8 +139,9 @@ def _join_image(work: Job, name: str, parts: Sequence[tuple[Given, Image]]) -> I
     origins: dict[Platform, str] = {}
     sparse = False
     for given, image in parts:
-        if image.reference != wanted.image:
-            raise RefusedError(f"`{given.name}` has {name} as `{image.reference}`, not `{wanted.image}`")
+        reference = wanted.published(given.record.built_from.commit)
+        if image.reference != reference:
+            raise RefusedError(f"`{given.name}` has {name} as `{image.reference}`, not `{reference}`")
         taken = _Bytes(work, given, image)
         found = taken.members()
         for platform in found:
@@ -144,7 +163,7 @@ def _join_image(work: Job, name: str, parts: Sequence[tuple[Given, Image]]) -> I
         for platform, listed in materials.per_platform(image.materials or (), image.platforms).items()
     }
     made_by = {platform: image.builder for _, image in parts for platform in image.platforms}
-    work.layout.name(wanted.image, descriptor)
+    work.layout.name(first.reference, descriptor)
     return replace(
         first,
         descriptor=descriptor,
@@ -155,6 +174,24 @@ def _join_image(work: Job, name: str, parts: Sequence[tuple[Given, Image]]) -> I
         sparse=sparse,
         reproducible=all(image.reproducible for _, image in parts),
         missing=tuple(platform for platform in wanted.build.platforms if platform not in members),
+        # What was signed is another manifest than that of all parts.
+        signatures=taken.signatures() if len(parts) == 1 else (),
+        enforced=first.enforced if len(parts) == 1 else None,
+        invocation=_joined_invocation([image for _, image in parts]),
+    )
+
+
+def _joined_invocation(parts: Sequence[Image]) -> Invocation | None:
+    """From the first part's start to the last one's end, where they had it in common; None when unknown."""
+    known = [part.invocation for part in parts if part.invocation is not None]
+    if len(known) != len(parts):
+        return None
+    hosts, identities = {one.host for one in known}, {one.identity for one in known}
+    return Invocation(
+        hosts.pop() if len(hosts) == 1 else SEVERAL_HOSTS,
+        identities.pop() if len(identities) == 1 else None,
+        min(one.started for one in known),
+        max(one.finished for one in known),
     )
 
 
@@ -204,6 +241,29 @@ class _Bytes:
                 self._own.write_from(config, lambda config=config: self._chunks(config))  # type: ignore[misc]
             self._own.write(content.content, content.media_type)
         return whole
+
+    def signatures(self) -> tuple[Signature, ...]:
+        """The signatures that are artifacts, brought into the layout; what is nowhere is left out."""
+        return tuple(one for one in self._image.signatures if self._bring(one))
+
+    def _bring(self, signature: Signature) -> bool:
+        try:
+            digest = Digest.parse(signature.kept)
+        except UsageError:
+            # Kept in a folder of the job that made it.
+            return False
+        named = (layout.artifact(digest) for layout in self._given.layouts)
+        try:
+            content = next(filter(None, named), None) or self._manifest(
+                Descriptor(manifest.OCI_MANIFEST, digest, 0)
+            )
+            for blob in content.blobs:
+                self._own.write_from(blob, lambda blob=blob: self._chunks(blob))  # type: ignore[misc]
+        except (ServiceError, UsageError):
+            # It can be made anew, and what is signed does not change by it.
+            return False
+        self._own.write(content.content, content.media_type)
+        return True
 
     def _all_manifests(self, root: Descriptor) -> Iterator[Manifest]:
         content = self._manifest(root)

@@ -13,7 +13,7 @@ from secure_build.config import Loaded
 from secure_build.contract.places import Place
 from secure_build.errors import RefusedError, UsageError
 from secure_build.manifest import Manifest
-from secure_build.model import GUEST, BuildRecord, Finding, Platform, UsedImage
+from secure_build.model import GUEST, BuildRecord, Finding, Image, Platform, UsedImage
 from secure_build.reference import Digest, Pinned, Reference
 from secure_build.registry.client import RemoteRegistry
 from secure_build.steps.job import Job
@@ -26,10 +26,11 @@ class Pins:
     """What is written at each place, and what that rests on.
 
     `pulled` are the images that the guest pulls from registries known here; one whose registry the
-    deployer chooses is not among them.
+    deployer chooses is not among them. `own` are those that were built.
     """
 
     texts: dict[Place, str]
+    own: tuple[Image, ...]
     pulled: frozenset[Pinned]
     used: tuple[UsedImage, ...]
     findings: tuple[Finding, ...]
@@ -39,6 +40,7 @@ def pin_places(work: Job, current: BuildRecord, places: Sequence[Place]) -> Pins
     """For each place its image by digest: one that was built, or one of somebody else, resolved."""
     built = {image.name: image for image in current.images}
     pins: dict[Place, Pinned] = {}
+    own: dict[Place, Image] = {}
     foreign: dict[Place, Reference] = {}
     for place in places:
         name = own_image(work.loaded, place)
@@ -47,7 +49,7 @@ def pin_places(work: Job, current: BuildRecord, places: Sequence[Place]) -> Pins
                 foreign[place] = reference
         elif name in built:
             require_guest(built[name].platforms, f"{place.where}: {name} ({built[name].reference})")
-            pins[place] = built[name].pinned
+            pins[place], own[place] = built[name].pinned, built[name]
         else:
             raise UsageError(
                 f"{place.where}: image `{name}` has not been built", hint="run `secure-build build`"
@@ -56,7 +58,8 @@ def pin_places(work: Job, current: BuildRecord, places: Sequence[Place]) -> Pins
     used = resolve_all(work, [*foreign.values(), *declared])
     pins |= {place: used[reference].pinned for place, reference in foreign.items()}
     return Pins(
-        texts={place: _text(place, pins.get(place)) for place in places},
+        texts={place: _text(work, place, pins.get(place), own.get(place)) for place in places},
+        own=tuple(dict.fromkeys(own.values())),
         pulled=frozenset(image for place in places if (image := _pulled(place, pins.get(place)))),
         used=tuple(sorted(used.values(), key=lambda image: str(image.reference))),
         findings=tuple(_unknown(place) for place in places if place not in pins),
@@ -172,10 +175,32 @@ def _require_one(loaded: Loaded, place: Place, same: list[str], names: list[str]
         )
 
 
-def _text(place: Place, image: Pinned | None) -> str:
+def named(work: Job, image: Image, where: str) -> Pinned | Reference:
+    """What the contract names an image by: its tag where the runtime is to check a signature, else its
+    digest. Raises UsageError for one that is not signed yet."""
+    wanted = work.loaded.config.built[image.name]
+    if wanted.enforce != "digest" and (image.enforced is None or image.enforced.by != wanted.enforce):
+        verb = "publish" if wanted.enforce == "dct" else "sign"
+        raise UsageError(
+            f"{where}: {image.name} is not signed with `{wanted.enforce}` yet",
+            hint=f"run `secure-build {verb}`",
+        )
+    return image.reference if wanted.by_tag else image.pinned
+
+
+def _text(work: Job, place: Place, pinned: Pinned | None, own: Image | None) -> str:
+    """What is written at a place: the digest, or the tag where the runtime is to check its signature."""
+    if own is not None and (reference := named(work, own, place.where)) != pinned:
+        if place.name is not None and place.name.registry is not None:
+            raise UsageError(
+                f"{place.where}: {place.what} leaves the registry to the deployer, and the signature of "
+                f"{own.name} is for `{own.reference}` only",
+                hint="write the registry out, or use `enforce: digest`",
+            )
+        return str(reference)
     if place.name is None:
-        return str(image)
-    return place.name.pinned(image)
+        return str(pinned)
+    return place.name.pinned(pinned)
 
 
 def _pulled(place: Place, image: Pinned | None) -> Pinned | None:

@@ -14,9 +14,9 @@ from typing import Literal, TypeVar
 from secure_build import builders, model, secret, stopping
 from secure_build.builders import Surroundings
 from secure_build.builders.programs import run_here
-from secure_build.config import UsedImage
+from secure_build.config import BuiltImage, UsedImage
 from secure_build.contract import enforcement
-from secure_build.contract.enforcement import Worth
+from secure_build.contract.enforcement import Way, Worth
 from secure_build.contract.places import Place
 from secure_build.errors import SecureBuildError, ServiceError
 from secure_build.layout import Layout
@@ -30,6 +30,7 @@ from secure_build.model import (
     Level,
     Material,
     Platform,
+    SignatureKind,
     Source,
 )
 from secure_build.reference import Pinned, Reference, Repository
@@ -97,7 +98,9 @@ class PlannedImage:
     pinned: Pinned | None = None
     materials: tuple[Material, ...] | None = None
     reproducible: bool = True
+    # What the config chooses comes first.
     worth: tuple[Worth, ...] = ()
+    signatures: tuple[SignatureKind, ...] = ()
     writes: tuple[Write, ...] | None = ()
 
 
@@ -139,7 +142,9 @@ class _Planner:
         versions = self._builders()
         last = previous(self._work, source) if source else None
         known = {image.name: image for image in last.images} if last else {}
-        built = self._each(lambda name: self._built(name, versions, known.get(name)), self._work.selected())
+        built = self._each(
+            lambda name: self._built(name, source, versions, known.get(name)), self._work.selected()
+        )
         used = self._each(lambda name: self._used(name, self._config.used[name]), self._config.used)
         images = (*_shared(built, everywhere=bool(self._work.options.to)), *used)
         building = {image.name for image in built if image.doing == "build"}
@@ -224,29 +229,40 @@ class _Planner:
         return bool(self._try("lock", image.name, lambda: unchanged(self._work, image, versions)))
 
     def _built(
-        self, name: str, versions: Mapping[Platform, BuilderVersion], last: Image | None
+        self,
+        name: str,
+        source: Source | None,
+        versions: Mapping[Platform, BuilderVersion],
+        last: Image | None,
     ) -> PlannedImage:
         wanted = self._config.built[name]
         platforms = self._platforms(name)
-        workload = self._config.workload
         keeps = last is not None and self._keeps(last, versions)
+        reference = wanted.published(source.commit) if source else wanted.image
         made = PlannedImage(
             name=name,
-            reference=wanted.image,
+            reference=reference,
             platforms=platforms,
             doing="keep" if keeps else "build",
             builders=tuple(dict.fromkeys(versions[one] for one in platforms if one in versions)),
             pinned=last.pinned if last and keeps else None,
             materials=last.materials if last and keeps else None,
             reproducible=wanted.build.cache is None and "engine" not in {v.name for v in versions.values()},
-            worth=enforcement.worth(
-                self._config.target, workload.way if workload else "compose", wanted.image
-            ),
+            worth=self._worth(wanted, reference),
+            signatures=wanted.signatures,
             writes=None,
         )
         if last is None or not keeps:
             return made
-        return replace(made, writes=self._try("registry", f"`{wanted.image}`", lambda: self._writes(last)))
+        return replace(made, writes=self._try("registry", f"`{reference}`", lambda: self._writes(last)))
+
+    def _worth(self, wanted: BuiltImage, reference: Reference) -> tuple[Worth, ...]:
+        """Every choice, the config's own first."""
+        workload = self._config.workload
+        by_signature: dict[str, Way] = {"rhs": "play", "dct": "compose", "cosign": "pods"}
+        way = workload.way if workload else by_signature.get(wanted.enforce, "compose")
+        found = enforcement.worth(self._config.target, way, reference)
+        return tuple(sorted(found, key=lambda one: one.choice != wanted.enforce))
 
     def _locked(self, images: Sequence[PlannedImage]) -> tuple[Material, ...]:
         """What builds are held to by the lock; which of them takes what, only a build tells."""

@@ -1,23 +1,27 @@
 """publish: the layout's bytes to registries or another layout, in an order that is safe to break.
 
-Blobs, then manifests by digest, then a check of what was written (`transfer.py`), and the tag last:
+Blobs, then manifests by digest, then signatures (`evidence.py`), each with a check of what was written
+(`transfer.py`), and the tag last:
 whoever pulls by tag never sees an image that is not whole, and an image that lacks platforms gets no
 tag at all. What is there already is not sent again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from secure_build import record, stopping
 from secure_build.errors import UsageError
 from secure_build.layout import Layout
 from secure_build.model import BuildRecord, Image
-from secure_build.reference import Repository
+from secure_build.reference import Digest, Repository
 from secure_build.registry import Registry
 from secure_build.steps import transfer
+from secure_build.steps.content_trust import check_destination
+from secure_build.steps.evidence import put_evidence
 from secure_build.steps.job import Job, layout_directory
+from secure_build.steps.keys import keys
 from secure_build.steps.mirror import mirror
 from secure_build.steps.transfer import Advance, Holders, Upload, nobody
 
@@ -28,6 +32,7 @@ def publish(work: Job) -> BuildRecord:
     Third-party images that have a mirror are copied there, unless images were chosen. With
     `by_digest` no tag is set. Raises UsageError for an image of which a part is to get a tag.
     """
+    check_destination(work)
     current = work.current_record()
     chosen = work.chosen(current)
     by_digest = work.options.by_digest
@@ -39,11 +44,19 @@ def publish(work: Job) -> BuildRecord:
             raise _is_elsewhere(image)
     destinations = destinations_of(work, [image.reference.repository for image in images])
     jobs, holders = work.options.jobs, Holders()
+    signed = any(image.signatures for image in images)
+    verifiers = keys(work).verifiers if signed else ()
 
     def send(image: Image) -> Image:
         if image.name not in chosen:
             return image
         destination = destinations[image.reference.repository]
+        published = image
+
+        def evidence(before: Digest | None) -> None:
+            nonlocal published
+            published = put_evidence(work, image, destination, verifiers, before)
+
         total = work.layout.size(image.descriptor)
         with work.report.task(image.name, f"publishing to {destination}", total) as task:
             upload = send_image(
@@ -54,6 +67,7 @@ def publish(work: Job) -> BuildRecord:
                 holders=holders,
                 advance=task.advance,
                 name_it=not by_digest,
+                before_name=evidence,
             )
         if by_digest:
             work.report.step(f"{image.name}: put at {image.pinned}, without a tag ({upload})")
@@ -63,7 +77,7 @@ def publish(work: Job) -> BuildRecord:
             work.report.step(f"{image.name}: published {image.reference} on {destination} ({upload})")
             if upload.moved_from:
                 work.report.step(f"{image.name}: the tag named {upload.moved_from} before")
-        return replace(image, published=str(destination))
+        return replace(published, published=str(destination))
 
     sent = stopping.side_by_side(send, current.images, jobs=jobs)
     if work.mirrors:
@@ -109,16 +123,19 @@ def send_image(
     holders: Holders | None = None,
     advance: Advance = nobody,
     name_it: bool = True,
+    before_name: Callable[[Digest | None], None] = lambda _: None,
 ) -> Upload:
     """Put an image where its reference says; the tag comes last, or not at all without `name_it`.
 
     Layers that a remote builder has pushed into the image's repository need not be in the layout.
     What another image of the run has brought to the same registry is mounted (`holders`), and so is
     what its base has there. `advance` is told how many bytes of the blobs have arrived, see
-    `transfer.put`. Raises ServiceError for a blob that is nowhere and when what is read back differs.
+    `transfer.put`; `before_name` is called when the image is there, with what its tag named until then.
+    Raises ServiceError for a blob that is nowhere and when what is read back differs.
     """
     before = destination.tagged(image.reference) if name_it else None
     if before == image.descriptor.digest:
+        before_name(before)
         return Upload(unchanged=True)
     repository = image.reference.repository
     manifests = transfer.manifests_of(layout, layout.manifest(image.descriptor), jobs=jobs)
@@ -135,6 +152,7 @@ def send_image(
         holders=holders,
         advance=advance,
     )
+    before_name(before)
     if name_it:
         transfer.name(image.reference, manifests[-1], destination)
     return replace(upload, moved_from=before)

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from secure_build import files, secret
+from secure_build import files
 from secure_build.builders import Recipe
-from secure_build.config import SecretFile, SecretName
 from secure_build.errors import UsageError
 from secure_build.model import GUEST
 from secure_build.source import Checkout
 from secure_build.steps.job import LARGEST_FILE, Job
+from secure_build.steps.sections import secret_content
 
 # What BuildKit takes at most.
 _LARGEST_SECRET = 500 * 1024
@@ -108,15 +108,9 @@ def _secrets(work: Job, names: Sequence[str]) -> Iterator[dict[str, dict[str, Pa
             for identity, named in work.loaded.config.built[name].build.secrets.items():
                 # Neither an image's name nor an id has `@`, so no two of these are one file.
                 result[name][identity] = Path(folder) / f"{name}@{identity}"
-                files.write(result[name][identity], _secret(work, named), mode=files.PRIVATE)
+                files.write(
+                    result[name][identity],
+                    secret_content(work, named, at_most=_LARGEST_SECRET)[0],
+                    mode=files.PRIVATE,
+                )
         yield result
-
-
-def _secret(work: Job, named: SecretName | SecretFile) -> bytes:
-    """The content of a build secret; the masker hides it from here on, in what steps print too."""
-    if isinstance(named, SecretName):
-        return secret.look_up(named.secret).reveal().encode()
-    path = work.loaded.directory / named.file
-    content = files.read(path, at_most=_LARGEST_SECRET, what="the build secret")
-    secret.Secret(content.decode(errors="replace")).reveal()
-    return content

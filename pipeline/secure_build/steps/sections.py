@@ -55,6 +55,17 @@ def read_file(work: Job, name: str, *, at_most: int = files.SMALL) -> bytes:
     return files.read(work.loaded.directory / name, at_most=at_most)
 
 
+def secret_content(
+    work: Job, named: SecretName | SecretFile, *, at_most: int = files.SMALL
+) -> tuple[bytes, str]:
+    """What a named secret or a secret file holds, and how messages call it; the masker hides it."""
+    if isinstance(named, SecretName):
+        return secret.look_up(named.secret).reveal().encode(), f"in the secret `{named.secret}`"
+    content = read_file(work, named.file, at_most=at_most)
+    Secret(content.decode(errors="replace")).reveal()
+    return content, f"`{named.file}`"
+
+
 def _written(work: Job, value: Any, *, pem: bool = False) -> Any:
     """The value as the contract has it. PEM becomes base64 in one line, unless `pem`."""
     if isinstance(value, SecretName):

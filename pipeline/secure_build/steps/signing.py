@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from secure_build import process, secret
-from secure_build.config import SigningKey
+from secure_build.config import KeyOrCommand, SigningKey
 from secure_build.contract.encryption import key_material, signature
 from secure_build.contract.encryption.token import Token
 from secure_build.errors import UsageError
@@ -40,7 +40,9 @@ def signer(work: Job) -> Signer | None:
     sign: Callable[[Token, Token], str]
     if config.command is not None:
         key = _public_key(work, config)
-        sign = functools.partial(signature.sign_with, key=key, signer=_run(work, config, config.command))
+        sign = functools.partial(
+            signature.sign_with, key=key, signer=command_of(work, config, config.command)
+        )
     else:
         private = key_material.private_key(*_private_key(work, config))
         key, sign = private.public_key(), functools.partial(signature.sign, key=private)
@@ -70,7 +72,7 @@ def _public_key(work: Job, config: SigningKey) -> RSAPublicKey:
     return key_material.public_key(read_file(work, name), f"the signing key `{name}`")
 
 
-def _run(work: Job, config: SigningKey, command: tuple[str, ...]) -> Callable[[bytes], bytes]:
+def command_of(work: Job, config: KeyOrCommand, command: tuple[str, ...]) -> Callable[[bytes], bytes]:
     """The config's command, run in the config's folder: it reads the digest and writes the signature."""
     folder, name = work.loaded.directory.absolute(), command[0]
     program = Program(str(folder / name) if "/" in name else name, package=name, variables=config.variables)

@@ -1,0 +1,253 @@
+"""OpenPGP through the `gpg` program: signing with one key, and telling who signed.
+
+Keys are imported into a home of their own, which is gone afterwards with its agent. Only gpg's status
+lines and colon lists are read (doc/DETAILS of GnuPG), never what it says to people. gpg signs one
+message per start: what is started once is the agent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from secure_build import files, process
+from secure_build.errors import RefusedError, SecureBuildError, UsageError
+from secure_build.process import ProcessError, Program
+from secure_build.secret import Secret
+
+# Of the user's own home, where there is one: what finds the agent, and lets it ask for a PIN.
+_GPG = Program(
+    "gpg", "gnupg", ("GNUPGHOME", "GPG_TTY", "DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS")
+)
+_GPGCONF = Program("gpgconf", "gpgconf")
+_SECONDS = 60.0
+# A person may have to touch a card.
+_CARD_SECONDS = 180.0
+_LARGEST_SIGNED = 1 << 20
+_STATUS = re.compile(r"^\[GNUPG:\] (\S+) ?(.*)$", re.MULTILINE)
+_PRIVATE, _PUBLIC = "PRIVATE", "PUBLIC"
+_UNUSABLE = {"e": "has expired", "r": "is revoked", "d": "is disabled", "i": "is not valid"}
+_REFUSALS = {
+    "EXPSIG": "the signature has expired",
+    "EXPKEYSIG": "the key that signed has expired",
+    "REVKEYSIG": "the key that signed is revoked",
+    "BADSIG": "the signature is not of this content",
+    "ERRSIG": "it is signed by another key, or in a way that cannot be checked",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Home:
+    """What gpg takes its keys from; None is the user's own home."""
+
+    path: Path | None
+
+    def run(self, *arguments: str, stdin: bytes = b"", seconds: float = _SECONDS) -> bytes:
+        home = ["--homedir", str(self.path)] if self.path else []
+        options = [*home, "--batch", "--no-tty", "--quiet", "--trust-model", "always"]
+        return process.run(_GPG, [*options, *arguments], stdin=stdin, timeout=seconds, quiet=True)
+
+
+@dataclass(frozen=True, slots=True)
+class GpgKey:
+    """A key that signs. `fingerprint` is that of the primary key; `what` is how messages call it."""
+
+    fingerprint: str
+    what: str
+    _home: _Home
+    _folder: Path
+    _passphrase: Secret | None
+
+    @property
+    def public_key(self) -> bytes:
+        """The public key, byte for byte as `gpg --armor --export` writes it."""
+        return self._home.run("--armor", "--export", self.fingerprint)
+
+    def sign(self, content: bytes) -> bytes:
+        """An OpenPGP message with the content and its signature; raises UsageError when the key cannot."""
+        options = ["--local-user", self.fingerprint, "--digest-algo", "SHA256", "--status-fd", "1"]
+        stdin = b""
+        if self._passphrase is not None:
+            options += ["--pinentry-mode", "loopback", "--passphrase-fd", "0"]
+            stdin = self._passphrase.reveal().encode() + b"\n"
+        elif self._home.path is not None:
+            # Nobody is to be asked.
+            options += ["--pinentry-mode", "error"]
+        with tempfile.TemporaryDirectory(prefix=".keys-", dir=self._folder) as folder:
+            message, signed = Path(folder) / "message", Path(folder) / "signed"
+            message.write_bytes(content)
+            arguments = [*options, "--output", str(signed), "--sign", str(message)]
+            try:
+                self._home.run(*arguments, stdin=stdin, seconds=_CARD_SECONDS)
+            except ProcessError as error:
+                raise self._cannot_sign(error) from None
+            return files.read(signed, at_most=_LARGEST_SIGNED)
+
+    def _cannot_sign(self, error: ProcessError) -> UsageError:
+        hint = None
+        if self._passphrase is not None and "BAD_PASSPHRASE" in error.output:
+            why, hint = "the passphrase is wrong", "check `passphrase:`"
+        elif self._passphrase is None and self._home.path is not None:
+            why, hint = "it is encrypted, and there is no passphrase for it", "name it: `passphrase:`"
+        else:
+            why = f"gpg {error.ending}: {error.output.strip()}"
+        return UsageError(f"{self.what} cannot sign: {why}", hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What was signed, and by which key: the fingerprint of the primary one."""
+
+    content: bytes
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class GpgVerifier:
+    """Tells what one public key has signed."""
+
+    fingerprint: str
+    _home: _Home
+
+    def verify(self, message: bytes) -> Signed:
+        """What is in a signed message; raises RefusedError for every other, and for what a key signed that
+        has expired or is revoked."""
+        assert self._home.path is not None
+        with tempfile.TemporaryDirectory(dir=self._home.path) as folder:
+            signed, content = Path(folder) / "signed", Path(folder) / "content"
+            signed.write_bytes(message)
+            try:
+                said = self._home.run("--status-fd", "1", "--output", str(content), "--verify", str(signed))
+            except ProcessError as error:
+                raise RefusedError(_reason(error.output) or "it is no signed OpenPGP message") from None
+            text = said.decode(errors="replace")
+            if reason := _reason(text):
+                raise RefusedError(reason)
+            statuses = _STATUS.findall(text)
+            names = [name for name, _ in statuses]
+            valid = [value.split() for name, value in statuses if name == "VALIDSIG"]
+            if names.count("GOODSIG") != 1 or len(valid) != 1 or names.count("PLAINTEXT") != 1:
+                raise RefusedError("it must hold one signature of one content")
+            if valid[0][-1] != self.fingerprint:
+                raise RefusedError("it is signed by another key")
+            return Signed(files.read(content, at_most=_LARGEST_SIGNED), self.fingerprint)
+
+
+def _reason(said: str) -> str | None:
+    """What gpg has against a signature; None when it has nothing, or nothing that is known here."""
+    names = {name for name, _ in _STATUS.findall(said)}
+    return next((why for name, why in _REFUSALS.items() if name in names), None)
+
+
+@contextlib.contextmanager
+def opened_key(content: bytes, passphrase: Secret | None, folder: Path, what: str) -> Iterator[GpgKey]:
+    """The private key in `content`, which messages call `what`, in a home below `folder`.
+
+    Raises UsageError for what is not one key that can sign, and for a passphrase that gpg cannot take.
+    """
+    _check_block(content, _PRIVATE, what)
+    if passphrase is not None and {"\n", "\r"} & set(passphrase.reveal()):
+        raise UsageError(f"the passphrase of {what} has a line break, which `gpg` does not take")
+    with _home(folder) as home:
+        _import(home, content, what)
+        fingerprint = _signing_key(home, "", what)
+        yield GpgKey(fingerprint, what, home, folder, passphrase)
+
+
+def own_key(fingerprint: str, passphrase: Secret | None, folder: Path) -> GpgKey:
+    """A key that this machine's own gpg has, in its agent or on a card; raises UsageError without it."""
+    what = f"the key {fingerprint}"
+    home = _Home(None)
+    return GpgKey(_signing_key(home, fingerprint, what), what, home, folder, passphrase)
+
+
+@contextlib.contextmanager
+def opened_verifier(public_key: bytes, folder: Path, what: str) -> Iterator[GpgVerifier]:
+    """The public key in `public_key`, in a home below `folder`; raises UsageError for what is not one."""
+    _check_block(public_key, _PUBLIC, what)
+    with _home(folder) as home:
+        _import(home, public_key, what)
+        primary = [fields[9] for fields in _listed(home, "--list-keys", "") if fields[0] == "fpr"]
+        count = sum(fields[0] == "pub" for fields in _listed(home, "--list-keys", ""))
+        if count != 1:
+            raise UsageError(f"{what} holds {count} keys", hint="export one: `gpg --armor --export ID`")
+        yield GpgVerifier(primary[0], home)
+
+
+def _check_block(content: bytes, kind: str, what: str) -> None:
+    """Raise UsageError unless this is one armored block with nothing around it, or binary."""
+    if content[:1] >= b"\x80" and kind == _PRIVATE:
+        return
+    begin, end = (f"-----{word} PGP {kind} KEY BLOCK-----".encode() for word in ("BEGIN", "END"))
+    other = _PUBLIC if kind == _PRIVATE else _PRIVATE
+    if f"-----BEGIN PGP {other} KEY BLOCK-----".encode() in content:
+        raise UsageError(
+            f"{what} is a {other.lower()} key, and a {kind.lower()} one belongs there",
+            hint="export it with `gpg --armor --export-secret-keys ID`" if kind == _PRIVATE else None,
+        )
+    text = content.strip()
+    if not (text.startswith(begin) and text.endswith(end)) or text.count(b"-----BEGIN ") != 1:
+        raise UsageError(
+            f"{what} is not one OpenPGP {kind.lower()} key with nothing before and after it",
+            hint=f"it begins with `{begin.decode()}` and ends with `{end.decode()}`",
+        )
+
+
+@contextlib.contextmanager
+def _home(folder: Path) -> Iterator[_Home]:
+    """A home for gpg below `folder`, reached by a short path: its sockets' paths have a limit (unix(7))."""
+    with contextlib.ExitStack() as stack:
+        place = stack.enter_context(tempfile.TemporaryDirectory(prefix=".keys-", dir=folder))
+        short = stack.enter_context(tempfile.TemporaryDirectory(prefix="gpg-"))
+        path = Path(short) / "home"
+        path.symlink_to(Path(place).absolute(), target_is_directory=True)
+        stack.callback(_stop_agent, path)
+        yield _Home(path)
+
+
+def _stop_agent(path: Path) -> None:
+    # Without its home it would end by itself, after a while.
+    with contextlib.suppress(SecureBuildError):
+        process.run(_GPGCONF, ["--homedir", str(path), "--kill", "all"], timeout=_SECONDS, quiet=True)
+
+
+def _import(home: _Home, content: bytes, what: str) -> None:
+    try:
+        home.run("--import", stdin=content)
+    except ProcessError:
+        raise UsageError(f"{what} is damaged, or no OpenPGP key") from None
+
+
+def _listed(home: _Home, command: str, fingerprint: str) -> list[list[str]]:
+    """The colon records of keys; none where there are none."""
+    try:
+        said = home.run("--with-colons", command, *([fingerprint] if fingerprint else []))
+    except ProcessError:
+        return []
+    return [[*line.split(":"), *[""] * 20] for line in said.decode(errors="replace").splitlines()]
+
+
+def _signing_key(home: _Home, fingerprint: str, what: str) -> str:
+    """The fingerprint of the one primary key that is here and can sign, by itself or by a subkey."""
+    records = _listed(home, "--list-secret-keys", fingerprint)
+    parts = [fields for fields in records if fields[0] in ("sec", "ssb")]
+    primaries = [fields for fields in parts if fields[0] == "sec"]
+    if not primaries:
+        raise UsageError(f"{what} is not here: `gpg` finds no private key")
+    if len(primaries) > 1:
+        raise UsageError(
+            f"{what} holds {len(primaries)} private keys",
+            hint="export the one that is meant: `gpg --armor --export-secret-keys FINGERPRINT`",
+        )
+    if (state := primaries[0][1]) in _UNUSABLE:
+        raise UsageError(f"{what} {_UNUSABLE[state]}")
+    signing = [fields for fields in parts if "s" in fields[11]]
+    usable = [fields for fields in signing if fields[1] not in _UNUSABLE and fields[14] != "#"]
+    if not usable:
+        why = "its part that signs is not in it, or has expired" if signing else "it is for encryption only"
+        raise UsageError(f"{what} cannot sign: {why}")
+    return next(fields[9] for fields in records if fields[0] == "fpr")

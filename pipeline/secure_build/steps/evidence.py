@@ -1,0 +1,124 @@
+"""Signatures and statements on their way beside the published image: written, read back, then the tag.
+
+What is published was verified where it was signed; here it is verified once more with the keys that are
+at hand, since records and layouts come from other jobs too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from secure_build.attestations import artifact, classic, publication, statement
+from secure_build.errors import RefusedError, ServiceError, UsageError
+from secure_build.manifest import Manifest
+from secure_build.model import Image, Signature
+from secure_build.reference import Digest, Pinned
+from secure_build.registry import Registry
+from secure_build.registry.client import RemoteRegistry
+from secure_build.registry.referrers import subject_of
+from secure_build.signers import StatementVerifier
+from secure_build.steps.content_trust import sign_tag
+from secure_build.steps.job import Job
+from secure_build.steps.simple_signing import publish_simply
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A signature that is an artifact in the layout."""
+
+    signature: Signature
+    content: Manifest
+
+    @property
+    def is_bundle(self) -> bool:
+        return artifact.bundle_of(self.content) is not None
+
+
+def put_evidence(
+    work: Job,
+    image: Image,
+    destination: Registry,
+    verifiers: Sequence[StatementVerifier],
+    before: Digest | None,
+) -> Image:
+    """Put what is signed and said of an image beside it, where the image is already, and read it back.
+
+    `before` is what the image's tag names until now. What comes back is the image with what is signed
+    at this moment only. Raises UsageError for what is not in the layout, RefusedError for what is not as it was signed, and
+    ServiceError when something else comes back.
+    """
+    kept = [_kept(work, image, one) for one in image.signatures if one.kept.startswith("sha256:")]
+    bundles = [one for one in kept if one.is_bundle]
+    for one in bundles:
+        _verify(work, one, verifiers)
+    repository = image.reference.repository
+    publication.publish_bundles(work.layout, [one.content for one in bundles], destination, repository)
+    for one in kept:
+        if not one.is_bundle:
+            publication.publish_classic(work.layout, one.content, destination, one.signature.image)
+    if isinstance(destination, RemoteRegistry):
+        _read_back(bundles, destination)
+        for one in kept:
+            if not one.is_bundle:
+                _read_back_classic(work, one, destination)
+        publish_simply(work, image, before)
+        if not work.options.by_digest:
+            return sign_tag(work, image)
+    return image
+
+
+def _kept(work: Job, image: Image, signature: Signature) -> _Kept:
+    content = work.layout.artifact(Digest.parse(signature.kept))
+    if content is None:
+        raise UsageError(
+            f"a signature of {image.name} ({signature.kept}) is not in `{work.layout.directory}`",
+            hint="run `secure-build sign`",
+        )
+    return _Kept(signature, content)
+
+
+def _verify(work: Job, one: _Kept, verifiers: Sequence[StatementVerifier]) -> None:
+    """Raise RefusedError unless a bundle says what the record has of it."""
+    signature = one.signature
+    if subject_of(one.content) != signature.image.digest:
+        raise RefusedError(f"{signature.kept} is beside another image than {signature.image}")
+    bundle = artifact.read(work.layout, Digest.parse(signature.kept))
+    assert bundle is not None
+    for verifier in verifiers:
+        if (verifier.kind, verifier.signer) == (signature.kind, signature.signer):
+            payload = verifier.verify(bundle)
+            statement.predicate(payload, predicate_type=signature.predicate, subject=signature.image.digest)
+
+
+def _read_back(bundles: Sequence[_Kept], registry: RemoteRegistry) -> None:
+    by_subject: dict[Pinned, list[_Kept]] = {}
+    for one in bundles:
+        by_subject.setdefault(one.signature.image, []).append(one)
+    for image, group in by_subject.items():
+        wanted = {one.content.descriptor.digest for one in group}
+        listed = registry.referrers(image.repository, image.digest, expected=wanted)
+        if lost := wanted - {one.descriptor.digest for one in listed}:
+            raise ServiceError(
+                f"{registry} does not list {min(lost)} beside `{image}` right after it was put there",
+                hint="somebody else may write there at the same time: try again",
+            )
+        for one in group:
+            found = registry.get_manifest(image.repository, one.content.descriptor)
+            blob = artifact.bundle_of(found)
+            if found != one.content or blob is None:
+                raise ServiceError(f"{registry} gives another signature of `{image}` back than was sent")
+            for _ in registry.blob(image.repository, blob):
+                # It is compared with its digest on the way.
+                pass
+
+
+def _read_back_classic(work: Job, one: _Kept, registry: RemoteRegistry) -> None:
+    (own,) = classic.signatures(one.content, work.layout.read)
+    image = one.signature.image
+    there = publication.read_classic(registry, image)
+    if not any((found.payload, found.signature) == (own.payload, own.signature) for found in there):
+        raise ServiceError(
+            f"{registry} gives no signature of `{image}` back right after it was put there",
+            hint="somebody else may sign at the same time: try again",
+        )

@@ -1,0 +1,232 @@
+"""With what the config signs: keys and identities, opened once and closed with the job.
+
+A key that is not at hand is no mistake where nothing is to be signed with it, as in a job that only
+publishes or writes contracts.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import TYPE_CHECKING
+
+from secure_build import secret
+from secure_build.config import CosignSigning, File, KeylessSigning, SecretFile, SecretName
+from secure_build.config import NotaryKey as NotaryKeyConfig
+from secure_build.config import Rekor as LogConfig
+from secure_build.errors import UsageError
+from secure_build.model import Credential
+from secure_build.reference import Repository
+from secure_build.secret import Secret
+from secure_build.signers import StatementSigner, StatementVerifier
+from secure_build.steps.job import Job
+from secure_build.steps.sections import read_file, secret_content
+from secure_build.steps.signing import command_of
+
+if TYPE_CHECKING:
+    from secure_build.signers.classic import ClassicSigner
+    from secure_build.signers.cosign import CosignSigner
+    from secure_build.signers.cosign_key import Key
+    from secure_build.signers.dct import Notary
+    from secure_build.signers.gpg import GpgKey
+    from secure_build.signers.keyless import KeylessSigner, Trust
+    from secure_build.signers.notary_keys import NotaryKey
+    from secure_build.signers.rekor import Rekor
+
+# A trust config names every key of an instance of sigstore, with certificates.
+_LARGEST_TRUST = 4 << 20
+
+
+class Keys:
+    """The keys and identities of one config; each is opened when it is first asked for.
+
+    What is asked for raises UsageError when it cannot be used, or is not here.
+    """
+
+    def __init__(self, work: Job) -> None:
+        self._work = work
+        self._signing = work.loaded.config.signing
+        self._lock = threading.Lock()
+        self._notaries: dict[Credential | None, Notary] = {}
+
+    @functools.cached_property
+    def cosign(self) -> CosignSigner:
+        from secure_build.signers.cosign import CosignSigner
+
+        assert self._signing.cosign is not None
+        return CosignSigner(_cosign_key(self._work, self._signing.cosign), self._rekor)
+
+    @functools.cached_property
+    def classic(self) -> ClassicSigner:
+        """The same key, for signatures of the older kind."""
+        from secure_build.signers.classic import ClassicSigner
+
+        return ClassicSigner(self.cosign.key, self._rekor)
+
+    @functools.cached_property
+    def keyless(self) -> KeylessSigner:
+        assert self._signing.keyless is not None
+        return _keyless(self._work, self._signing.keyless, self._trust)
+
+    @functools.cached_property
+    def rhs(self) -> GpgKey:
+        """The OpenPGP key, in a home of its own until the job ends."""
+        from secure_build.signers import gpg
+
+        config, work = self._signing.rhs, self._work
+        assert config is not None
+        passphrase = secret.look_up(config.passphrase.secret) if config.passphrase else None
+        if config.key.fingerprint is not None:
+            return gpg.own_key(config.key.fingerprint, passphrase, work.options.workdir)
+        named = (
+            SecretName(secret=config.key.secret) if config.key.secret else SecretFile(file=config.key.file)
+        )
+        content, where = secret_content(work, named)
+        key = gpg.opened_key(content, passphrase, work.options.workdir, f"the OpenPGP key {where}")
+        return work.exits.enter_context(key)
+
+    def notary(self, repository: Repository) -> Notary:
+        """The Notary server, with the login for pushing to the repository; open until the job ends."""
+        from secure_build.signers import dct
+
+        config, work = self._signing.dct, self._work
+        assert config is not None
+        with self._lock:
+            login = work.push_login(repository)
+            if login not in self._notaries:
+                opened = dct.opened(
+                    work.options.workdir,
+                    config.server,
+                    ca=read_file(work, config.ca.file) if config.ca else None,
+                    login=login,
+                    root_certificates=read_file(work, config.root_certificate.file, at_most=_LARGEST_TRUST)
+                    if config.root_certificate
+                    else None,
+                    keys=dct.Keys(*map(self._notary_key, (config.root, config.targets, config.delegation))),
+                )
+                self._notaries[login] = work.exits.enter_context(opened)
+            return self._notaries[login]
+
+    def _notary_key(self, config: NotaryKeyConfig | None) -> NotaryKey | None:
+        from secure_build.signers.notary_keys import NotaryKey
+
+        if config is None:
+            return None
+        passphrase = secret.look_up(config.passphrase.secret) if config.passphrase else None
+        content, where = secret_content(self._work, config.key)
+        return NotaryKey.parse(content, passphrase, f"the Notary key {where}")
+
+    @property
+    def statements(self) -> tuple[StatementSigner, ...]:
+        """All who sign statements."""
+        by_key = (self.cosign,) if self._signing.cosign else ()
+        return (*by_key, *((self.keyless,) if self._signing.keyless else ()))
+
+    def check(self) -> None:
+        """Raise what would stop signing later: a key that is not here, or nobody to sign without one."""
+        config = self._work.loaded.config
+        wanted = {kind for name in self._work.selected() for kind in config.built[name].signatures}
+        if "rhs" in wanted:
+            _ = self.rhs.public_key
+        if "dct" in wanted and self._signing.dct is not None:
+            for key in (self._signing.dct.root, self._signing.dct.targets, self._signing.dct.delegation):
+                self._notary_key(key)
+        for one in self.statements:
+            _ = one.signer
+
+    @property
+    def at_hand(self) -> tuple[StatementSigner, ...]:
+        """Those of them that can sign here."""
+        found: list[StatementSigner] = [self.cosign] if self._has_cosign else []
+        if self._signing.keyless is not None:
+            try:
+                # Only with a token and a certificate it is known who signs.
+                found += [self.keyless] if self.keyless.signer else []
+            except UsageError as error:
+                self._work.report.step(f"nobody to sign without a key: {error.message}")
+        return tuple(found)
+
+    @property
+    def verifiers(self) -> tuple[StatementVerifier, ...]:
+        """Who can tell whether a statement is by whom the config names; without keys that are not here.
+
+        An identity that the config does not name cannot be verified: whoever signed would do.
+        """
+        found: list[StatementVerifier] = [self.cosign.verifier] if self._has_cosign else []
+        keyless = self._signing.keyless
+        if keyless is not None and keyless.identity is not None and keyless.issuer is not None:
+            from secure_build.signers.keyless import KeylessVerifier
+
+            found.append(KeylessVerifier(self._trust, keyless.identity, keyless.issuer))
+        return tuple(found)
+
+    @property
+    def _has_cosign(self) -> bool:
+        config = self._signing.cosign
+        named = (config.key, config.passphrase) if config else ()
+        return config is not None and all(
+            secret.is_known(one.secret) for one in named if isinstance(one, SecretName)
+        )
+
+    @functools.cached_property
+    def _rekor(self) -> Rekor | None:
+        config = self._signing.cosign
+        return _rekor(self._work, config.rekor) if config and config.rekor else None
+
+    @functools.cached_property
+    def _trust(self) -> Trust:
+        assert self._signing.keyless is not None
+        return _trust(self._work, self._signing.keyless)
+
+
+def keys(work: Job) -> Keys:
+    """The job's; what is opened of them is opened once."""
+    if not work.keys:
+        work.keys.append(Keys(work))
+    return work.keys[0]
+
+
+def _cosign_key(work: Job, config: CosignSigning) -> Key:
+    from secure_build.signers import cosign_key
+
+    if config.command is not None:
+        assert config.public_key is not None
+        public = cosign_key.public_key(
+            read_file(work, config.public_key), f"the cosign key `{config.public_key}`"
+        )
+        return cosign_key.CommandKey(public, command_of(work, config, config.command))
+    assert config.key is not None
+    passphrase = secret.look_up(config.passphrase.secret) if config.passphrase else None
+    content, what = secret_content(work, config.key)
+    return cosign_key.load(content, passphrase, f"the cosign key {what}")
+
+
+def _rekor(work: Job, config: LogConfig) -> Rekor:
+    from secure_build.signers import cosign_key
+    from secure_build.signers.rekor import Rekor
+
+    key = cosign_key.public_key(read_file(work, config.public_key), f"the log's key `{config.public_key}`")
+    return Rekor(config.url, key, work.transport)
+
+
+def _trust(work: Job, config: KeylessSigning) -> Trust:
+    from secure_build.signers import keyless
+
+    if isinstance(config.instance, File):
+        return keyless.Trust(read_file(work, config.instance.file, at_most=_LARGEST_TRUST))
+    if work.options.offline:
+        return keyless.embedded(config.instance)
+    return keyless.fetched(config.instance, work.options.workdir / "sigstore", work.transport)
+
+
+def _keyless(work: Job, config: KeylessSigning, trust: Trust) -> KeylessSigner:
+    from secure_build.signers import fulcio, identity, keyless
+
+    def token() -> Secret:
+        given = Secret(secret_content(work, config.token)[0].decode()) if config.token else None
+        return identity.find(work.transport, given=given)
+
+    wanted = None
+    if config.identity is not None and config.issuer is not None:
+        wanted = fulcio.Identity(config.identity, config.issuer)
+    return keyless.KeylessSigner(trust, token, work.transport, wanted=wanted)

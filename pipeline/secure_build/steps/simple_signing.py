@@ -1,0 +1,148 @@
+"""Red Hat simple signing of images: OpenPGP signatures in a lookaside tree, and on to where they are served."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from secure_build import files, secret, stopping
+from secure_build.errors import RefusedError, UsageError
+from secure_build.model import Credential, Enforced, Image, Signature
+from secure_build.reference import Digest, Pinned, Repository
+from secure_build.registry.signatures import SignatureExtension
+from secure_build.signers import lookaside, rhs
+from secure_build.signers.gpg import GpgVerifier, opened_verifier
+from secure_build.signers.lookaside import SignatureStore, Tree, Upload
+from secure_build.steps import transfer
+from secure_build.steps.job import Job
+from secure_build.steps.keys import keys
+
+SIGNATURES = "signatures"
+
+
+def sign_simply(work: Job, images: Sequence[Image]) -> dict[str, tuple[Enforced, list[Signature]]]:
+    """For each image, by name, the signatures of the index and its members under the image's name.
+
+    They are kept in the tree; those that are there already stay. Raises UsageError when the key cannot
+    sign.
+    """
+    if not images:
+        return {}
+    key = keys(work).rhs
+    public = key.public_key
+    enforced = Enforced("rhs", rhs.public_key_text(public))
+    tree = Tree(work.options.workdir / SIGNATURES)
+    with opened_verifier(public, work.options.workdir, key.what) as verifier:
+
+        def signed(image: Image) -> list[Signature]:
+            manifests = transfer.manifests_of(work.layout, work.layout.manifest(image.descriptor))
+            found = []
+            for one in manifests:
+                pinned = Pinned(image.reference.repository, one.descriptor.digest)
+                number = _number(tree, verifier, pinned, image)
+                if number is None:
+                    made = rhs.sign(key, pinned, image.reference)
+                    rhs.check(verifier, made, pinned, image.reference)
+                    tree.add(pinned, made)
+                    number = len(tree.read(pinned))
+                kept = tree.path(pinned, number).relative_to(work.options.workdir)
+                found.append(Signature("rhs", pinned, key.fingerprint, str(kept), name=image.reference))
+            work.report.step(f"{image.name}: signed with rhs as `{image.reference}`")
+            return found
+
+        made = stopping.side_by_side(signed, images, jobs=work.options.jobs)
+    return {image.name: (enforced, found) for image, found in zip(images, made, strict=True)}
+
+
+def _number(tree: Tree, verifier: GpgVerifier, pinned: Pinned, image: Image) -> int | None:
+    """Which of the kept signatures is the key's own under this name; None when none is."""
+    for number, signature in enumerate(tree.read(pinned), 1):
+        try:
+            rhs.check(verifier, signature, pinned, image.reference)
+        except RefusedError:
+            continue
+        return number
+    return None
+
+
+def store_of(work: Job, repository: Repository) -> SignatureStore:
+    """Where the signatures of a repository's images are served; raises UsageError when nowhere."""
+    signing = work.loaded.config.signing.rhs
+    assert signing is not None
+    if signing.lookaside is None:
+        login = work.push_login(repository)
+        extension = SignatureExtension(repository.registry, login, work.transport, push=True)
+        if not extension.is_there():
+            raise UsageError(
+                f"`{repository.registry}` has no place for OpenPGP signatures, so nobody could find them",
+                hint="IBM Cloud Container Registry and OpenShift have one; elsewhere name "
+                "`signing: rhs: lookaside:`, which the guest must be told of",
+            )
+        return extension
+    if signing.lookaside.directory is not None:
+        return Tree(work.loaded.directory / signing.lookaside.directory)
+    assert signing.lookaside.upload is not None
+    named = signing.lookaside.login
+    credential = None
+    if named is not None:
+        credential = Credential(
+            signing.lookaside.upload, named.username, secret.look_up(named.password.secret)
+        )
+    return Upload(signing.lookaside.upload, credential, work.transport)
+
+
+def publish_simply(work: Job, image: Image, before: Digest | None) -> None:
+    """Put an image's signatures to where they are served; `before` is what its tag names until now.
+
+    Raises RefusedError for a signature that is not what the contract will ask for, and for a tag that
+    another signed image has.
+    """
+    own = [one for one in image.signatures if one.kind == "rhs"]
+    if not own:
+        return
+    store = store_of(work, image.reference.repository)
+    with _verifier(work, image) as verifier:
+        if verifier is not None and before not in (None, image.descriptor.digest):
+            assert before is not None
+            _refuse_reuse(work, store, verifier, image, before)
+        for one in own:
+            assert one.name is not None
+            content = files.read(work.options.workdir / one.kept, what="the signature")
+            if verifier is not None:
+                rhs.check(verifier, content, one.image, one.name)
+            lookaside.put(store, one.image, content)
+
+
+@contextmanager
+def _verifier(work: Job, image: Image) -> Iterator[GpgVerifier | None]:
+    """By the key that the contract will have; None for signatures that no runtime looks at."""
+    if image.enforced is None or image.enforced.by != "rhs":
+        yield None
+        return
+    public = base64.b64decode(image.enforced.public_key)
+    with opened_verifier(public, work.options.workdir, f"the key of {image.name}") as verifier:
+        yield verifier
+
+
+def _refuse_reuse(
+    work: Job, store: SignatureStore, verifier: GpgVerifier, image: Image, before: Digest
+) -> None:
+    if work.loaded.config.built[image.name].reuse_tag:
+        return
+    other = image.reference.pin(before)
+    for signature in store.read(other):
+        try:
+            rhs.check(verifier, signature, other, image.reference)
+        except RefusedError:
+            continue
+        raise reused(image, before)
+
+
+def reused(image: Image, before: Digest) -> RefusedError:
+    """What to say of a tag that names another image signed by the same key."""
+    return RefusedError(
+        f"{image.name}: `{image.reference}` names {before}, which the same key has signed: the runtime would "
+        "take either",
+        hint="commit what differs, so that the tag is another one; `reuse-tag: true` allows it on purpose",
+    )

@@ -1,0 +1,112 @@
+"""sign and publish with keys: what is signed, kept, written in which order, and what is refused."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from fakes.registry import FakeRegistry
+from flow.conftest import Project
+
+COSIGN = {"cosign": {"key": {"secret": "COSIGN_KEY"}}}
+NO_SBOM = {"sbom": []}
+POD = (
+    "{{apiVersion: v1, kind: Pod, metadata: {{name: a}}, spec: {{containers: [{{name: a, image: '{}'}}]}}}}\n"
+)
+
+
+@pytest.fixture
+def key(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A key in the environment; its public half, PEM."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    monkeypatch.setenv("COSIGN_KEY", pem)
+    return private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def signed(project: Project, **more: Any) -> dict[str, Any]:
+    image = {"image": f"{project.host}/acme/web:1.0", "build": {"context": "app"}, "sign": ["cosign"]}
+    return {"images": {"web": image | more}, "signing": COSIGN, "attestations": NO_SBOM}
+
+
+def test_an_image_and_where_it_comes_from_are_signed_before_the_tag_is_set(
+    project: Project, registry: FakeRegistry, key: str
+) -> None:
+    project.configure(**signed(project))
+    outcome = project.run("run")
+    assert outcome.code == 0, outcome.err
+    (image,) = project.record["images"]
+    kinds = {one["predicate"].rpartition("/")[0] for one in image["signatures"]}
+    assert kinds == {"https://sigstore.dev/cosign/sign", "https://slsa.dev/provenance"}
+    writes = [str(one) for one in registry.requests if one.method == "PUT" and "/manifests/" in one.path]
+    assert writes[-1].startswith("PUT /v2/acme/web/manifests/1.0 ")
+    # The image, its signature and its provenance.
+    assert (
+        len(
+            {
+                one.path
+                for one in registry.requests
+                if one.method == "PUT" and "/manifests/sha256:" in one.path
+            }
+        )
+        == 3
+    )
+    assert (project.workdir / "build-record.cosign.json").exists()
+
+
+def test_signing_again_keeps_what_is_there(project: Project, registry: FakeRegistry, key: str) -> None:
+    project.configure(**signed(project))
+    assert project.run("run").code == 0
+    before = (project.workdir / "build-record.json").read_bytes()
+    bundle = (project.workdir / "build-record.cosign.json").read_bytes()
+    registry.requests.clear()
+    assert project.run("run").code == 0
+    assert (project.workdir / "build-record.json").read_bytes() == before
+    assert (project.workdir / "build-record.cosign.json").read_bytes() == bundle
+    assert not [one for one in registry.requests if one.method in ("PUT", "POST", "PATCH")]
+
+
+def test_the_key_is_missed_before_anything_is_built(
+    project: Project, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    project.configure(**signed(project))
+    monkeypatch.delenv("COSIGN_KEY")
+    outcome = project.run("run")
+    assert outcome.code == 2
+    assert "the secret `COSIGN_KEY` is missing" in outcome.err
+    assert not project.builder.recipes
+
+
+def test_a_signature_that_was_changed_is_not_published(
+    project: Project, registry: FakeRegistry, key: str
+) -> None:
+    project.configure(**signed(project))
+    assert project.run("build").code == 0
+    assert project.run("sign").code == 0
+    (image,) = project.record["images"]
+    for one in image["signatures"]:
+        path = project.workdir / "layout" / "blobs" / "sha256" / one["kept"].removeprefix("sha256:")
+        layer = json.loads(path.read_text())["layers"][0]
+        blob = path.with_name(layer["digest"].removeprefix("sha256:"))
+        blob.write_bytes(blob.read_bytes().replace(b"MEUC", b"MEUD").replace(b"MEQC", b"MEQD"))
+    outcome = project.run("publish")
+    assert outcome.code == 4
+    assert "damaged" in outcome.err
+    assert not [one for one in registry.requests if str(one).startswith("PUT /v2/acme/web/manifests/1.0")]
+
+
+def test_ccco_gets_the_key_that_signs(project: Project, key: str) -> None:
+    (project.folder / "docker-compose.yml").unlink()
+    project.write("pods.yaml", POD.format(f"{project.host}/acme/web:1.0"))
+    wanted = signed(project, enforce="cosign", sign=[])
+    project.configure(target="ccco", workload={"pods": "pods.yaml"}, **wanted)
+    outcome = project.run("run")
+    assert outcome.code == 0, outcome.err
+    text = (project.workdir / "workload.yaml").read_text()
+    assert f"publicKey: {base64.b64encode(key.encode()).decode()}\n" in text
+    assert f'"{project.host}/acme/web":\n' in text
