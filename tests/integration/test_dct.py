@@ -358,6 +358,16 @@ def test_two_publish_at_once(ours: Opening, work: Path, server: NotaryServer, re
         assert [data.target(f"1.{number}") for number in range(2)] == [A, A]
 
 
+def test_many_tags_of_one_repository_side_by_side(ours: Opening, repository: Repository) -> None:
+    with ours(Keys(ROOT, TARGETS)) as here:
+        with ThreadPoolExecutor(6) as pool:
+            signed = list(pool.map(lambda number: here.publish(repository, {f"1.{number}": A}), range(6)))
+        assert len({one.root_certificate for one in signed}) == 1
+        data = here.trust_data(repository)
+        assert data is not None
+        assert [data.target(f"1.{number}") for number in range(6)] == [A] * 6
+
+
 class LyingServer(Serving):
     """Passes on what the real server says, but where `lie` says something else about a path."""
 
