@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -99,6 +100,22 @@ def test_nothing_is_signed_as_somebody_else_than_wanted(
     with pytest.raises(RefusedError, match=r"who should sign is https://github\.com/acme/other"):
         signer.sign(about())
     assert sigstore.requests == ["POST /api/v2/signingCert 200"]
+
+
+def test_who_signs_is_known_with_a_token_only_but_whose_signature_it_is_without(
+    sigstore: LocalSigstore, transport: Transport
+) -> None:
+    bundle = signer_of(sigstore, transport).sign(about())
+    sigstore.requests.clear()
+
+    def no_token() -> Secret:
+        raise UsageError("there is no token")
+
+    signer = KeylessSigner(trust(sigstore), no_token, transport, wanted=WE)
+    assert signer.verify(bundle) == about()
+    assert sigstore.requests == []
+    with pytest.raises(UsageError, match="there is no token"):
+        _ = signer.signer
 
 
 def test_a_later_certificate_must_be_of_the_same(sigstore: LocalSigstore, transport: Transport) -> None:
@@ -268,6 +285,13 @@ def test_both_cosigns_accept_our_attestation(
         assert (ended.returncode == 0) == expected, ended.stderr
 
 
+def sign_with_cosign(sigstore: LocalSigstore, programs: Cosigns, image: cosigns.Published) -> None:
+    token, files = programs.folder / "token.jwt", sigstore.files
+    token.write_text(sigstore.token())
+    known = ("--signing-config", files.signing_config, "--trusted-root", files.trusted_root)
+    programs.done("cosign3", "sign", "--yes", *known, "--identity-token", token, str(image.image))
+
+
 def test_we_accept_cosigns_signature_and_nobody_elses(
     any_sigstore: LocalSigstore, programs: Cosigns, image: cosigns.Published
 ) -> None:
@@ -289,6 +313,17 @@ def test_we_accept_cosigns_signature_and_nobody_elses(
     other = image.members[0].digest
     with pytest.raises(RefusedError, match="is not about"):
         statement.predicate(payload, predicate_type=statement.SIGNATURE, subject=other)
+
+
+def test_we_accept_what_cosign_writes_of_the_first_entry_of_a_log(
+    programs: Cosigns, image: cosigns.Published, tmp_path: Path
+) -> None:
+    """JSON of Protocol Buffers has no zeros and no empty lists: neither an index nor a proof is there."""
+    with LocalSigstore(tmp_path / "new", empty_log=True) as new:
+        sign_with_cosign(new, programs, image)
+        (bundle,) = image.bundles()
+        assert "hashes" not in json.loads(bundle)["verificationMaterial"]["tlogEntries"][0]["inclusionProof"]
+        assert keyless.signer_of(trust(new), bundle)[0] == WE
 
 
 def test_sigstores_own_command_accepts_our_bundle(

@@ -80,7 +80,14 @@ class LocalSigstore(Serving):
     address wants to see, as GitHub's does. Certificates are good for `certificate_seconds`.
     """
 
-    def __init__(self, directory: Path, *, rekor_version: Literal[1, 2] = 1, timestamps: bool = True) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        rekor_version: Literal[1, 2] = 1,
+        timestamps: bool = True,
+        empty_log: bool = False,
+    ) -> None:
         super().__init__(_Server(self))
         directory.mkdir(parents=True, exist_ok=True)
         self.url = f"http://{self.host}"
@@ -92,7 +99,7 @@ class LocalSigstore(Serving):
         self._issuer_key = rsa.generate_private_key(65537, 2048)
         # A trust root that begins now would not know what began a moment ago.
         start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
-        self._fulcio, self._log = Fulcio(start), Log(self.host)
+        self._fulcio, self._log = Fulcio(start), Log(self.host, empty=empty_log)
         self._timestamps = Timestamps(directory, start)
         self.files = self._write(directory, start, rekor_version, timestamps=timestamps)
 

@@ -32,13 +32,13 @@ class Answer:
 class Log:
     """Entries in a Merkle tree (RFC 6962), in the forms of both versions of its interface."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, *, empty: bool = False) -> None:
         self.key = keys.new()
         self._host = host
         self._lock = threading.Lock()
-        # proto3's JSON leaves zeros and empty lists out, so that the first entry of a log makes
-        # bundles that not everybody reads. No real log is that young.
-        self._leaves = [_leaf(b"the first")]
+        # JSON of Protocol Buffers leaves zeros and empty lists out, so that the first entry of a log
+        # makes bundles that not everybody reads. No real log is that young.
+        self._leaves = [] if empty else [_leaf(b"the first")]
         self._entries: dict[str, dict[str, Any]] = {}
 
     def add_v1(self, proposed: dict[str, Any], now: datetime) -> Answer:

@@ -170,7 +170,9 @@ def test_what_is_said_of_a_root_certificate(repository: Repository, now: datetim
     assert [finding.level for finding in CERTIFICATE.findings(repository, now)] == levels
 
 
-@pytest.mark.parametrize("text", ["", "###", "AAAA", CERTIFICATE.text + "\n", base64.b64encode(KEY).decode()])
+@pytest.mark.parametrize(
+    "text", ["", "###", "é", "AAAA", CERTIFICATE.text + "\n", base64.b64encode(KEY).decode()]
+)
 def test_what_is_no_public_key_of_a_contract(text: str) -> None:
     with pytest.raises(UsageError):
         RootCertificate.parse(text)

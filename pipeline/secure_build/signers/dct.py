@@ -10,10 +10,13 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from cryptography import x509
 
 from secure_build import files
 from secure_build.address import is_loopback
@@ -90,6 +93,11 @@ def opened(
         parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
     ):
         raise UsageError(f"`{server}` is no address of a Notary server", hint="write `https://HOST`")
+    if ca is not None:
+        try:
+            x509.load_pem_x509_certificates(ca)
+        except ValueError:
+            raise UsageError(f"the authority for `{server}` is no certificate in PEM") from None
     anchors = certificates(root_certificates) if root_certificates is not None else []
     replies = answers(login)
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,10 +129,12 @@ def server_findings(server: str) -> tuple[Finding, ...]:
 
 
 class Notary:
-    """One server. Its methods may be called side by side for different repositories."""
+    """One server. Its methods may be called side by side."""
 
     def __init__(self, server: Server, kept: Path, anchors: list[RootCertificate], keys: Keys) -> None:
         self._server, self._kept, self._anchors, self._keys = server, kept, anchors, keys
+        # Whoever publishes second would do all of it twice, and only twice.
+        self._busy: dict[Repository, threading.Lock] = {}
 
     def trust_data(self, repository: Repository, root_certificate: str | None = None) -> TrustData | None:
         """What the server has now, verified as a client does that sees it for the first time.
@@ -150,6 +160,10 @@ class Notary:
         right already is not published again. Raises as `trust_data` does, and RefusedError also when
         the keys may not sign.
         """
+        with self._busy.setdefault(repository, threading.Lock()):
+            return self._publish(repository, targets)
+
+    def _publish(self, repository: Repository, targets: Mapping[str, Target]) -> Signed:
         for attempt in (1, 2):
             data, documents = self._look(repository)
             if data is not None and all(data.target(tag) == target for tag, target in targets.items()):

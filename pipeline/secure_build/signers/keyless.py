@@ -161,8 +161,8 @@ class KeylessSigner:
 
     @property
     def identity(self) -> Identity:
-        """Who signs. When that is not given, only a certificate tells: raises as `sign` does."""
-        return self._wanted or self._current().identity
+        """Who signs. Only a certificate tells, so the first time one is asked for: raises as `sign` does."""
+        return (self._certified or self._current()).identity
 
     @property
     def signer(self) -> str:
@@ -193,8 +193,11 @@ class KeylessSigner:
         return bundle
 
     def verify(self, bundle: bytes) -> bytes:
-        """The statement; raises RefusedError when it is not signed by whom we sign as."""
-        return self._trust.verify(bundle, self.identity)[1]
+        """The statement; raises RefusedError when it is not signed by whom we sign as.
+
+        When it is given who that is, nobody is asked.
+        """
+        return self._trust.verify(bundle, self._wanted or self.identity)[1]
 
     def _sign(self, statement: bytes) -> bytes:
         from sigstore.dsse import Statement

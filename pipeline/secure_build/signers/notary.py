@@ -33,12 +33,17 @@ _ROLES = ("ROOT", "TARGETS", "SNAPSHOT", "DELEGATION")
 _BUFFER = 4096
 _MOST_LOGINS = 8
 _NOTHING_THERE = "does not have trust data for"
-_TLS = re.compile(r"x509:|tls:|unable to configure TLS")
+_TLS = re.compile(r"x509:|tls:")
 _LOGIN = re.compile(r"not authorized|unauthorized:|: 40[13]\b")
 _NO_ANSWER = re.compile(
     r"could not reach|client is offline|unable to reach|dial tcp|connection re(?:set|fused)|: EOF"
     r"|no such host|i/o timeout|handshake timeout|Client\.Timeout|deadline exceeded"
 )
+# What the program's words for its refusals mean.
+_MEANT = {
+    "unable to match any certificates": "it rests on another root certificate than yours",
+    "unable to retrieve valid leaf certificates": "its root certificate has expired, or is for another name",
+}
 
 
 class NoTrustDataError(RefusedError):
@@ -148,10 +153,12 @@ def _explained(error: ProcessError, url: str, repository: Repository) -> SecureB
         )
     if found := _line(told, _NO_ANSWER):
         return ServiceError(f"`{url}` gave no answer: {found}")
-    return NotaryError(_line(told, re.compile(r"\* fatal: ")) or f"`notary` {error.ending}")
+    reason = _line(told, re.compile(r"\* fatal: ")) or f"`notary` {error.ending}"
+    return NotaryError(next((meant for words, meant in _MEANT.items() if words in reason), reason))
 
 
 def _line(text: str, pattern: re.Pattern[str]) -> str:
     """The first line with this pattern, without what is no part of the reason."""
     line = next((line for line in text.splitlines() if pattern.search(line)), "")
-    return line.partition(' msg="')[2].rstrip('"') or line.removeprefix("* fatal: ").strip()[:500]
+    logged = line.partition(' msg="')[2].removesuffix('"').replace('\\"', '"')
+    return (logged or line.removeprefix("* fatal: ").strip())[:500]

@@ -7,7 +7,6 @@ business of the program, see `dct.py`. Nothing here reads files or asks a server
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,8 +16,9 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
+from secure_build.contract.certificates import pem
 from secure_build.errors import RefusedError, UsageError
 from secure_build.manifest import load_object
 from secure_build.model import Finding
@@ -32,6 +32,7 @@ Documents = dict[PurePosixPath, bytes]
 # The program itself warns from six months before the end on.
 _SOON = timedelta(days=183)
 _LEAST_BITS = 2048
+_SHA_1 = (SignatureAlgorithmOID.ECDSA_WITH_SHA1, SignatureAlgorithmOID.RSA_WITH_SHA1)
 _CERTIFICATE_KEYS = ("ecdsa-x509", "rsa-x509")
 
 
@@ -57,14 +58,15 @@ class RootCertificate:
     def parse(cls, text: str) -> RootCertificate:
         """Read the contract's `publicKey`; raises UsageError."""
         try:
-            chain = x509.load_pem_x509_certificates(base64.b64decode(text, validate=True))
-            key_identifier(chain[0].public_key())
-        except (ValueError, binascii.Error) as error:
+            content = base64.b64decode(text, validate=True)
+        except ValueError:
+            content = b""
+        if b"-----BEGIN CERTIFICATE-----" not in content:
             raise UsageError(
-                f"the root certificate is not base64 of a certificate in PEM: {error}",
+                "the root certificate is not base64 of a certificate in PEM",
                 hint="copy it from `root.json` as it stands there, which is base64 already",
-            ) from None
-        return cls(text, tuple(chain))
+            )
+        return cls(text, _read(content))
 
     @classmethod
     def of(cls, certificate: x509.Certificate) -> RootCertificate:
@@ -119,8 +121,7 @@ class RootCertificate:
         key = one.public_key()
         if isinstance(key, RSAPublicKey) and key.key_size < _LEAST_BITS:
             add("fail", f"its key has {key.key_size} bits", f"Notary takes RSA from {_LEAST_BITS} bits on")
-        algorithm = one.signature_hash_algorithm
-        if algorithm is not None and algorithm.name == "sha1":
+        if one.signature_algorithm_oid in _SHA_1:
             add("fail", "it is signed with SHA-1", "Notary takes no such certificate")
         return tuple(found)
 
@@ -138,16 +139,7 @@ def certificates(content: bytes) -> list[RootCertificate]:
     """The root certificates in a file: PEM, or a `root.json`; raises UsageError."""
     if content.lstrip().startswith(b"{"):
         return [_root(content)[0]]
-    try:
-        found = [RootCertificate.of(one) for one in x509.load_pem_x509_certificates(content)]
-        for one in found:
-            key_identifier(one.chain[0].public_key())
-    except ValueError as error:
-        raise UsageError(
-            f"the root certificate is neither PEM nor a `root.json`: {error}",
-            hint="take `tuf/REPOSITORY/metadata/root.json` from the trust folder of a client that you trust",
-        ) from None
-    return found
+    return [RootCertificate.of(one) for one in _read(content)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +204,17 @@ def older(now: Documents, before: Documents) -> PurePosixPath | None:
 
 def _version(content: bytes) -> int:
     return int(load_object(content)["signed"]["version"])
+
+
+def _read(content: bytes) -> tuple[x509.Certificate, ...]:
+    """Certificates whose keys Notary takes; raises UsageError."""
+    found = pem.load(content, "root certificate")
+    try:
+        for one in found:
+            key_identifier(one.public_key())
+    except ValueError as error:
+        raise UsageError(f"the root certificate has a key that Notary does not take: {error}") from None
+    return found
 
 
 def _root(content: bytes) -> tuple[RootCertificate, dict[str, Any]]:
