@@ -204,6 +204,72 @@ def test_four_images_signed_in_four_ways_are_accepted_by_the_programs_that_check
     assert project.record_path.read_bytes() == before
 
 
+def test_another_image_that_the_key_signed_under_the_tag_is_refused(world: World) -> None:
+    project = world.project
+    project.config["images"] = {"pod": project.config["images"]["pod"]}
+    project.config["images"]["pod"]["build"]["platforms"] = ["linux/s390x"]
+    project.config["signing"] = {"rhs": project.config["signing"]["rhs"]}
+    project.commit({"pod.yaml": POD + f"    - {{name: pod, image: '{HOST}/demo/pod:1.0.0'}}\n"})
+    project.run("run")
+    rhs_is_accepted(world)
+    another_image_under_the_tag_is_refused(world, "pod")
+    rhs_is_accepted(world)
+
+
+def test_the_contract_for_compose_has_the_root_certificate_and_the_notary(world: World) -> None:
+    project = world.project
+    image = project.config["images"]["tagged"] | {"enforce": "dct", "sign": []}
+    project.config |= {"images": {"tagged": image}, "workload": {"compose": "docker-compose.yml"}}
+    del project.config["signing"]["cosign"], project.config["signing"]["keyless"]
+    project.commit({"docker-compose.yml": f"services: {{web: {{image: '{HOST}/demo/tagged:1.0.0'}}}}\n"})
+    project.run("run")
+    signed = world.image("tagged")["reference"]
+    assert project.compose()["services"]["web"]["image"] == signed
+    root = project.workdir / "notary" / signed.rpartition(":")[0] / "_trust" / "root.json"
+    recipe = ".signed.keys[.signed.roles.root.keyids[0]].keyval.public"
+    public = world.program("jq", "-j", recipe, root)
+    entry = {"notary": world.notary.url, "publicKey": public}
+    assert project.workload()["images"] == {"dct": {signed.rpartition(":")[0]: entry}}
+    dct_is_accepted(world)
+    another_image_under_the_tag_is_refused(world, "tagged")
+    dct_is_accepted(world)
+
+
+def another_image_under_the_tag_is_refused(world: World, name: str) -> None:
+    """The same commit with another config: the runtime would take either image under this tag."""
+    project = world.project
+    project.config["images"][name]["build"]["platforms"] = ["linux/amd64", "linux/s390x"]
+    project.write({"secure-build.yaml": yaml.safe_dump(project.config)})
+    before = world.image(name)
+    refused = project.run("run", "--allow-dirty", status=1).stderr
+    assert f"names {before['descriptor']['digest']}, which the same key has signed" in refused
+    named = world.program("crane", "digest", before["reference"]).strip()
+    assert named == before["descriptor"]["digest"]
+    # On purpose, with a tag of its own.
+    project.config["images"][name]["reuse-tag"] = True
+    project.write({"secure-build.yaml": yaml.safe_dump(project.config)})
+    project.run("run", "--allow-dirty")
+    assert world.image(name)["reference"] == f"{HOST}/demo/{name}:1.0.0"
+    said = project.run("plan", "--allow-dirty").stdout
+    assert "the runtime takes every image that was ever signed under it" in said
+
+
+def test_the_contract_for_openshift_has_the_key_that_signed(world: World) -> None:
+    project = world.project
+    image = project.config["images"]["keyed"] | {"enforce": "cosign", "sign": []}
+    project.config |= {"target": "ccco", "images": {"keyed": image}, "workload": {"pods": "pod.yaml"}}
+    project.config["signing"] = {"cosign": project.config["signing"]["cosign"]}
+    project.config["attestations"] = {"sbom": []}
+    project.commit({"pod.yaml": POD + f"    - {{name: keyed, image: '{HOST}/demo/keyed:1.0.0'}}\n"})
+    project.run("run")
+    recipe = world.program("base64", "-w0", "cosign.pub")
+    keys = project.workload()["confidential-containers"]["config"]["cosign"]
+    assert keys == {f"{HOST}/demo/keyed": {"publicKey": recipe}}
+    flags = ("--insecure-ignore-tlog", "--key", "cosign.pub")
+    # By the tag that is made from the digest, which is all that this version reads.
+    world.program("cosign2", "verify", *flags, world.pinned("keyed"))
+
+
 def member_of(world: World, name: str) -> str:
     """The image for s390x, by digest."""
     found = json.loads(world.program("crane", "manifest", world.pinned(name)))
