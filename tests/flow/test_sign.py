@@ -110,3 +110,23 @@ def test_ccco_gets_the_key_that_signs(project: Project, key: str) -> None:
     text = (project.workdir / "workload.yaml").read_text()
     assert f"publicKey: {base64.b64encode(key.encode()).decode()}\n" in text
     assert f'"{project.host}/acme/web":\n' in text
+
+
+def test_a_layout_gets_the_signatures_too_and_lists_them(project: Project, key: str) -> None:
+    project.configure(**signed(project))
+    layout = project.folder.parent / "carried"
+    assert project.run("run", "--to", f"oci:{layout}").code == 0
+    listed = json.loads((layout / "index.json").read_text())["manifests"]
+    types = [one.get("artifactType") for one in listed]
+    assert types.count("application/vnd.dev.sigstore.bundle.v0.3+json") == 2
+    (image,) = project.record["images"]
+    about = set()
+    for one in listed:
+        content = json.loads(
+            (layout / "blobs" / "sha256" / one["digest"].removeprefix("sha256:")).read_text()
+        )
+        about |= {content["subject"]["digest"]} if "subject" in content else set()
+    assert about == {image["descriptor"]["digest"]}
+    before = (layout / "index.json").read_bytes()
+    assert project.run("run", "--to", f"oci:{layout}").code == 0
+    assert (layout / "index.json").read_bytes() == before

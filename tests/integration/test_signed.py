@@ -8,10 +8,12 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ import pytest
 import yaml
 
 from ibm_schema import problems
+from integration.conftest import docker_config
+from integration.examples import EXAMPLES
 from integration.project import DOCKERFILE, Project
 from services import certificates, running
 from services.gpg_keys import GpgHome
@@ -47,8 +51,6 @@ class World:
     notary: NotaryServer
     sigstore: LocalSigstore
     gpg: GpgHome
-    fingerprint: str
-    key: Path
     folder: Path
     environment: dict[str, str]
 
@@ -83,7 +85,10 @@ def world(
     with ExitStack() as stack:
         issuer = certificates.authority(tmp_path)
         certificate = certificates.signed(tmp_path, issuer, HOST)
-        registry = stack.enter_context(running.registry(tmp_path / "registry", tls=certificate))
+        logins = {"demo-ci": "canary push", "demo-guest": "canary pull"}
+        registry = stack.enter_context(
+            running.registry(tmp_path / "registry", tls=certificate, htpasswd=logins)
+        )
         proxy = stack.enter_context(TunnelProxy({f"{HOST}:443": registry.host}))
         server = stack.enter_context(notary(tmp_path / "notary"))
         sigstore = stack.enter_context(LocalSigstore(tmp_path / "sigstore"))
@@ -95,20 +100,27 @@ def world(
             "NO_PROXY": "127.0.0.1,localhost",
             "SSL_CERT_FILE": str(issuer[0]),
         }
+        docker = tmp_path / "docker"
+        docker.mkdir()
+        (docker / "config.json").write_text(docker_config(HOST, "demo-guest", logins["demo-guest"]))
         made = World(
             Project(short_path / "project", dict(environment)),
-            *(server, sigstore, gpg, fingerprint, tmp_path / "cosign.key", tmp_path, environment),
+            *(server, sigstore, gpg, tmp_path, environment | {"DOCKER_CONFIG": str(docker)}),
         )
         made.program("cosign3", "generate-key-pair")
         for role in ("root", "targets"):
-            certificates.private_key(tmp_path, role, "ec:prime256v1")
+            certificates.private_key(tmp_path, role, "ec:prime256v1", passphrase=f"canary {role}")
         made.project.environment |= {
             "GPG_KEY": gpg.private(fingerprint, passphrase="canary phrase"),
-            "GPG_PASSPHRASE": "canary phrase",
-            "COSIGN_KEY": made.key.read_text(),
+            "GPG_KEY_PASSPHRASE": "canary phrase",
+            "COSIGN_KEY": (tmp_path / "cosign.key").read_text(),
             "COSIGN_PASSWORD": "canary pass",
             "NOTARY_ROOT": (tmp_path / "root.key").read_text(),
             "NOTARY_TARGETS": (tmp_path / "targets.key").read_text(),
+            "NOTARY_ROOT_PASSPHRASE": "canary root",
+            "NOTARY_TARGETS_PASSPHRASE": "canary targets",
+            "REGISTRY_PUSH": logins["demo-ci"],
+            "REGISTRY_PULL": logins["demo-guest"],
             "OIDC_TOKEN": sigstore.token(),
         }
         made.project.config = config(made)
@@ -118,6 +130,10 @@ def world(
         files["pod.yaml"] = POD + "".join(containers)
         made.project.commit(files)
         yield made
+
+
+def locked(name: str) -> dict[str, Any]:
+    return {"key": {"secret": name}, "passphrase": {"secret": f"{name}_PASSPHRASE"}}
 
 
 def config(world: World) -> dict[str, Any]:
@@ -130,6 +146,12 @@ def config(world: World) -> dict[str, Any]:
         "version": 1,
         "target": "ccrt",
         "builder": "buildah",
+        "registries": {
+            HOST: {
+                "push": {"username": "demo-ci", "password": {"secret": "REGISTRY_PUSH"}},
+                "runtime": {"username": "demo-guest", "password": {"secret": "REGISTRY_PULL"}},
+            }
+        },
         "images": {
             "pod": image("pod", enforce="rhs"),
             "tagged": image("tagged", sign=["dct"]),
@@ -138,15 +160,14 @@ def config(world: World) -> dict[str, Any]:
         },
         "signing": {
             "rhs": {
-                "key": {"secret": "GPG_KEY"},
-                "passphrase": {"secret": "GPG_PASSPHRASE"},
+                **locked("GPG_KEY"),
                 "lookaside": {"directory": str(world.folder / "lookaside")},
             },
             "dct": {
                 "server": world.notary.url,
                 "ca": {"file": str(world.notary.authority)},
-                "root": {"key": {"secret": "NOTARY_ROOT"}},
-                "targets": {"key": {"secret": "NOTARY_TARGETS"}},
+                "root": locked("NOTARY_ROOT"),
+                "targets": locked("NOTARY_TARGETS"),
             },
             "cosign": {"key": {"secret": "COSIGN_KEY"}, "passphrase": {"secret": "COSIGN_PASSWORD"}},
             "keyless": {
@@ -299,9 +320,48 @@ def rhs_is_accepted(world: World, *, status: int = 0) -> None:
     )
 
 
-def dct_is_accepted(world: World) -> None:
-    client = Client.at(world.folder / "client", world.notary, world.notary.authority)
-    image = world.image("tagged")
+def dct_is_accepted(world: World, name: str = "tagged") -> None:
+    client = Client.at(world.folder / f"client-{os.urandom(4).hex()}", world.notary, world.notary.authority)
+    image = world.image(name)
     repository, _, tag = image["reference"].rpartition(":")
     said = client.do("lookup", repository, tag)
     assert image["descriptor"]["digest"].removeprefix("sha256:") in said
+
+
+def copy_example(world: World, example: str, base: str) -> Project:
+    """An example as it stands, with our base image, Notary and sigstore in the place of yours."""
+    folder = world.folder / example
+    shutil.copytree(EXAMPLES / example, folder)
+    recipe = folder / "app" / "Dockerfile"
+    recipe.write_text(re.sub(r"(?m)^ARG BASE=.*$", f"ARG BASE={base}", recipe.read_text()))
+    config = (folder / "secure-build.yaml").read_text()
+    config = config.replace("https://notary.example.com", world.notary.url)
+    shutil.copy(world.notary.authority, folder / "notary-ca.pem")
+    shutil.copy(world.sigstore.files.trust_config, folder / "sigstore.json")
+    environment = world.project.environment | {
+        "GPG_PASSPHRASE": "canary phrase",
+        "SIGSTORE_ID_TOKEN": world.sigstore.token(),
+        "SECURE_BUILD_BUILDER": "buildah",
+    }
+    project = Project(folder, environment, yaml.safe_load(config))
+    project.commit()
+    return project
+
+
+def test_the_example_with_a_notary_runs_as_it_stands(world: World, base: str) -> None:
+    project = copy_example(world, "signed-compose", base)
+    project.run("run")
+    (image,) = project.record()["images"]
+    assert project.compose()["services"]["web"]["image"] == image["reference"]
+    dct_is_accepted(replace(world, project=project), "web")
+
+
+def test_the_keyless_example_runs_as_it_stands(world: World, base: str) -> None:
+    project = copy_example(world, "keyless", base)
+    project.run("run")
+    pinned = replace(world, project=project).pinned("web")
+    assert project.compose()["services"]["web"]["image"] == pinned
+    by_name = ("--certificate-identity", IDENTITY, "--certificate-oidc-issuer", GITHUB)
+    root = ("--trusted-root", str(world.sigstore.files.trusted_root))
+    world.program("cosign3", "verify", *by_name, *root, pinned)
+    world.program("cosign3", "verify-attestation", "--type", "slsaprovenance1", *by_name, *root, pinned)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from secure_build.errors import UsageError
-from secure_build.model import Enforced, Image, Signature
+from secure_build.model import Enforced, Finding, Image, Signature
+from secure_build.reference import Repository
 from secure_build.signers.dct import KEPT
 from secure_build.signers.trust_data import Target
 from secure_build.steps.job import Job
@@ -39,6 +41,12 @@ def sign_tag(work: Job, image: Image) -> Image:
     if wanted.enforce == "dct":
         enforced = Enforced("dct", signed.root_certificate, signing.server)
     return replace(image, signatures=(*others, kept), enforced=enforced)
+
+
+def trust_findings(work: Job, repository: Repository) -> tuple[Finding, ...]:
+    """What is to be said of the root certificate that the server has; raises as `Notary.trust_data`."""
+    data = keys(work).notary(repository).trust_data(repository)
+    return data.root.findings(repository, datetime.now(UTC)) if data is not None else ()
 
 
 def check_destination(work: Job) -> None:

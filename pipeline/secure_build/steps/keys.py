@@ -120,7 +120,10 @@ class Keys:
         return (*by_key, *((self.keyless,) if self._signing.keyless else ()))
 
     def check(self) -> None:
-        """Raise what would stop signing later: a key that is not here, or nobody to sign without one."""
+        """Raise what would stop signing later: a key that is not here, or nobody to sign without one.
+
+        No certificate is asked for: each of those is public.
+        """
         config = self._work.loaded.config
         wanted = {kind for name in self._work.selected() for kind in config.built[name].signatures}
         if "rhs" in wanted:
@@ -128,8 +131,11 @@ class Keys:
         if "dct" in wanted and self._signing.dct is not None:
             for key in (self._signing.dct.root, self._signing.dct.targets, self._signing.dct.delegation):
                 self._notary_key(key)
-        for one in self.statements:
-            _ = one.signer
+        if self._signing.cosign is not None:
+            _ = self.cosign.signer
+        if self._signing.keyless is not None:
+            _ = self._trust
+            _token(self._work, self._signing.keyless)
 
     @property
     def at_hand(self) -> tuple[StatementSigner, ...]:
@@ -217,13 +223,17 @@ def _trust(work: Job, config: KeylessSigning) -> Trust:
 
 
 def _keyless(work: Job, config: KeylessSigning, trust: Trust) -> KeylessSigner:
-    from secure_build.signers import fulcio, identity, keyless
-
-    def token() -> Secret:
-        given = Secret(secret_content(work, config.token)[0].decode()) if config.token else None
-        return identity.find(work.transport, given=given)
+    from secure_build.signers import fulcio, keyless
 
     wanted = None
     if config.identity is not None and config.issuer is not None:
         wanted = fulcio.Identity(config.identity, config.issuer)
+    token = functools.partial(_token, work, config)
     return keyless.KeylessSigner(trust, token, work.transport, wanted=wanted)
+
+
+def _token(work: Job, config: KeylessSigning) -> Secret:
+    from secure_build.signers import identity
+
+    given = Secret(secret_content(work, config.token)[0].decode()) if config.token else None
+    return identity.find(work.transport, given=given)
