@@ -10,9 +10,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ import yaml
 from ibm_schema import problems
 from integration.conftest import docker_config
 from integration.examples import EXAMPLES
+from integration.processes import descendants, wait_until
 from integration.project import DOCKERFILE, Project
+from integration.test_secrets import contents, found_in, run_sampled
 from services import certificates, running
 from services.gpg_keys import GpgHome
 from services.needed import need
@@ -32,6 +35,10 @@ from services.sigstore import GITHUB, LocalSigstore
 from services.tunnel import TunnelProxy
 
 HOST = "registry.example.com"
+SECRETS = {
+    *("GPG_KEY", "GPG_KEY_PASSPHRASE", "COSIGN_KEY", "COSIGN_PASSWORD", "NOTARY_ROOT", "NOTARY_TARGETS"),
+    *("NOTARY_ROOT_PASSPHRASE", "NOTARY_TARGETS_PASSPHRASE", "REGISTRY_PUSH", "REGISTRY_PULL", "OIDC_TOKEN"),
+}
 KINDS = ("pod", "tagged", "keyed", "named")
 IDENTITY = "https://github.com/acme/app/.github/workflows/release.yml@refs/tags/v1"
 POD = """\
@@ -183,7 +190,7 @@ def config(world: World) -> dict[str, Any]:
 
 def test_four_images_signed_in_four_ways_are_accepted_by_the_programs_that_check_them(world: World) -> None:
     project = world.project
-    project.run("run")
+    keeps_secrets(project)
     rhs_is_accepted(world)
     dct_is_accepted(world)
     flags = ("--insecure-ignore-tlog", "--key", "cosign.pub")
@@ -223,6 +230,54 @@ def test_four_images_signed_in_four_ways_are_accepted_by_the_programs_that_check
     before = project.record_path.read_bytes()
     project.run("run")
     assert project.record_path.read_bytes() == before
+
+
+def keeps_secrets(project: Project) -> None:
+    """Run, and find no key and no passphrase in what is said, written or given to other programs."""
+    secrets = {name: word for name, word in project.environment.items() if name in SECRETS}
+    assert len(secrets) == len(SECRETS)
+    # Of keys in PEM no line may be seen.
+    passwords = {
+        f"{name} {number}": line
+        for name, word in secrets.items()
+        for number, line in enumerate(word.splitlines())
+        if line and "-----" not in line and (len(line) > 20 or "\n" not in word)
+    }
+    outcome, seen = run_sampled(project, "run")
+    assert not found_in((outcome.stdout + outcome.stderr).encode(), passwords)
+    for arguments, environment in seen.items():
+        assert not found_in(arguments + environment, passwords), arguments
+    assert any(b"gpg" in arguments for arguments in seen)
+    assert any(b"notary" in arguments for arguments in seen)
+    for path, content in contents(project.directory):
+        # The guest's login has to be in the section.
+        assert found_in(content, passwords) <= {"REGISTRY_PULL 0"}, path
+
+
+@pytest.mark.parametrize("program", ["gpg", "notary"])
+def test_no_key_is_left_behind_by_a_run_that_is_terminated(world: World, program: str) -> None:
+    project = world.project
+    process = project.start("run")
+    wait_until(lambda: list(project.workdir.glob(".keys-*")), "keys are in use")
+    wait_until(lambda: [one for one in descendants(process.pid) if program in command_of(one)], program)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert not list(project.workdir.glob(".keys-*"))
+    assert not list(Path(project.environment["TMPDIR"]).iterdir())
+    wait_until(lambda: not agents_in(project.environment["TMPDIR"]), "agents have gone")
+
+
+def command_of(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return ""
+
+
+def agents_in(folder: str) -> list[str]:
+    """Programs that have something below the folder among their arguments."""
+    found = [command_of(int(path.name)) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return [one for one in found if folder in one]
 
 
 def test_another_image_that_the_key_signed_under_the_tag_is_refused(world: World) -> None:
