@@ -11,11 +11,11 @@ from pathlib import Path
 
 from secure_build import files, secret, stopping
 from secure_build.errors import RefusedError, UsageError
-from secure_build.model import Credential, Enforced, Image, Signature
+from secure_build.model import Credential, Enforced, Finding, Image, Signature
 from secure_build.reference import Digest, Pinned, Repository
 from secure_build.registry.signatures import SignatureExtension
 from secure_build.signers import lookaside, rhs
-from secure_build.signers.gpg import GpgVerifier, opened_verifier
+from secure_build.signers.gpg import GpgKey, GpgVerifier, opened_verifier
 from secure_build.signers.lookaside import SignatureStore, Tree, Upload
 from secure_build.steps import transfer
 from secure_build.steps.job import Job
@@ -35,6 +35,8 @@ def sign_simply(work: Job, images: Sequence[Image]) -> dict[str, tuple[Enforced,
     key = keys(work).rhs
     public = key.public_key
     enforced = Enforced("rhs", rhs.public_key_text(public))
+    if key.part != key.fingerprint:
+        work.report.finding(_by_subkey(key))
     with opened_verifier(public, work.options.workdir, key.what) as verifier:
 
         def signed(image: Image) -> list[Signature]:
@@ -56,6 +58,18 @@ def sign_simply(work: Job, images: Sequence[Image]) -> dict[str, tuple[Enforced,
 
         made = stopping.side_by_side(signed, images, jobs=work.options.jobs)
     return {image.name: (enforced, found) for image, found in zip(images, made, strict=True)}
+
+
+def _by_subkey(key: GpgKey) -> Finding:
+    return Finding(
+        "signing",
+        "warn",
+        f"{key.what} signs with its subkey {key.part}",
+        "older readers of such signatures take those of primary keys only, and which the runtime has is not "
+        "documented",
+        basis="inferred",
+        hint="sign with a primary key that can sign: `gpg --quick-generate-key NAME default sign`",
+    )
 
 
 def _tree(work: Job, image: Image) -> Tree:
