@@ -1,4 +1,4 @@
-"""Claims of OpenPGP signatures: containers-signature(5) for their form, containers-policy.json(5) for their worth."""
+"""Claims of OpenPGP signatures: containers-signature(5) has their form, containers-policy.json(5) their worth."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_hardening_52_the_name_decides() -> None:
     with pytest.raises(RefusedError, match=f"is for `{NAME}`, not for `{other}`"):
         rhs.check(SAID, signed, IMAGE, other)
     elsewhere = Reference.parse("us.icr.io/acme/api:1.4.0").pin(IMAGE.digest)
-    with pytest.raises(RefusedError, match="not for `us.icr.io/acme/api`"):
+    with pytest.raises(RefusedError, match=r"not for `us\.icr\.io/acme/api`"):
         rhs.check(SAID, signed, elsewhere, None)
 
 
