@@ -161,7 +161,7 @@ def config(world: World) -> dict[str, Any]:
         },
         "images": {
             "pod": image("pod", enforce="rhs"),
-            "tagged": image("tagged", sign=["dct"]),
+            "tagged": image("tagged", sign=["dct", "rhs", "cosign", "keyless"]),
             "keyed": image("keyed", sign=["cosign"]),
             "named": image("named", sign=["keyless"]),
         },
@@ -191,10 +191,13 @@ def test_four_images_signed_in_four_ways_are_accepted_by_the_programs_that_check
     rhs_is_accepted(world)
     dct_is_accepted(world)
     flags = ("--insecure-ignore-tlog", "--key", "cosign.pub")
-    world.program("cosign3", "verify", *flags, world.pinned("keyed"))
     by_name = ("--certificate-identity", IDENTITY, "--certificate-oidc-issuer", GITHUB)
     root = ("--trusted-root", str(world.sigstore.files.trusted_root))
-    world.program("cosign3", "verify", *by_name, *root, world.pinned("named"))
+    # One of them is signed in every way at once.
+    for name in ("keyed", "tagged"):
+        world.program("cosign3", "verify", *flags, world.pinned(name))
+    for name in ("named", "tagged"):
+        world.program("cosign3", "verify", *by_name, *root, world.pinned(name))
     for name in KINDS:
         for kind in ("slsaprovenance1", "spdxjson", "cyclonedx"):
             member = member_of(world, name) if kind != "slsaprovenance1" else world.pinned(name)

@@ -1,4 +1,4 @@
-"""Claims of OpenPGP signatures: containers-signature(5) has their form, containers-policy.json(5) their worth."""
+"""Claims of OpenPGP signatures: their form by containers-signature(5), their worth by its policy."""
 
 from __future__ import annotations
 

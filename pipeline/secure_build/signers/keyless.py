@@ -35,10 +35,6 @@ if TYPE_CHECKING:
     from sigstore.sign import Signer
 
 Instance = Literal["production", "staging"]
-NOT_ENFORCED = (
-    "keyless signatures are evidence for people and for other tools; "
-    "no confidential container runtime checks them"
-)
 _REPOSITORIES: dict[Instance, str] = {
     "production": "https://tuf-repo-cdn.sigstore.dev",
     "staging": "https://tuf-repo-cdn.sigstage.dev",

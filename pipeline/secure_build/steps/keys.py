@@ -14,7 +14,7 @@ from secure_build import secret
 from secure_build.config import CosignSigning, File, KeylessSigning, SecretName
 from secure_build.config import NotaryKey as NotaryKeyConfig
 from secure_build.config import Rekor as LogConfig
-from secure_build.errors import UsageError
+from secure_build.errors import MachineError, SecureBuildError
 from secure_build.model import Credential
 from secure_build.reference import Repository
 from secure_build.secret import Secret
@@ -145,8 +145,9 @@ class Keys:
             try:
                 # Only with a token and a certificate it is known who signs.
                 found += [self.keyless] if self.keyless.signer else []
-            except UsageError as error:
-                self._work.report.step(f"nobody to sign without a key: {error.message}")
+            except SecureBuildError as error:
+                # Whoever has to sign hears of it then.
+                self._work.report.step(f"nobody to sign without a key here: {error.message}")
         return tuple(found)
 
     @property
@@ -160,7 +161,10 @@ class Keys:
         if keyless is not None and keyless.identity is not None and keyless.issuer is not None:
             from secure_build.signers.keyless import KeylessVerifier
 
-            found.append(KeylessVerifier(self._trust, keyless.identity, keyless.issuer))
+            try:
+                found.append(KeylessVerifier(self._trust, keyless.identity, keyless.issuer))
+            except MachineError as error:
+                self._work.report.step(f"signatures without a key are not checked here: {error.message}")
         return tuple(found)
 
     @property
