@@ -38,9 +38,9 @@ class CountingProxy(Serving):
     The upstream registry sees the proxy's own host name, so that its addresses lead back here.
     """
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, handler: type[BaseHTTPRequestHandler] | None = None) -> None:
         self.requests: list[Counted] = []
-        super().__init__(_Server(upstream, self.requests))
+        super().__init__(_Server(upstream, self.requests, handler or PassingHandler))
 
     @property
     def writes(self) -> list[Counted]:
@@ -62,13 +62,15 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, upstream: str, requests: list[Counted]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(
+        self, upstream: str, requests: list[Counted], handler: type[BaseHTTPRequestHandler]
+    ) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
         self.upstream = upstream
         self.requests = requests
 
 
-class _Handler(BaseHTTPRequestHandler):
+class PassingHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1
     disable_nagle_algorithm = True

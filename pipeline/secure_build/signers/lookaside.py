@@ -6,6 +6,7 @@ gaps. The registry is not named in it. Who signed what is not asked here.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +19,8 @@ from secure_build.registry.http import Transport, redacted
 
 _LARGEST = 1 << 20
 _MOST = 100
+# Two images may have the same manifest: the numbers of its signatures are given one at a time.
+_numbering = threading.Lock()
 
 
 class SignatureStore(Protocol):
@@ -51,7 +54,8 @@ class Tree:
         return found
 
     def add(self, image: Pinned, signature: bytes) -> None:
-        files.write(self.path(image, len(self.read(image)) + 1), signature)
+        with _numbering:
+            files.write(self.path(image, len(self.read(image)) + 1), signature)
 
     def path(self, image: Pinned, number: int) -> Path:
         """Where a signature is."""
@@ -83,9 +87,10 @@ class Upload:
         raise ServiceError(f"{self} holds more than {_MOST} signatures of `{image}`")
 
     def add(self, image: Pinned, signature: bytes) -> None:
-        address = self._address(image, len(self.read(image)) + 1)
         headers = {**self._login(), "Content-Length": str(len(signature))}
-        answer = self.transport.request("PUT", address, headers=headers, body=lambda: iter((signature,)))
+        with _numbering:
+            address = self._address(image, len(self.read(image)) + 1)
+            answer = self.transport.request("PUT", address, headers=headers, body=lambda: iter((signature,)))
         if answer.status not in (200, 201, 204):
             raise ServiceError(
                 answer.explained(f"cannot put a signature at {redacted(address)}"),

@@ -45,7 +45,7 @@ def sign_simply(work: Job, images: Sequence[Image]) -> dict[str, tuple[Enforced,
                     made = rhs.sign(key, pinned, image.reference)
                     rhs.check(verifier, made, pinned, image.reference)
                     tree.add(pinned, made)
-                    number = len(tree.read(pinned))
+                    number = tree.read(pinned).index(made) + 1
                 kept = tree.path(pinned, number).relative_to(work.options.workdir)
                 found.append(Signature("rhs", pinned, key.fingerprint, str(kept), name=image.reference))
             work.report.step(f"{image.name}: signed with rhs as `{image.reference}`")
