@@ -62,9 +62,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(
-        self, upstream: str, requests: list[Counted], handler: type[BaseHTTPRequestHandler]
-    ) -> None:
+    def __init__(self, upstream: str, requests: list[Counted], handler: type[BaseHTTPRequestHandler]) -> None:
         super().__init__(("127.0.0.1", 0), handler)
         self.upstream = upstream
         self.requests = requests

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from secure_build.errors import UsageError
+from secure_build.errors import ServiceError, UsageError
 from secure_build.reference import Digest, Pinned, Reference
 from secure_build.signers import lookaside, rhs
 from secure_build.signers.lookaside import Tree
@@ -57,17 +57,26 @@ def test_what_is_no_public_key_does_not_get_into_a_contract(key: bytes) -> None:
 def test_the_tree_of_signatures(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
     assert tree.read(IMAGE) == []
-    assert [lookaside.put(tree, IMAGE, one) for one in (b"a", b"b", b"a")] == [True, True, False]
+    assert [lookaside.put(tree, IMAGE, one) for one in (b"\x90a", b"\xa3b", b"\x90a")] == [True, True, False]
     folder = tmp_path / f"acme/web@sha256={IMAGE.digest.hexadecimal}"
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
-        "signature-1": b"a",
-        "signature-2": b"b",
+        "signature-1": b"\x90a",
+        "signature-2": b"\xa3b",
     }
     assert tree.read(Pinned(IMAGE.repository, Digest.of(b"another"))) == []
 
 
+@pytest.mark.parametrize("content", [b"", b"text", b"\xcb\x0bb"])
+def test_nothing_is_put_beside_what_is_no_signature(tmp_path: Path, content: bytes) -> None:
+    tree = Tree(tmp_path)
+    tree.add(IMAGE, content)
+    with pytest.raises(ServiceError, match="something beside .* that is no signature"):
+        lookaside.put(tree, IMAGE, b"\x90")
+    assert tree.read(IMAGE) == [content]
+
+
 def test_threads_that_put_signatures_of_one_image(tmp_path: Path) -> None:
-    signatures = [b"%d" % number for number in range(50)]
+    signatures = [b"\x90%d" % number for number in range(50)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda one: lookaside.put(Tree(tmp_path), IMAGE, one), signatures))
     assert sorted(Tree(tmp_path).read(IMAGE)) == sorted(signatures)

@@ -19,6 +19,13 @@ from secure_build.registry.http import Transport, redacted
 
 _LARGEST = 1 << 20
 _MOST = 100
+# How signatures begin: OpenPGP packets that hold one, old and new (RFC 4880, 4.2), or a name of a format.
+_TAGS = (2, 4, 8)
+_BEGINNINGS = {
+    0,
+    *(0xC0 | tag for tag in _TAGS),
+    *(0x80 | tag << 2 | size for tag in _TAGS for size in range(4)),
+}
 # Two images may have the same manifest: the numbers of its signatures are given one at a time.
 _numbering = threading.Lock()
 
@@ -113,9 +120,16 @@ class Upload:
 def put(store: SignatureStore, image: Pinned, signature: bytes) -> bool:
     """Keep a signature there, unless it is there; returns whether it was put.
 
-    Raises ServiceError when it is not read back.
+    Raises ServiceError when it is not read back, and when it could convince nobody: readers of
+    signatures (containers/image) refuse an image for the sake of one that they do not know.
     """
-    if signature in store.read(image):
+    before = store.read(image)
+    if not all(one and one[0] in _BEGINNINGS for one in before):
+        raise ServiceError(
+            f"{store} has something beside `{image}` that is no signature, so readers refuse the image",
+            hint="remove it there",
+        )
+    if signature in before:
         return False
     store.add(image, signature)
     if signature not in store.read(image):
