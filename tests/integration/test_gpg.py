@@ -181,14 +181,17 @@ def test_nothing_stays_and_nothing_is_seen(home: GpgHome, tmp_path: Path) -> Non
 
 
 def test_nothing_stays_after_a_failure(home: GpgHome, tmp_path: Path) -> None:
-    with (
-        pytest.raises(KeyboardInterrupt),
-        gpg.opened_key(private(home, "own"), None, tmp_path, "the key") as key,
-    ):
-        link = str(key._home.path)
-        raise KeyboardInterrupt
+    links = []
+
+    def fail() -> None:
+        with gpg.opened_key(private(home, "own"), None, tmp_path, "the key") as key:
+            links.append(str(key._home.path))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
     assert list(tmp_path.iterdir()) == []
-    wait_until(lambda: not running_with(link), "the agent ends")
+    wait_until(lambda: not running_with(links[0]), "the agent ends")
 
 
 def test_a_key_of_this_machine(home: GpgHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,17 +218,21 @@ def test_a_key_of_this_machine(home: GpgHome, tmp_path: Path, monkeypatch: pytes
 def test_what_would_be_very_large_unpacked(home: GpgHome, tmp_path: Path) -> None:
     signature = home.run("--local-user", "own", "--sign", stdin=bytes(50 << 20))
     assert len(signature) < 100_000
-    with gpg.opened_verifier(home.public("own"), tmp_path, "the key") as verifier:
-        with pytest.raises(RefusedError):
-            verifier.verify(signature)
+    with (
+        gpg.opened_verifier(home.public("own"), tmp_path, "the key") as verifier,
+        pytest.raises(RefusedError),
+    ):
+        verifier.verify(signature)
 
 
 def test_a_weak_hash(home: GpgHome, tmp_path: Path) -> None:
     home.run(*"--passphrase  --quick-gen-key weak rsa2048 sign 0".split(" "))
     signature = home.run("--local-user", "weak", "--digest-algo", "SHA1", "--sign", stdin=b"content")
-    with gpg.opened_verifier(home.public("weak"), tmp_path, "the key") as verifier:
-        with pytest.raises(RefusedError, match="its hash algorithm is too weak"):
-            verifier.verify(signature)
+    with (
+        gpg.opened_verifier(home.public("weak"), tmp_path, "the key") as verifier,
+        pytest.raises(RefusedError, match="its hash algorithm is too weak"),
+    ):
+        verifier.verify(signature)
 
 
 def test_a_signature_that_expires(home: GpgHome, tmp_path: Path) -> None:
@@ -234,9 +241,11 @@ def test_a_signature_that_expires(home: GpgHome, tmp_path: Path) -> None:
     )
     options = ("--faked-system-time", "20200102T000000", "--default-sig-expire", "2d")
     signature = home.run(*options, "--local-user", "long", "--sign", stdin=rhs.payload(IMAGE, NAME))
-    with gpg.opened_verifier(home.public("long"), tmp_path, "the key") as verifier:
-        with pytest.raises(RefusedError, match="the signature has expired"):
-            rhs.check(verifier, signature, IMAGE, NAME)
+    with (
+        gpg.opened_verifier(home.public("long"), tmp_path, "the key") as verifier,
+        pytest.raises(RefusedError, match="the signature has expired"),
+    ):
+        rhs.check(verifier, signature, IMAGE, NAME)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from integration import cosigns
 from integration.cosigns import Published
 from secure_build.errors import RefusedError, SecureBuildError, ServiceError
 from secure_build.model import Credential
-from secure_build.reference import Pinned, Reference
+from secure_build.reference import Digest, Pinned, Reference
 from secure_build.registry.http import Transport
 from secure_build.registry.signatures import SignatureExtension
 from secure_build.secret import Secret
@@ -82,11 +82,14 @@ class Scene:
         for one in manifests or self.manifests:
             lookaside.put(self.store, one, rhs.sign(key, one, self.name))
 
-    def skopeo(self, public: bytes, name: str = "", *options: str) -> bool:
-        """Whether skopeo copies the image, when a signature by the key is demanded."""
+    def skopeo(self, public: bytes, name: str = "", *options: str, scope: str = "") -> bool:
+        """Whether skopeo copies the image, when a signature by the key is demanded.
+
+        `scope` is what the demand is about; everything else is refused.
+        """
         demand = {"type": "signedBy", "keyType": "GPGKeys", "keyData": rhs.public_key_text(public)}
         registry = self.name.repository.registry
-        policy = {"default": [{"type": "reject"}], "transports": {"docker": {registry: [demand]}}}
+        policy = {"default": [{"type": "reject"}], "transports": {"docker": {scope or registry: [demand]}}}
         (self.folder / "policy.json").write_text(json.dumps(policy))
         target = self.folder / f"copied{next(_numbers)}"
         said = subprocess.run(
@@ -122,12 +125,11 @@ def rhs_accepts(*arguments: Any) -> bool:
 
 
 def registries(folder: Path, registry: str, place: str | None) -> Path:
-    """Tells skopeo where signatures are; the second word is what older ones read."""
+    """Tells skopeo where signatures are."""
     made = folder / "registries.d"
     made.mkdir(exist_ok=True)
     place = place or f"file://{folder}/nowhere"
-    words = ("lookaside", "lookaside-staging", "sigstore", "sigstore-staging")
-    words = words if place.startswith("file") else words[::2]
+    words = ("lookaside", "lookaside-staging") if place.startswith("file") else ("lookaside",)
     (made / "here.yaml").write_text(json.dumps({"docker": {registry: dict.fromkeys(words, place)}}))
     return made
 
@@ -143,7 +145,7 @@ def make_scene(registry: RunningRegistry, tmp_path: Path) -> Iterator[Callable[.
             image = cosigns.publish(
                 folder, registry.host, transport, variable=variable, repository=repository
             )
-            host, place = registry.host, f"file://{folder}/signatures"
+            host, place = registry.host, f"file://{folder}/signatures" if kind != "registry" else None
             store: SignatureStore = Tree(folder / "signatures")
             if kind == "web":
                 server = stack.enter_context(FileServer(folder / "signatures", LOGIN))
@@ -152,7 +154,7 @@ def make_scene(registry: RunningRegistry, tmp_path: Path) -> Iterator[Callable[.
                 place = f"http://{server.host}"
             elif kind == "registry":
                 host = stack.enter_context(ExtendedRegistry(registry.host)).host
-                store, place = SignatureExtension(host, None, transport, push=True), None
+                store = SignatureExtension(host, None, transport, push=True)
             ((reference, descriptor),) = image.layout.entries()
             name = Reference.parse(str(reference).replace(registry.host, host))
             return Scene(image, name, name.pin(descriptor.digest), store, folder, place)
@@ -172,6 +174,25 @@ def test_skopeo_accepts_what_we_sign(make_scene: Callable[..., Scene], keyring: 
     for pinned in scene.manifests:
         assert scene.skopeo(public, str(pinned))
     assert not scene.skopeo(keyring.foreign.public_key)
+
+
+def test_what_each_key_of_the_contract_covers(make_scene: Callable[..., Scene], keyring: Keyring) -> None:
+    """The table of docs/rhs.md."""
+    scene, public = make_scene("folder"), keyring.own.public_key
+    repository, pinned = str(scene.name.repository), str(scene.pinned)
+    other = Reference(scene.name.repository, "other")
+    copy(scene.name, other)
+    scene.sign(keyring.own)
+    for one in scene.manifests:
+        lookaside.put(scene.store, one, rhs.sign(keyring.own, one, other))
+    covered = {
+        str(scene.name): [str(scene.name)],
+        repository: [str(scene.name), str(other), pinned],
+        pinned: [pinned],
+    }
+    for scope, names in covered.items():
+        asked = (str(scene.name), str(other), pinned)
+        assert [one for one in asked if scene.skopeo(public, one, scope=scope)] == names, scope
 
 
 @pytest.mark.parametrize("kind", STORES)
@@ -275,7 +296,7 @@ BAD: dict[str, Callable[[Keyring, Scene, Scene, Pinned], bytes]] = {
         json.dumps({"critical": json.loads(rhs.payload(one, scene.name))["critical"]}).encode()
     ),
     "that is no JSON": lambda keys, *_: keys.own.sign(b"critical"),
-    "that signs nothing": lambda keys, scene, *_: keys.home.run("--store", stdin=b"content"),
+    "that signs nothing": lambda keys, *_: keys.home.run("--store", stdin=b"content"),
     "that is cut off": lambda keys, scene, _, one: rhs.sign(keys.own, one, scene.name)[:-20],
 }
 
@@ -294,8 +315,8 @@ def test_bad_signatures(make_scene: Callable[..., Scene], keyring: Keyring, bad:
 
 
 NO_SIGNATURES: dict[str, Callable[[bytes], bytes]] = {
-    "empty": lambda good: b"",
-    "unsigned": lambda good: b"\xcb\x0bb\x00\x00\x00\x00\x00hello",
+    "empty": lambda _: b"",
+    "unsigned": lambda _: b"\xcb\x0bb\x00\x00\x00\x00\x00hello",
     "text before it": lambda good: b"x" + good,
 }
 
@@ -394,9 +415,12 @@ def test_what_is_asked_of_a_private_registry(tmp_path: Path, transport: Transpor
 
 
 def test_a_registry_that_does_not_answer_is_no_registry_without_signatures(tmp_path: Path) -> None:
-    with FileServer(tmp_path, LOGIN) as server, Transport() as transport:
-        with pytest.raises(ServiceError, match="cannot ask .* whether it keeps signatures"):
-            SignatureExtension(server.host, None, transport).is_there()
+    with (
+        FileServer(tmp_path, LOGIN) as server,
+        Transport() as transport,
+        pytest.raises(ServiceError, match=r"cannot ask .* whether it keeps signatures"),
+    ):
+        SignatureExtension(server.host, None, transport).is_there()
 
 
 def test_an_upload_without_its_login(make_scene: Callable[..., Scene], keyring: Keyring) -> None:
@@ -407,3 +431,27 @@ def test_an_upload_without_its_login(make_scene: Callable[..., Scene], keyring: 
         lookaside.put(store, scene.pinned, rhs.sign(keyring.own, scene.pinned, scene.name))
     assert "canary" not in str(caught.value)
     assert store.read(scene.pinned) == []
+
+
+GOOD = {"schemaVersion": 2, "name": "x", "type": "atomic", "content": "kAA="}
+
+
+@pytest.mark.parametrize("changes", [{"type": "other"}, {"schemaVersion": 1}])
+def test_kinds_of_signatures_that_are_not_known(
+    registry: RunningRegistry, transport: Transport, changes: dict[str, Any]
+) -> None:
+    image = Reference.parse("127.0.0.1/acme/web:1.4.0").pin(Digest.of(b"an image"))
+    with ExtendedRegistry(registry.host) as extended:
+        path = f"/extensions/v2/acme/web/signatures/{image.digest}"
+        extended.kept[path] = [GOOD | changes, GOOD]
+        assert SignatureExtension(extended.host, None, transport).read(image) == [b"\x90\0"]
+
+
+@pytest.mark.parametrize("content", [None, 5, "!", "kAA", ["kAA="]])
+def test_answers_that_make_no_sense(registry: RunningRegistry, transport: Transport, content: object) -> None:
+    image = Reference.parse("127.0.0.1/acme/web:1.4.0").pin(Digest.of(b"an image"))
+    with ExtendedRegistry(registry.host) as extended:
+        path = f"/extensions/v2/acme/web/signatures/{image.digest}"
+        extended.kept[path] = [GOOD | {"content": content}]
+        with pytest.raises(ServiceError, match="answered with something else"):
+            SignatureExtension(extended.host, None, transport).read(image)

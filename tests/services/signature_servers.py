@@ -1,4 +1,4 @@
-"""Where OpenPGP signatures are served: a registry with the extension for them, and a web server that takes files."""
+"""Where OpenPGP signatures are served: a registry that has a place for them, and a web server for files."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class _Extension(PassingHandler):
         self.send_header("X-Registry-Supports-Signatures", "1")
         super().end_headers()
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802
         if not self.path.startswith(_EXTENSION):
             return self._pass_on()
         return self._say(200, {"signatures": self.kept.get(self.path, [])})
 
-    def do_PUT(self) -> None:
+    def do_PUT(self) -> None:  # noqa: N802
         if not self.path.startswith(_EXTENSION):
             return self._pass_on()
         put = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

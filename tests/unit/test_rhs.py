@@ -70,7 +70,7 @@ def test_the_tree_of_signatures(tmp_path: Path) -> None:
 def test_nothing_is_put_beside_what_is_no_signature(tmp_path: Path, content: bytes) -> None:
     tree = Tree(tmp_path)
     tree.add(IMAGE, content)
-    with pytest.raises(ServiceError, match="something beside .* that is no signature"):
+    with pytest.raises(ServiceError, match=r"something beside .* that is no signature"):
         lookaside.put(tree, IMAGE, b"\x90")
     assert tree.read(IMAGE) == [content]
 
