@@ -26,10 +26,12 @@ from secure_build.signers import lookaside, rhs
 from secure_build.signers.gpg import GpgKey, opened_key, opened_verifier
 from secure_build.signers.lookaside import SignatureStore, Tree, Upload
 from services import running
+from services.counting import CountingProxy
+from services.file_server import FileServer
 from services.gpg_keys import GpgHome
 from services.needed import need
 from services.running import RunningRegistry
-from services.signature_servers import ExtendedRegistry, FileServer
+from services.signatures import SignatureRegistry
 
 STORES = ("folder", "web", "registry")
 LOGIN = "uploader:canary"
@@ -153,7 +155,7 @@ def make_scene(registry: RunningRegistry, tmp_path: Path) -> Iterator[Callable[.
                 store = Upload(f"http://{server.host}", Credential("", user, Secret(password)), transport)
                 place = f"http://{server.host}"
             elif kind == "registry":
-                host = stack.enter_context(ExtendedRegistry(registry.host)).host
+                host = stack.enter_context(SignatureRegistry(registry.host)).host
                 store = SignatureExtension(host, None, transport, push=True)
             ((reference, descriptor),) = image.layout.entries()
             name = Reference.parse(str(reference).replace(registry.host, host))
@@ -383,6 +385,34 @@ def revoke(home: GpgHome, fingerprint: str) -> None:
     home.run("--import", stdin=text.replace(":-----BEGIN", "-----BEGIN").encode())
 
 
+SUBKEY = "Subkey-Type: eddsa\nSubkey-Curve: ed25519\nSubkey-Usage: sign\n"
+
+
+def test_a_subkey_alone_convinces_us_and_not_every_reader(
+    make_scene: Callable[..., Scene], keyring: Keyring
+) -> None:
+    """Why it is warned of: this version of skopeo looks for the primary key's own fingerprint."""
+    scene, home = make_scene("folder"), keyring.home
+    primary = home.make("team", usage="cert", subkey=SUBKEY)
+    alone = home.run("--armor", "--export-secret-subkeys", primary)
+    with opened_key(alone, None, scene.folder, "the key") as key:
+        assert key.fingerprint == primary != key.part
+        scene.sign(key)
+    assert scene.ours(home.public("team"))
+    assert not scene.skopeo(home.public("team"))
+
+
+def test_a_primary_key_that_can_sign_does_so_although_it_has_a_subkey(
+    make_scene: Callable[..., Scene], keyring: Keyring
+) -> None:
+    scene, home = make_scene("folder"), keyring.home
+    home.make("both", subkey=SUBKEY)
+    with opened_key(home.private("both").encode(), None, scene.folder, "the key") as key:
+        scene.sign(key)
+    assert scene.ours(home.public("both"))
+    assert scene.skopeo(home.public("both"))
+
+
 def test_two_signatures_in_one_message(make_scene: Callable[..., Scene], keyring: Keyring) -> None:
     scene = make_scene("folder")
     both = ("--local-user", "own", "--local-user", "foreign")
@@ -397,9 +427,9 @@ def test_two_signatures_in_one_message(make_scene: Callable[..., Scene], keyring
 
 
 def test_a_registry_says_whether_it_keeps_signatures(registry: RunningRegistry, transport: Transport) -> None:
-    with ExtendedRegistry(registry.host) as extended:
-        assert SignatureExtension(extended.host, None, transport).is_there()
-        assert [str(one) for one in extended.requests] == ["GET /v2/ 200"]
+    with SignatureRegistry(registry.host) as front, CountingProxy(front.host) as seen:
+        assert SignatureExtension(seen.host, None, transport).is_there()
+        assert [str(one) for one in seen.requests] == ["GET /v2/ 200"]
     assert not SignatureExtension(registry.host, None, transport).is_there()
 
 
@@ -407,11 +437,12 @@ def test_what_is_asked_of_a_private_registry(tmp_path: Path, transport: Transpor
     """No login is sent, as those who pull do not."""
     with (
         running.registry(tmp_path / "private", htpasswd={"user": "canary"}) as private,
-        ExtendedRegistry(private.host) as extended,
+        SignatureRegistry(private.host) as front,
+        CountingProxy(front.host) as seen,
     ):
-        login = Credential(extended.host, "user", Secret("canary"))
-        assert SignatureExtension(extended.host, login, transport).is_there()
-        assert [str(one) for one in extended.requests] == ["GET /v2/ 401"]
+        login = Credential(seen.host, "user", Secret("canary"))
+        assert SignatureExtension(seen.host, login, transport).is_there()
+        assert [str(one) for one in seen.requests] == ["GET /v2/ 401"]
 
 
 def test_a_registry_that_does_not_answer_is_no_registry_without_signatures(tmp_path: Path) -> None:
@@ -441,17 +472,15 @@ def test_kinds_of_signatures_that_are_not_known(
     registry: RunningRegistry, transport: Transport, changes: dict[str, Any]
 ) -> None:
     image = Reference.parse("127.0.0.1/acme/web:1.4.0").pin(Digest.of(b"an image"))
-    with ExtendedRegistry(registry.host) as extended:
-        path = f"/extensions/v2/acme/web/signatures/{image.digest}"
-        extended.kept[path] = [GOOD | changes, GOOD]
+    with SignatureRegistry(registry.host) as extended:
+        extended.kept["acme/web", str(image.digest)] = [GOOD | changes, GOOD]
         assert SignatureExtension(extended.host, None, transport).read(image) == [b"\x90\0"]
 
 
 @pytest.mark.parametrize("content", [None, 5, "!", "kAA", ["kAA="]])
 def test_answers_that_make_no_sense(registry: RunningRegistry, transport: Transport, content: object) -> None:
     image = Reference.parse("127.0.0.1/acme/web:1.4.0").pin(Digest.of(b"an image"))
-    with ExtendedRegistry(registry.host) as extended:
-        path = f"/extensions/v2/acme/web/signatures/{image.digest}"
-        extended.kept[path] = [GOOD | {"content": content}]
+    with SignatureRegistry(registry.host) as extended:
+        extended.kept["acme/web", str(image.digest)] = [GOOD | {"content": content}]
         with pytest.raises(ServiceError, match="answered with something else"):
             SignatureExtension(extended.host, None, transport).read(image)

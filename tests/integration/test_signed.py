@@ -31,6 +31,7 @@ from services import certificates, running
 from services.gpg_keys import GpgHome
 from services.needed import need
 from services.notary import Client, NotaryServer, notary
+from services.signatures import SignatureRegistry
 from services.sigstore import GITHUB, LocalSigstore
 from services.tunnel import TunnelProxy
 
@@ -93,9 +94,8 @@ def world(
         issuer = certificates.authority(tmp_path)
         certificate = certificates.signed(tmp_path, issuer, HOST)
         logins = {"demo-ci": "canary push", "demo-guest": "canary pull"}
-        registry = stack.enter_context(
-            running.registry(tmp_path / "registry", tls=certificate, htpasswd=logins)
-        )
+        behind = stack.enter_context(running.registry(tmp_path / "registry", htpasswd=logins))
+        registry = stack.enter_context(SignatureRegistry(behind.host, certificate))
         proxy = stack.enter_context(TunnelProxy({f"{HOST}:443": registry.host}))
         server = stack.enter_context(notary(tmp_path / "notary"))
         sigstore = stack.enter_context(LocalSigstore(tmp_path / "sigstore"))
@@ -166,10 +166,7 @@ def config(world: World) -> dict[str, Any]:
             "named": image("named", sign=["keyless"]),
         },
         "signing": {
-            "rhs": {
-                **locked("GPG_KEY"),
-                "lookaside": {"directory": str(world.folder / "lookaside")},
-            },
+            "rhs": locked("GPG_KEY"),
             "dct": {
                 "server": world.notary.url,
                 "ca": {"file": str(world.notary.authority)},
@@ -361,11 +358,9 @@ def rhs_is_accepted(world: World, *, status: int = 0) -> None:
     ((name, entry),) = section["images"]["rhs"].items()
     demand = {"type": "signedBy", "keyType": "GPGKeys", "keyData": entry["publicKey"]}
     policy = {"default": [{"type": "reject"}], "transports": {"docker": {name: [demand]}}}
+    # Nothing is said of where signatures are: the registry has them.
     registries = world.folder / "registries.d"
     registries.mkdir(exist_ok=True)
-    places = {"docker": {HOST: {"lookaside": f"file://{world.folder}/lookaside"}}}
-    places["docker"][HOST]["sigstore"] = places["docker"][HOST]["lookaside"]
-    (registries / "here.yaml").write_text(yaml.safe_dump(places))
     (world.folder / "policy.json").write_text(json.dumps(policy))
     target = world.folder / f"copied-{os.urandom(4).hex()}"
     world.program(
@@ -401,6 +396,16 @@ def copy_example(world: World, example: str, base: str) -> Project:
     project = Project(folder, environment, yaml.safe_load(config))
     project.commit()
     return project
+
+
+def test_the_example_with_pods_runs_as_it_stands(world: World, base: str) -> None:
+    project = copy_example(world, "signed-play", base)
+    project.run("run")
+    signed = replace(world, project=project)
+    rhs_is_accepted(signed)
+    flags = ("--insecure-ignore-tlog", "--key", "cosign.pub")
+    world.program("cosign3", "verify", *flags, signed.pinned("web"))
+    world.program("cosign3", "verify", *flags, member_of(signed, "web"))
 
 
 def test_the_example_with_a_notary_runs_as_it_stands(world: World, base: str) -> None:

@@ -38,9 +38,9 @@ class CountingProxy(Serving):
     The upstream registry sees the proxy's own host name, so that its addresses lead back here.
     """
 
-    def __init__(self, upstream: str, handler: type[BaseHTTPRequestHandler] | None = None) -> None:
+    def __init__(self, upstream: str) -> None:
         self.requests: list[Counted] = []
-        super().__init__(_Server(upstream, self.requests, handler or PassingHandler))
+        super().__init__(_Server(upstream, self.requests))
 
     @property
     def writes(self) -> list[Counted]:
@@ -62,13 +62,13 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, upstream: str, requests: list[Counted], handler: type[BaseHTTPRequestHandler]) -> None:
-        super().__init__(("127.0.0.1", 0), handler)
+    def __init__(self, upstream: str, requests: list[Counted]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = upstream
         self.requests = requests
 
 
-class PassingHandler(BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1
     disable_nagle_algorithm = True

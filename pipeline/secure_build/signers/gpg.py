@@ -32,7 +32,8 @@ _STATUS = re.compile(r"^\[GNUPG:\] (\S+) ?(.*)$", re.MULTILINE)
 _PRIVATE, _PUBLIC = "PRIVATE", "PUBLIC"
 # The hash algorithms that a signature may use: SHA-256, 384 and 512 (RFC 4880, 9.4).
 _HASHES = frozenset({"8", "9", "10"})
-# Codes of libgpg-error, as they stand in the lower half of what gpg reports.
+# libgpg-error: the lower half of an error is its code.
+_CODE = 0xFFFF
 _BAD_PASSPHRASE, _NO_PINENTRY, _NO_PASSPHRASE = 11, 85, 177
 _UNUSABLE = {"e": "has expired", "r": "is revoked", "d": "is disabled", "i": "is not valid"}
 _REFUSALS = {
@@ -58,9 +59,13 @@ class _Home:
 
 @dataclass(frozen=True, slots=True)
 class GpgKey:
-    """A key that signs. `fingerprint` is that of the primary key; `what` is how messages call it."""
+    """A key that signs. `fingerprint` is that of the primary key; `what` is how messages call it.
+
+    `part` is the fingerprint of what signs: the primary key itself where it can, else a subkey.
+    """
 
     fingerprint: str
+    part: str
     what: str
     _home: _Home
     _folder: Path
@@ -73,9 +78,10 @@ class GpgKey:
 
     def sign(self, content: bytes) -> bytes:
         """An OpenPGP message with the content and its signature; raises UsageError when the key cannot."""
-        # Of these gpg takes one that fits the key. The user's own options may ask for text.
-        options = ["--personal-digest-preferences", "SHA512 SHA384 SHA256", "--no-armor"]
-        options += ["--local-user", self.fingerprint, "--status-fd", "1"]
+        # With the mark it is this part and no other: gpg itself prefers subkeys. Of these hashes it takes
+        # one that fits the key. The user's own options may ask for text.
+        options = ["--local-user", f"{self.part}!", "--status-fd", "1", "--no-armor"]
+        options += ["--personal-digest-preferences", "SHA512 SHA384 SHA256"]
         stdin = b""
         if self._passphrase is not None:
             options += ["--pinentry-mode", "loopback", "--passphrase-fd", "0"]
@@ -94,8 +100,8 @@ class GpgKey:
             return files.read(signed, at_most=_LARGEST_SIGNED)
 
     def _cannot_sign(self, error: ProcessError) -> UsageError:
-        failures = re.findall(r"^\[GNUPG:\] FAILURE sign (\d+)$", error.output, re.MULTILINE)
-        codes = {int(code) & 0xFFFF for code in failures}
+        failures = [value.split()[-1] for name, value in _STATUS.findall(error.output) if name == "FAILURE"]
+        codes = {int(code) & _CODE for code in failures if code.isdecimal()}
         if codes & {_BAD_PASSPHRASE, _NO_PASSPHRASE}:
             return UsageError(f"{self.what} cannot sign: the passphrase is wrong", hint="check `passphrase:`")
         if codes & {_NO_PINENTRY}:
@@ -170,8 +176,7 @@ def opened_key(content: bytes, passphrase: Secret | None, folder: Path, what: st
         raise UsageError(f"the passphrase of {what} has a line break, which `gpg` does not take")
     with _home(folder) as home:
         _import(home, content, what)
-        fingerprint = _signing_key(home, "", what)
-        key = GpgKey(fingerprint, what, home, folder, passphrase)
+        key = GpgKey(*_signing_key(home, "", what), what, home, folder, passphrase)
         key.sign(b"")
         yield key
 
@@ -180,7 +185,7 @@ def own_key(fingerprint: str, passphrase: Secret | None, folder: Path) -> GpgKey
     """A key that this machine's own gpg has, in its agent or on a card; raises UsageError without it."""
     what = f"the key {fingerprint}"
     home = _Home(None)
-    return GpgKey(_signing_key(home, fingerprint, what), what, home, folder, passphrase)
+    return GpgKey(*_signing_key(home, fingerprint, what), what, home, folder, passphrase)
 
 
 @contextlib.contextmanager
@@ -249,10 +254,14 @@ def _listed(home: _Home, command: str, fingerprint: str) -> list[list[str]]:
     return [[*line.split(":"), *[""] * 20] for line in said.decode(errors="replace").splitlines()]
 
 
-def _signing_key(home: _Home, fingerprint: str, what: str) -> str:
-    """The fingerprint of the one primary key that is here and can sign, by itself or by a subkey."""
+def _signing_key(home: _Home, fingerprint: str, what: str) -> tuple[str, str]:
+    """The fingerprints of the one primary key that is here, and of its part that signs.
+
+    That is the primary key where it can: readers of signatures know it best, see docs/rhs.md.
+    """
     records = _listed(home, "--list-secret-keys", fingerprint)
     parts = [fields for fields in records if fields[0] in ("sec", "ssb")]
+    prints = [fields[9] for fields in records if fields[0] == "fpr"]
     primaries = [fields for fields in parts if fields[0] == "sec"]
     if not primaries:
         raise UsageError(f"{what} is not here: `gpg` finds no private key")
@@ -268,4 +277,4 @@ def _signing_key(home: _Home, fingerprint: str, what: str) -> str:
     if not usable:
         why = "its part that signs is not in it, or has expired" if signing else "it is for encryption only"
         raise UsageError(f"{what} cannot sign: {why}")
-    return next(fields[9] for fields in records if fields[0] == "fpr")
+    return prints[0], prints[parts.index(usable[0])]

@@ -26,7 +26,7 @@ from secure_build.steps.signing import command_of
 if TYPE_CHECKING:
     from secure_build.signers.classic import ClassicSigner
     from secure_build.signers.cosign import CosignSigner
-    from secure_build.signers.cosign_key import Key
+    from secure_build.signers.cosign_key import Key, PublicKey
     from secure_build.signers.dct import Notary
     from secure_build.signers.gpg import GpgKey
     from secure_build.signers.keyless import KeylessSigner, Trust
@@ -170,6 +170,11 @@ class Keys:
         return config is not None and all(
             secret.is_known(one.secret) for one in named if isinstance(one, SecretName)
         )
+
+    @property
+    def log(self) -> PublicKey | None:
+        """The key of the transparency log; None where key signatures are not entered in one."""
+        return self._rekor.key if self._rekor else None
 
     @functools.cached_property
     def _rekor(self) -> Rekor | None:
