@@ -1,402 +1,486 @@
-"""OpenPGP signatures of images: what gpg and skopeo accept and refuse, ours do too, in both directions."""
+"""skopeo accepts what we sign, we accept what it signs, and both refuse the same."""
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
-import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from secure_build.errors import RefusedError, UsageError
-from secure_build.layout import Layout
+from integration import cosigns
+from integration.cosigns import Published
+from secure_build.errors import RefusedError, SecureBuildError, ServiceError
 from secure_build.model import Credential
 from secure_build.reference import Digest, Pinned, Reference
 from secure_build.registry.http import Transport
+from secure_build.registry.signatures import SignatureExtension
 from secure_build.secret import Secret
-from secure_build.signers import gpg, lookaside, rhs
-from secure_build.signers.lookaside import Tree, Upload
-from services import images, running
+from secure_build.signers import lookaside, rhs
+from secure_build.signers.gpg import GpgKey, opened_key, opened_verifier
+from secure_build.signers.lookaside import SignatureStore, Tree, Upload
+from services import running
+from services.counting import CountingProxy
+from services.file_server import FileServer
 from services.gpg_keys import GpgHome
 from services.needed import need
 from services.running import RunningRegistry
-from services.serving import Serving
+from services.signatures import SignatureRegistry
 
+STORES = ("folder", "web", "registry")
+LOGIN = "uploader:canary"
 _numbers = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """Keys of gpg's own, and two of them opened by us: `own`, and `foreign`, somebody else's."""
+
+    home: GpgHome
+    fingerprint: str
+    own: GpgKey
+    foreign: GpgKey
+
+
+@pytest.fixture(scope="module")
+def keyring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyring]:
+    need("gpg", "skopeo", "docker-registry")
+    with ExitStack() as stack:
+        short = stack.enter_context(tempfile.TemporaryDirectory(prefix="sb-", ignore_cleanup_errors=True))
+        home = GpgHome(Path(short) / "gpg")
+        own, foreign = home.make("own"), home.make("foreign")
+        stack.callback(home.stop)
+        folder = tmp_path_factory.mktemp("keys")
+        opened = [
+            stack.enter_context(opened_key(home.private(one).encode(), None, folder, "the key"))
+            for one in (own, foreign)
+        ]
+        yield Keyring(home, own, *opened)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """An image, where its signatures are, and two who look at them: skopeo and we."""
+
+    image: Published
+    name: Reference
+    pinned: Pinned
+    store: SignatureStore
+    folder: Path
+    place: str | None
+
+    @property
+    def manifests(self) -> list[Pinned]:
+        """The members and the index, as this registry is called."""
+        return [self.name.pin(one.digest) for one in (*self.image.members, self.image.image)]
+
+    def sign(self, key: GpgKey, *, manifests: list[Pinned] | None = None) -> None:
+        for one in manifests or self.manifests:
+            lookaside.put(self.store, one, rhs.sign(key, one, self.name))
+
+    def skopeo(self, public: bytes, name: str = "", *options: str, scope: str = "") -> bool:
+        """Whether skopeo copies the image, when a signature by the key is demanded.
+
+        `scope` is what the demand is about; everything else is refused.
+        """
+        demand = {"type": "signedBy", "keyType": "GPGKeys", "keyData": rhs.public_key_text(public)}
+        registry = self.name.repository.registry
+        policy = {"default": [{"type": "reject"}], "transports": {"docker": {scope or registry: [demand]}}}
+        (self.folder / "policy.json").write_text(json.dumps(policy))
+        target = self.folder / f"copied{next(_numbers)}"
+        said = subprocess.run(
+            [
+                *(running.tool("skopeo"), "--policy", self.folder / "policy.json"),
+                *("--registries.d", registries(self.folder, registry, self.place)),
+                *("--override-arch", "s390x", "copy", "--src-tls-verify=false", *options),
+                *(f"docker://{name or self.name}", f"dir:{target}"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if said.returncode:
+            assert "Source image rejected" in said.stderr, said.stderr
+        return said.returncode == 0
+
+    def ours(self, public: bytes, *manifests: Pinned, name: Reference | None = None) -> bool:
+        """Whether we find a signature by the key for each manifest."""
+        with opened_verifier(public, self.folder, "the key") as verifier:
+            return all(
+                any(rhs_accepts(verifier, one, pinned, name or self.name) for one in self.store.read(pinned))
+                for pinned in manifests or self.manifests
+            )
+
+
+def rhs_accepts(*arguments: Any) -> bool:
+    with suppress(RefusedError):
+        rhs.check(*arguments)
+        return True
+    return False
+
+
+def registries(folder: Path, registry: str, place: str | None) -> Path:
+    """Tells skopeo where signatures are."""
+    made = folder / "registries.d"
+    made.mkdir(exist_ok=True)
+    place = place or f"file://{folder}/nowhere"
+    words = ("lookaside", "lookaside-staging") if place.startswith("file") else ("lookaside",)
+    (made / "here.yaml").write_text(json.dumps({"docker": {registry: dict.fromkeys(words, place)}}))
+    return made
+
+
+@pytest.fixture
+def make_scene(registry: RunningRegistry, tmp_path: Path) -> Iterator[Callable[..., Scene]]:
+    with ExitStack() as stack:
+        transport = stack.enter_context(Transport(connect_seconds=5, read_seconds=5))
+
+        def make(kind: str, *, variable: str = "", repository: str = "") -> Scene:
+            folder = tmp_path / f"scene{next(_numbers)}"
+            folder.mkdir()
+            image = cosigns.publish(
+                folder, registry.host, transport, variable=variable, repository=repository
+            )
+            host, place = registry.host, f"file://{folder}/signatures" if kind != "registry" else None
+            store: SignatureStore = Tree(folder / "signatures")
+            if kind == "web":
+                server = stack.enter_context(FileServer(folder / "signatures", LOGIN))
+                user, _, password = LOGIN.partition(":")
+                store = Upload(f"http://{server.host}", Credential("", user, Secret(password)), transport)
+                place = f"http://{server.host}"
+            elif kind == "registry":
+                host = stack.enter_context(SignatureRegistry(registry.host)).host
+                store = SignatureExtension(host, None, transport, push=True)
+            ((reference, descriptor),) = image.layout.entries()
+            name = Reference.parse(str(reference).replace(registry.host, host))
+            return Scene(image, name, name.pin(descriptor.digest), store, folder, place)
+
+        yield make
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_skopeo_accepts_what_we_sign(make_scene: Callable[..., Scene], keyring: Keyring, kind: str) -> None:
+    scene, public = make_scene(kind), keyring.own.public_key
+    assert not scene.skopeo(public)
+    scene.sign(keyring.own)
+    assert scene.ours(public)
+    # The member of one platform, by tag; all, and the index with them; each by digest.
+    assert scene.skopeo(public)
+    assert scene.skopeo(public, "", "--all")
+    for pinned in scene.manifests:
+        assert scene.skopeo(public, str(pinned))
+    assert not scene.skopeo(keyring.foreign.public_key)
+
+
+def test_what_each_key_of_the_contract_covers(make_scene: Callable[..., Scene], keyring: Keyring) -> None:
+    """The table of docs/rhs.md."""
+    scene, public = make_scene("folder"), keyring.own.public_key
+    repository, pinned = str(scene.name.repository), str(scene.pinned)
+    other = Reference(scene.name.repository, "other")
+    copy(scene.name, other)
+    scene.sign(keyring.own)
+    for one in scene.manifests:
+        lookaside.put(scene.store, one, rhs.sign(keyring.own, one, other))
+    covered = {
+        str(scene.name): [str(scene.name)],
+        repository: [str(scene.name), str(other), pinned],
+        pinned: [pinned],
+    }
+    for scope, names in covered.items():
+        asked = (str(scene.name), str(other), pinned)
+        assert [one for one in asked if scene.skopeo(public, one, scope=scope)] == names, scope
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_signatures_are_put_once_and_those_of_others_stay(
+    make_scene: Callable[..., Scene], keyring: Keyring, kind: str
+) -> None:
+    scene = make_scene(kind)
+    scene.sign(keyring.foreign)
+    foreign = scene.store.read(scene.pinned)
+    own = rhs.sign(keyring.own, scene.pinned, scene.name)
+    assert lookaside.put(scene.store, scene.pinned, own)
+    assert not lookaside.put(scene.store, scene.pinned, own)
+    assert scene.store.read(scene.pinned) == [*foreign, own]
+    assert scene.ours(keyring.own.public_key, scene.pinned)
+    assert scene.ours(keyring.foreign.public_key)
+
+
+def test_a_member_without_a_signature_of_its_own(make_scene: Callable[..., Scene], keyring: Keyring) -> None:
+    scene, public = make_scene("registry"), keyring.own.public_key
+    scene.sign(keyring.own, manifests=[scene.pinned])
+    assert not scene.skopeo(public)
+    assert not scene.ours(public)
+    scene.sign(keyring.own)
+    assert scene.skopeo(public)
+    assert scene.ours(public)
+
+
+@pytest.mark.parametrize("kind", ["folder", "registry"])
+def test_we_accept_what_skopeo_signs(make_scene: Callable[..., Scene], keyring: Keyring, kind: str) -> None:
+    scene, public = make_scene(kind), keyring.own.public_key
+    layout = f"oci:{scene.image.layout.directory}:{scene.image.layout.entries()[0][0]}"
+    subprocess.run(
+        [
+            *(running.tool("skopeo"), "--insecure-policy", "--registries.d"),
+            registries(scene.folder, scene.name.repository.registry, scene.place),
+            *("copy", "--all", "--dest-tls-verify=false", "--sign-by", keyring.fingerprint),
+            *(layout, f"docker://{scene.name}"),
+        ],
+        env={**running.environment(), "GNUPGHOME": str(keyring.home.folder)},
+        capture_output=True,
+        check=True,
+    )
+    assert scene.ours(public)
+    assert scene.skopeo(public)
+    assert not scene.ours(keyring.foreign.public_key)
+
+
+def test_standalone_signatures_of_skopeo(make_scene: Callable[..., Scene], keyring: Keyring) -> None:
+    scene = make_scene("folder")
+    manifest, signature = scene.folder / "manifest", scene.folder / "signature"
+    manifest.write_bytes(scene.image.layout.manifest(scene.image.descriptor).content)
+    variables = {**running.environment(), "GNUPGHOME": str(keyring.home.folder)}
+    program = running.tool("skopeo")
+    subprocess.run(
+        [program, "standalone-sign", manifest, str(scene.name), keyring.fingerprint, "--output", signature],
+        env=variables,
+        check=True,
+    )
+    with opened_verifier(keyring.own.public_key, scene.folder, "the key") as verifier:
+        rhs.check(verifier, signature.read_bytes(), scene.pinned, scene.name)
+    signature.write_bytes(rhs.sign(keyring.own, scene.pinned, scene.name))
+    subprocess.run(
+        [program, "standalone-verify", manifest, str(scene.name), keyring.fingerprint, signature],
+        env=variables,
+        check=True,
+    )
+
+
+# What both refuse
+
+
+def claim(scene: Scene, pinned: Pinned, name: str = "", **changes: Any) -> bytes:
+    """A payload with another name, or with other parts."""
+    document = json.loads(rhs.payload(pinned, scene.name))
+    if name:
+        document["critical"]["identity"]["docker-reference"] = name
+    document["critical"] |= changes
+    return json.dumps(document).encode()
+
+
+def twice(content: bytes) -> bytes:
+    return content.replace(b'{"critical"', b'{"optional":{},"critical"', 1)
+
+
+BAD: dict[str, Callable[[Keyring, Scene, Scene, Pinned], bytes]] = {
+    "by a foreign key": lambda keys, scene, _, one: rhs.sign(keys.foreign, one, scene.name),
+    "of another image": lambda keys, scene, other, _: rhs.sign(
+        keys.own, scene.name.pin(other.pinned.digest), scene.name
+    ),
+    "for another tag": lambda keys, scene, _, one: keys.own.sign(
+        claim(scene, one, f"{scene.name.repository}:other")
+    ),
+    "for another repository": lambda keys, scene, _, one: keys.own.sign(
+        claim(scene, one, f"{scene.name.repository}x:{scene.name.tag}")
+    ),
+    "without a tag": lambda keys, scene, _, one: keys.own.sign(claim(scene, one, str(scene.name.repository))),
+    "of another type": lambda keys, scene, _, one: keys.own.sign(claim(scene, one, type="cosign")),
+    "with an unknown critical part": lambda keys, scene, _, one: keys.own.sign(claim(scene, one, more="")),
+    "with a part twice": lambda keys, scene, _, one: keys.own.sign(twice(rhs.payload(one, scene.name))),
+    "without the optional part": lambda keys, scene, _, one: keys.own.sign(
+        json.dumps({"critical": json.loads(rhs.payload(one, scene.name))["critical"]}).encode()
+    ),
+    "that is no JSON": lambda keys, *_: keys.own.sign(b"critical"),
+    "that signs nothing": lambda keys, *_: keys.home.run("--store", stdin=b"content"),
+    "that is cut off": lambda keys, scene, _, one: rhs.sign(keys.own, one, scene.name)[:-20],
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_bad_signatures(make_scene: Callable[..., Scene], keyring: Keyring, bad: str) -> None:
+    scene, other = make_scene("folder"), make_scene("folder", variable="OTHER=yes")
+    public = keyring.own.public_key
+    for one in scene.manifests:
+        scene.store.add(one, BAD[bad](keyring, scene, other, one))
+    assert not scene.skopeo(public)
+    assert not scene.ours(public)
+    scene.sign(keyring.own)
+    assert scene.skopeo(public)
+    assert scene.ours(public)
+
+
+NO_SIGNATURES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "unsigned": lambda _: b"\xcb\x0bb\x00\x00\x00\x00\x00hello",
+    "text before it": lambda good: b"x" + good,
+}
+
+
+@pytest.mark.parametrize("bad", NO_SIGNATURES)
+def test_what_spoils_the_good_signature_beside_it(
+    make_scene: Callable[..., Scene], keyring: Keyring, bad: str
+) -> None:
+    scene, public = make_scene("folder"), keyring.own.public_key
+    scene.sign(keyring.own)
+    for one in scene.manifests:
+        scene.store.add(one, NO_SIGNATURES[bad](scene.store.read(one)[0]))
+        with pytest.raises(ServiceError, match="no signature, so readers refuse the image"):
+            lookaside.put(scene.store, one, scene.store.read(one)[0])
+    assert not scene.skopeo(public)
+
+
+def test_a_tag_that_is_moved_to_another_image(make_scene: Callable[..., Scene], keyring: Keyring) -> None:
+    scene, public = make_scene("folder"), keyring.own.public_key
+    scene.sign(keyring.own)
+    repository = scene.name.repository.path
+    other = make_scene("folder", variable="OTHER=yes", repository=repository)
+    other.sign(keyring.own)
+    copy(other.name, scene.name)
+    for one in other.manifests:
+        for signature in other.store.read(one):
+            scene.store.add(one, signature)
+    # It is signed, under another tag.
+    assert not scene.skopeo(public)
+    assert not scene.ours(public, *other.manifests)
+    assert scene.ours(public, *other.manifests, name=other.name)
+    copy(scene.pinned, scene.name)
+    assert scene.skopeo(public)
+    assert scene.ours(public)
+
+
+def copy(source: object, target: object) -> None:
+    options = ("--all", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false")
+    command = [running.tool("skopeo"), "--insecure-policy", "copy", *options]
+    subprocess.run([*command, f"docker://{source}", f"docker://{target}"], check=True)
+
+
+def test_keys_that_ended_after_they_had_signed(make_scene: Callable[..., Scene], keyring: Keyring) -> None:
+    scene, home = make_scene("folder"), keyring.home
+    past = ("--faked-system-time", "20200101T000000")
+    home.run(*past, "--passphrase", "", "--quick-gen-key", "expired", "ed25519", "sign", "2d")
+    revoked = home.make("revoked")
+    good = home.public(revoked)
+    for one in scene.manifests:
+        content = rhs.payload(one, scene.name)
+        scene.store.add(one, home.run(*past, "--local-user", "expired", "--sign", stdin=content))
+        scene.store.add(one, home.run("--local-user", revoked, "--sign", stdin=content))
+    assert scene.ours(good)
+    assert scene.skopeo(good)
+    revoke(home, revoked)
+    for public in (home.public("expired"), home.public(revoked)):
+        assert not scene.skopeo(public)
+        assert not scene.ours(public)
+
+
+def revoke(home: GpgHome, fingerprint: str) -> None:
+    """By the certificate that gpg makes with each key, and marks against use by accident."""
+    text = (home.folder / "openpgp-revocs.d" / f"{fingerprint}.rev").read_text()
+    home.run("--import", stdin=text.replace(":-----BEGIN", "-----BEGIN").encode())
+
+
 SUBKEY = "Subkey-Type: eddsa\nSubkey-Curve: ed25519\nSubkey-Usage: sign\n"
 
 
-@dataclass(frozen=True)
-class Bench:
-    """Keys of people, and images in a registry whose signatures are in a tree."""
-
-    gpg: GpgHome
-    registry: RunningRegistry
-    folder: Path
-
-    @property
-    def tree(self) -> Tree:
-        return Tree(self.folder / "lookaside")
-
-    def image(self, word: str, tag: str = "1.0.0") -> tuple[Pinned, Reference]:
-        """A new image for two platforms, by digest and by tag."""
-        name = f"{self.registry.host}/rhs{os.getpid()}-{next(_numbers)}/web:{tag}"
-        layout = Layout.create(self.folder / f"layout{next(_numbers)}")
-        digest = images.busybox(layout, name, variable=f"WORD={word}")
-        images.push(layout, name)
-        reference = Reference.parse(name)
-        return reference.pin(digest), reference
-
-    def manifests(self, image: Pinned) -> list[Pinned]:
-        """The index and its members."""
-        inspected = self.skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{image}").stdout
-        members = [Digest.parse(one["digest"]) for one in json.loads(inspected).get("manifests", [])]
-        return [image, *(Pinned(image.repository, member) for member in members)]
-
-    def sign(self, key: str, image: Pinned, name: Reference) -> None:
-        """Sign index and members as we do."""
-        with gpg.opened_key(self.gpg.private(key).encode(), None, self.folder, "the key") as opened:
-            for one in self.manifests(image):
-                self.tree.add(one, rhs.sign(opened, one, name))
-
-    def ours(self, key: str, image: Pinned, name: Reference | None) -> None:
-        """Raise RefusedError unless every manifest has a signature that we take."""
-        with gpg.opened_verifier(self.gpg.public(key), self.folder, "the key") as verifier:
-            for one in self.manifests(image):
-                reasons = []
-                for signature in self.tree.read(one):
-                    try:
-                        rhs.check(verifier, signature, one, name)
-                        break
-                    except RefusedError as error:
-                        reasons.append(error.message)
-                else:
-                    raise RefusedError("; ".join(reasons) or "there is no signature")
-
-    def theirs(
-        self, key: str, name: Reference | Pinned, place: str = ""
-    ) -> subprocess.CompletedProcess[bytes]:
-        """skopeo copies the image for a policy that demands this key."""
-        demand = {
-            "type": "signedBy",
-            "keyType": "GPGKeys",
-            "keyData": base64.b64encode(self.gpg.public(key)).decode(),
-        }
-        policy = {"default": [{"type": "reject"}], "transports": {"docker": {"": [demand]}}}
-        (self.folder / "policy.json").write_text(json.dumps(policy))
-        registries = self.folder / "registries.d"
-        registries.mkdir(exist_ok=True)
-        where = place or f"file://{self.folder}/lookaside"
-        text = yaml.safe_dump({"docker": {self.registry.host: {"lookaside": where, "sigstore": where}}})
-        (registries / "here.yaml").write_text(text)
-        return self.skopeo(
-            *("--policy", str(self.folder / "policy.json"), "--registries.d", str(registries)),
-            *("--override-arch", "s390x", "copy", "--src-tls-verify=false", f"docker://{name}"),
-            f"dir:{self.folder}/copy{next(_numbers)}",
-        )
-
-    def skopeo(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        environment = running.environment() | {"GNUPGHOME": str(self.gpg.folder)}
-        command = [running.tool("skopeo"), *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False)
-
-    def accepted(self, key: str, image: Pinned, name: Reference) -> None:
-        self.ours(key, image, name)
-        copied = self.theirs(key, name)
-        assert copied.returncode == 0, copied.stderr
-
-    def refused(self, key: str, image: Pinned, name: Reference, reason: str, theirs: str) -> None:
-        """Both refuse it, and for what the signature says."""
-        with pytest.raises(RefusedError, match=reason):
-            self.ours(key, image, name)
-        copied = self.theirs(key, name)
-        assert copied.returncode != 0
-        assert theirs in copied.stderr.decode()
+def test_a_subkey_alone_convinces_us_and_not_every_reader(
+    make_scene: Callable[..., Scene], keyring: Keyring
+) -> None:
+    """Why it is warned of: this version of skopeo looks for the primary key's own fingerprint."""
+    scene, home = make_scene("folder"), keyring.home
+    primary = home.make("team", usage="cert", subkey=SUBKEY)
+    alone = home.run("--armor", "--export-secret-subkeys", primary)
+    with opened_key(alone, None, scene.folder, "the key") as key:
+        assert key.fingerprint == primary != key.part
+        scene.sign(key)
+    assert scene.ours(home.public("team"))
+    assert not scene.skopeo(home.public("team"))
 
 
-@pytest.fixture
-def bench(short_path: Path, registry: RunningRegistry) -> Iterator[Bench]:
-    need("gpg", "skopeo", "docker-registry", "busybox-amd64", "busybox-s390x")
-    made = Bench(GpgHome(short_path / "gpg"), registry, short_path)
-    made.gpg.make("builder")
-    yield made
-    made.gpg.stop()
+def test_a_primary_key_that_can_sign_does_so_although_it_has_a_subkey(
+    make_scene: Callable[..., Scene], keyring: Keyring
+) -> None:
+    scene, home = make_scene("folder"), keyring.home
+    home.make("both", subkey=SUBKEY)
+    with opened_key(home.private("both").encode(), None, scene.folder, "the key") as key:
+        scene.sign(key)
+    assert scene.ours(home.public("both"))
+    assert scene.skopeo(home.public("both"))
 
 
-def test_skopeo_takes_ours_by_tag_and_by_digest(bench: Bench) -> None:
-    image, name = bench.image("a")
-    bench.sign("builder", image, name)
-    bench.accepted("builder", image, name)
-    bench.ours("builder", image, None)
-    assert bench.theirs("builder", image).returncode == 0
+def test_two_signatures_in_one_message(make_scene: Callable[..., Scene], keyring: Keyring) -> None:
+    scene = make_scene("folder")
+    both = ("--local-user", "own", "--local-user", "foreign")
+    content = rhs.payload(scene.pinned, scene.name)
+    scene.store.add(scene.pinned, keyring.home.run(*both, "--sign", stdin=content))
+    assert not scene.ours(keyring.own.public_key, scene.pinned)
+    scene.store.add(scene.pinned, keyring.home.run(*both[:2], "--sign", stdin=content))
+    assert scene.ours(keyring.own.public_key, scene.pinned)
 
 
-def test_we_take_what_skopeo_signs(bench: Bench) -> None:
-    image, name = bench.image("a")
-    raw = bench.skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{image}").stdout
-    (bench.folder / "manifest.json").write_bytes(raw)
-    signed = bench.folder / "signed"
-    listed = bench.gpg.run("--with-colons", "--list-keys", "builder").decode().splitlines()
-    fingerprint = next(line.split(":")[9] for line in listed if line.startswith("fpr:"))
-    ended = bench.skopeo(
-        *(
-            "standalone-sign",
-            str(bench.folder / "manifest.json"),
-            str(name),
-            fingerprint,
-            "--output",
-            str(signed),
-        )
-    )
-    assert ended.returncode == 0, ended.stderr
-    with gpg.opened_verifier(bench.gpg.public("builder"), bench.folder, "the key") as verifier:
-        rhs.check(verifier, signed.read_bytes(), image, name)
-        with pytest.raises(RefusedError, match="not for"):
-            rhs.check(verifier, signed.read_bytes(), image, Reference(image.repository, "other"))
+# Where they are served
 
 
-def test_what_decides_is_the_signature(bench: Bench) -> None:
-    """Each of these is refused by skopeo and by us, and with the right signature both accept."""
-    image, name = bench.image("a")
-    other, other_name = bench.image("b")
-    bench.gpg.make("stranger")
-    # Signed by somebody else.
-    bench.sign("stranger", image, name)
-    bench.refused("builder", image, name, "signed by another key", "Invalid GPG signature")
-    # The signature of another image.
-    bench.sign("builder", other, other_name)
-    for one, another in zip(bench.manifests(image), bench.manifests(other), strict=True):
-        bench.tree.path(one, 1).write_bytes(bench.tree.read(another)[0])
-    bench.refused("builder", image, name, "the signature is for sha256:", "does not match")
-    # Signed for another repository, and for another tag of this one.
-    for wrong in (other_name, Reference(image.repository, "1.0.1")):
-        elsewhere = Pinned(wrong.repository, image.digest)
-        with gpg.opened_key(bench.gpg.private("builder").encode(), None, bench.folder, "the key") as key:
-            for one in bench.manifests(image):
-                made = rhs.sign(key, Pinned(elsewhere.repository, one.digest), wrong)
-                bench.tree.path(one, 1).write_bytes(made)
-        bench.refused("builder", image, name, f"is for `{wrong}`", "not accepted")
-    for one in bench.manifests(image):
-        bench.tree.path(one, 1).unlink()
-    bench.refused("builder", image, name, "there is no signature", "no signature exists")
-    bench.sign("builder", image, name)
-    bench.accepted("builder", image, name)
-    # The tag now names another valid image, which has a signature of its own for its own name.
-    moved = bench.skopeo(
-        *("copy", "--all", "--src-tls-verify=false", "--dest-tls-verify=false"),
-        *("--insecure-policy", f"docker://{other}", f"docker://{name}"),
-    )
-    assert moved.returncode == 0, moved.stderr
-    assert bench.theirs("builder", name).returncode != 0
+def test_a_registry_says_whether_it_keeps_signatures(registry: RunningRegistry, transport: Transport) -> None:
+    with SignatureRegistry(registry.host) as front, CountingProxy(front.host) as seen:
+        assert SignatureExtension(seen.host, None, transport).is_there()
+        assert [str(one) for one in seen.requests] == ["GET /v2/ 200"]
+    assert not SignatureExtension(registry.host, None, transport).is_there()
 
 
-@pytest.mark.parametrize("state", ["expired", "revoked"])
-def test_a_key_that_is_no_longer_good_convinces_nobody(bench: Bench, state: str) -> None:
-    image, name = bench.image("a")
-    key = bench.gpg.make("former", expires="seconds=4" if state == "expired" else "0")
-    bench.sign("former", image, name)
-    bench.accepted("former", image, name)
-    if state == "revoked":
-        revoke(bench.gpg, key)
-    else:
-        wait_for_expiry(bench.gpg, key)
-    bench.refused("former", image, name, f"key that signed .*{state[:6]}", "Invalid GPG signature")
+def test_what_is_asked_of_a_private_registry(tmp_path: Path, transport: Transport) -> None:
+    """No login is sent, as those who pull do not."""
     with (
-        pytest.raises(UsageError, match=state),
-        gpg.opened_key(bench.gpg.private("former").encode(), None, bench.folder, "the key"),
+        running.registry(tmp_path / "private", htpasswd={"user": "canary"}) as private,
+        SignatureRegistry(private.host) as front,
+        CountingProxy(front.host) as seen,
     ):
-        pass
+        login = Credential(seen.host, "user", Secret("canary"))
+        assert SignatureExtension(seen.host, login, transport).is_there()
+        assert [str(one) for one in seen.requests] == ["GET /v2/ 401"]
 
 
-def revoke(home: GpgHome, key: str) -> None:
-    certificate = (home.folder / "openpgp-revocs.d" / f"{key}.rev").read_text()
-    # It is kept with a colon in front, so that it is not used by mistake.
-    home.run("--import", stdin=certificate.replace(":-----BEGIN", "-----BEGIN").encode())
-
-
-def wait_for_expiry(home: GpgHome, key: str) -> None:
-    from integration.processes import wait_until
-
-    def expired() -> bool:
-        return b"pub:e:" in home.run("--with-colons", "--list-keys", key)
-
-    wait_until(expired, "the key expires")
-
-
-def test_a_signing_subkey_is_enough_without_its_primary_key(bench: Bench) -> None:
-    key = bench.gpg.make("team", usage="cert", subkey=SUBKEY)
-    image, name = bench.image("a")
-    alone = bench.gpg.run("--armor", "--export-secret-subkeys", key)
-    with gpg.opened_key(alone, None, bench.folder, "the key") as opened:
-        assert opened.fingerprint == key != opened.part
-        assert opened.public_key == bench.gpg.public("team")
-        for one in bench.manifests(image):
-            bench.tree.add(one, rhs.sign(opened, one, name))
-    bench.ours("team", image, name)
-    bench.gpg.run("--verify", stdin=bench.tree.read(image)[0])
-    # Why we warn of it: this version looks for the primary key's own fingerprint.
-    assert f"Signature by key {opened.part} is not accepted" in bench.theirs("team", name).stderr.decode()
-
-
-def test_a_primary_key_that_can_sign_does_so_although_it_has_a_subkey(bench: Bench) -> None:
-    bench.gpg.make("both", subkey=SUBKEY)
-    image, name = bench.image("a")
-    bench.sign("both", image, name)
-    bench.accepted("both", image, name)
-
-
-def test_what_goes_into_the_contract_is_what_the_recipe_gives(bench: Bench) -> None:
-    with gpg.opened_key(bench.gpg.private("builder").encode(), None, bench.folder, "the key") as opened:
-        text = rhs.public_key_text(opened.public_key)
-    recipe = f"gpg --homedir {bench.gpg.folder} -a --export builder | base64 -w0"
-    assert text == subprocess.run(["sh", "-c", recipe], capture_output=True, check=True, text=True).stdout
-
-
-def test_keys_that_cannot_sign_are_told_apart(bench: Bench) -> None:
-    bench.gpg.make("second")
-    cipher = bench.gpg.make("cipher", usage="cert", subkey=SUBKEY.replace("sign", "auth"))
-    both = bench.gpg.run("--armor", "--export-secret-keys", "builder", "second")
-    cases: list[tuple[bytes, str]] = [
-        (bench.gpg.private(cipher).encode(), "cannot sign: it is for encryption only"),
-        (both, "holds 2 private keys"),
-        (bench.gpg.public("builder"), "is a public key, and a private one belongs there"),
-        (bench.gpg.private("builder").encode() + b"junk\n", "nothing before and after it"),
-        (bench.gpg.private("builder").replace("\n\n", "\n\nAAAA", 1).encode(), "is damaged"),
-        (b"secret", "nothing before and after it"),
-        (b"", "nothing before and after it"),
-    ]
-    for content, message in cases:
-        with (
-            pytest.raises(UsageError, match=message),
-            gpg.opened_key(content, None, bench.folder, "the key"),
-        ):
-            pass
-    assert not list(bench.folder.glob(".keys-*"))
-
-
-@pytest.mark.parametrize(
-    ("passphrase", "message"),
-    [
-        ("wrong one", "the passphrase is wrong"),
-        (None, "it is encrypted, and there is no passphrase"),
-        ("right\none", "has a line break"),
-    ],
-)
-def test_hardening_53_passphrases(bench: Bench, passphrase: str | None, message: str) -> None:
-    key = bench.gpg.make("locked", passphrase="right one")
-    content = bench.gpg.private(key, passphrase="right one").encode()
-    given = Secret(passphrase) if passphrase else None
-    pinned = Pinned.parse("us.icr.io/acme/web@sha256:" + "0" * 64)
+def test_a_registry_that_does_not_answer_is_no_registry_without_signatures(tmp_path: Path) -> None:
     with (
-        pytest.raises(UsageError, match=message),
-        gpg.opened_key(content, given, bench.folder, "it") as opened,
+        FileServer(tmp_path, LOGIN) as server,
+        Transport() as transport,
+        pytest.raises(ServiceError, match=r"cannot ask .* whether it keeps signatures"),
     ):
-        rhs.sign(opened, pinned, Reference(pinned.repository, "1.0"))
-    with gpg.opened_key(content, Secret("right one"), bench.folder, "it") as opened:
-        assert rhs.sign(opened, pinned, Reference(pinned.repository, "1.0"))
-    assert not list(bench.folder.glob(".keys-*"))
+        SignatureExtension(server.host, None, transport).is_there()
 
 
-def test_a_key_of_this_machines_own_agent(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    key = bench.gpg.run("--with-colons", "--list-keys", "builder").decode()
-    fingerprint = next(line.split(":")[9] for line in key.splitlines() if line.startswith("fpr:"))
-    monkeypatch.setenv("GNUPGHOME", str(bench.gpg.folder))
-    before = sorted(path.name for path in bench.gpg.folder.iterdir())
-    own = gpg.own_key(fingerprint, None, bench.folder)
-    image, name = bench.image("a")
-    for one in bench.manifests(image):
-        bench.tree.add(one, rhs.sign(own, one, name))
-    bench.accepted("builder", image, name)
-    assert sorted(path.name for path in bench.gpg.folder.iterdir()) == before
-    with pytest.raises(UsageError, match="no private key"):
-        gpg.own_key("0" * 40, None, bench.folder)
+def test_an_upload_without_its_login(make_scene: Callable[..., Scene], keyring: Keyring) -> None:
+    scene = make_scene("web")
+    assert isinstance(scene.store, Upload)
+    store = Upload(scene.store.url, None, scene.store.transport)
+    with pytest.raises(SecureBuildError, match="cannot put a signature at") as caught:
+        lookaside.put(store, scene.pinned, rhs.sign(keyring.own, scene.pinned, scene.name))
+    assert "canary" not in str(caught.value)
+    assert store.read(scene.pinned) == []
 
 
-@pytest.fixture
-def signature(bench: Bench) -> tuple[Bench, bytes, Pinned, Reference]:
-    pinned = Pinned.parse("us.icr.io/acme/web@sha256:" + "5" * 64)
-    name = Reference(pinned.repository, "1.0.0")
-    with gpg.opened_key(bench.gpg.private("builder").encode(), None, bench.folder, "the key") as opened:
-        return bench, rhs.sign(opened, pinned, name), pinned, name
+GOOD = {"schemaVersion": 2, "name": "x", "type": "atomic", "content": "kAA="}
 
 
-def test_hardening_51_no_changed_byte_is_taken(signature: tuple[Bench, bytes, Pinned, Reference]) -> None:
-    bench, content, pinned, name = signature
-    with gpg.opened_verifier(bench.gpg.public("builder"), bench.folder, "the key") as verifier:
-        rhs.check(verifier, content, pinned, name)
-
-        @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-        @given(st.integers(0, len(content) * 8 - 1))
-        def flipped(bit: int) -> None:
-            changed = bytearray(content)
-            changed[bit // 8] ^= 1 << bit % 8
-            try:
-                said = rhs.claim(verifier, bytes(changed))
-            except RefusedError:
-                return
-            # Some bits of a packet's frame say nothing; what is signed is what it was.
-            assert said == rhs.Claim(pinned.digest, name)
-
-        flipped()
-        for junk in (b"", b"junk", content[:-1], content[:40]):
-            with pytest.raises(RefusedError):
-                rhs.claim(verifier, junk)
-        # What follows a whole message is nobody's word.
-        assert rhs.claim(verifier, content + content) == rhs.Claim(pinned.digest, name)
+@pytest.mark.parametrize("changes", [{"type": "other"}, {"schemaVersion": 1}])
+def test_kinds_of_signatures_that_are_not_known(
+    registry: RunningRegistry, transport: Transport, changes: dict[str, Any]
+) -> None:
+    image = Reference.parse("127.0.0.1/acme/web:1.4.0").pin(Digest.of(b"an image"))
+    with SignatureRegistry(registry.host) as extended:
+        extended.kept["acme/web", str(image.digest)] = [GOOD | changes, GOOD]
+        assert SignatureExtension(extended.host, None, transport).read(image) == [b"\x90\0"]
 
 
-class _Files(SimpleHTTPRequestHandler):
-    """A web server with a tree of signatures that takes new ones from whoever has the login."""
-
-    def do_PUT(self) -> None:
-        if self.headers.get("Authorization") != "Basic " + base64.b64encode(b"ci:canary put").decode():
-            self.send_error(401)
-            return
-        path = Path(self.translate_path(self.path))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
-        self.send_response(201)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Nothing is said."""
-
-
-def files_in(folder: Path) -> Callable[..., _Files]:
-    return lambda *arguments: _Files(*arguments, directory=str(folder))
-
-
-def test_signatures_behind_an_address(bench: Bench, transport: Transport) -> None:
-    served = bench.folder / "served"
-    served.mkdir()
-    image, name = bench.image("a")
-    bench.sign("builder", image, name)
-    bench.gpg.make("other")
-    with Serving(ThreadingHTTPServer(("127.0.0.1", 0), files_in(served))) as server:
-        place = f"http://{server.host}/signatures"
-        login = Credential(place, "ci", Secret("canary put"))
-        for one in bench.manifests(image):
-            (signature,) = bench.tree.read(one)
-            store = Upload(place, login, transport)
-            assert lookaside.put(store, one, signature)
-            assert not lookaside.put(store, one, signature)
-            # Somebody else's stays.
-            with gpg.opened_key(bench.gpg.private("other").encode(), None, bench.folder, "it") as key:
-                another = rhs.sign(key, one, name)
-            assert lookaside.put(store, one, another)
-            assert store.read(one) == [signature, another]
-            with pytest.raises(Exception, match="cannot put a signature"):
-                lookaside.put(Upload(place, None, transport), one, b"third")
-        copied = bench.theirs("builder", name, place)
-        assert copied.returncode == 0, copied.stderr
+@pytest.mark.parametrize("content", [None, 5, "!", "kAA", ["kAA="]])
+def test_answers_that_make_no_sense(registry: RunningRegistry, transport: Transport, content: object) -> None:
+    image = Reference.parse("127.0.0.1/acme/web:1.4.0").pin(Digest.of(b"an image"))
+    with SignatureRegistry(registry.host) as extended:
+        extended.kept["acme/web", str(image.digest)] = [GOOD | {"content": content}]
+        with pytest.raises(ServiceError, match="answered with something else"):
+            SignatureExtension(extended.host, None, transport).read(image)

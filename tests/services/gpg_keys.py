@@ -45,6 +45,10 @@ class GpgHome:
             name=name, usage=usage, expires=expires, protection=protection, subkey=subkey
         )
         self.run("--pinentry-mode", "loopback", "--gen-key", stdin=text.encode())
+        return self.fingerprint(name)
+
+    def fingerprint(self, name: str) -> str:
+        """Of the primary key."""
         listed = self.run("--with-colons", "--list-keys", name).decode().splitlines()
         return next(line.split(":")[9] for line in listed if line.startswith("fpr:"))
 

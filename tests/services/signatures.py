@@ -20,14 +20,19 @@ _PATH = re.compile(r"/extensions/v2/(?P<name>.+)/signatures/(?P<digest>sha256:[0
 class SignatureRegistry(Serving):
     """Passes everything on to `upstream` but signatures: those it keeps for whoever may log in there.
 
-    `certificate` is its own, with the key. With `has_extension` off it says nothing of signatures.
+    `certificate` is its own, with the key; without one it speaks plain HTTP. With `has_extension` off it
+    says nothing of signatures.
     """
 
-    def __init__(self, upstream: str, certificate: tuple[Path, Path]) -> None:
+    def __init__(self, upstream: str, certificate: tuple[Path, Path] | None = None) -> None:
         server = _Server(self)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*certificate)
-        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        self._scheme = "https" if certificate else "http"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            server.socket = context.wrap_socket(
+                server.socket, server_side=True, do_handshake_on_connect=False
+            )
         super().__init__(server)
         self.upstream = upstream
         self.has_extension = True
@@ -40,7 +45,7 @@ class SignatureRegistry(Serving):
         """What the registry behind answers."""
         connection = http.client.HTTPConnection(self.upstream, timeout=60)
         try:
-            connection.request(method, path, body, {**headers, "X-Forwarded-Proto": "https"})
+            connection.request(method, path, body, {**headers, "X-Forwarded-Proto": self._scheme})
             answer = connection.getresponse()
             return answer.status, answer.getheaders(), answer.read()
         finally:
@@ -97,6 +102,9 @@ class _Handler(BaseHTTPRequestHandler):
             listed = front.kept.setdefault(key, [])
             if self.command == "PUT":
                 signature = json.loads(body)
+                # OpenShift names a signature by its image and 32 digits.
+                if not re.fullmatch(f"{key[1]}@[0-9a-f]{{32}}", signature["name"]):
+                    return 400, [], b""
                 if any(one["name"] == signature["name"] for one in listed):
                     return 409, [], b""
                 listed.append(signature)

@@ -1,21 +1,26 @@
-"""Claims of OpenPGP signatures: their form by containers-signature(5), their worth by its policy."""
+"""What is signed under Red Hat simple signing, what a claim is worth, and the tree of signatures."""
 
 from __future__ import annotations
 
+import base64
 import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secure_build.errors import RefusedError, UsageError
-from secure_build.reference import Pinned, Reference
+from secure_build.errors import RefusedError, ServiceError, UsageError
+from secure_build.reference import Digest, Pinned, Reference
 from secure_build.signers import lookaside, rhs
 from secure_build.signers.gpg import GpgVerifier, Signed
+from secure_build.signers.lookaside import Tree
 
 IMAGE = Pinned.parse("us.icr.io/acme/web@sha256:" + "7" * 64)
 NAME = Reference.parse("us.icr.io/acme/web:1.4.0-0123456789ab")
+ARMORED = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n-----END PGP PUBLIC KEY BLOCK-----\n"
 
 
 class Said:
@@ -44,6 +49,12 @@ def test_what_is_signed() -> None:
     assert rhs.payload(IMAGE, NAME) == rhs.payload(IMAGE, NAME)
     rhs.check(SAID, rhs.payload(IMAGE, NAME), IMAGE, NAME)
     rhs.check(SAID, rhs.payload(IMAGE, NAME), IMAGE, None)
+
+
+def test_names_of_docker_hub_are_written_out() -> None:
+    name = Reference.parse("nginx:1.27")
+    identity = json.loads(rhs.payload(name.pin(IMAGE.digest), name))["critical"]["identity"]
+    assert identity == {"docker-reference": "docker.io/library/nginx:1.27"}
 
 
 @pytest.mark.parametrize("name", ["us.icr.io/acme/api:1.4.0", "us.icr.io/acme/web", f"{IMAGE}"])
@@ -98,5 +109,33 @@ def test_only_one_public_key_goes_into_a_contract(content: bytes) -> None:
         rhs.public_key_text(content)
 
 
-def test_where_signatures_are() -> None:
-    assert lookaside.path_of(IMAGE) == f"acme/web@sha256={'7' * 64}"
+def test_the_key_in_the_contract() -> None:
+    assert base64.b64decode(rhs.public_key_text(ARMORED)) == ARMORED
+
+
+def test_the_tree_of_signatures(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    assert tree.read(IMAGE) == []
+    assert [lookaside.put(tree, IMAGE, one) for one in (b"\x90a", b"\xa3b", b"\x90a")] == [True, True, False]
+    folder = tmp_path / f"acme/web@sha256={IMAGE.digest.hexadecimal}"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        "signature-1": b"\x90a",
+        "signature-2": b"\xa3b",
+    }
+    assert tree.read(Pinned(IMAGE.repository, Digest.of(b"another"))) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\xcb\x0bb"])
+def test_nothing_is_put_beside_what_is_no_signature(tmp_path: Path, content: bytes) -> None:
+    tree = Tree(tmp_path)
+    tree.add(IMAGE, content)
+    with pytest.raises(ServiceError, match=r"something beside .* that is no signature"):
+        lookaside.put(tree, IMAGE, b"\x90")
+    assert tree.read(IMAGE) == [content]
+
+
+def test_threads_that_put_signatures_of_one_image(tmp_path: Path) -> None:
+    signatures = [b"\x90%d" % number for number in range(50)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda one: lookaside.put(Tree(tmp_path), IMAGE, one), signatures))
+    assert sorted(Tree(tmp_path).read(IMAGE)) == sorted(signatures)

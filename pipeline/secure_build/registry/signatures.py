@@ -38,8 +38,13 @@ class SignatureExtension:
         return f"the signatures of {self.registry}"
 
     def is_there(self) -> bool:
-        """Whether the registry keeps signatures; one request."""
-        answer = self._session.request("GET", "/v2/", ())
+        """Whether the registry keeps signatures; one request, without a login, as those who pull ask it.
+
+        Raises ServiceError when it does not answer as a registry.
+        """
+        answer = self._session.transport.request("GET", f"{self._session.url}/v2/")
+        if answer.status not in (200, 401):
+            raise ServiceError(answer.explained(f"cannot ask {self.registry} whether it keeps signatures"))
         answer.close()
         return answer.headers.get(_SUPPORTED) == "1"
 
@@ -54,7 +59,8 @@ class SignatureExtension:
             raise self._session.failure(answer, what)
         try:
             listed = manifest.load_object(answer.body(_LARGEST)).get("signatures") or []
-            return [_content(one) for one in listed if one["type"] == _TYPE]
+            known = [one for one in listed if (one["schemaVersion"], one["type"]) == (_VERSION, _TYPE)]
+            return [_content(one) for one in known]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ServiceError(f"{what}: {self.registry} answered with something else") from None
 

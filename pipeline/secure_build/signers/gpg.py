@@ -30,8 +30,11 @@ _CARD_SECONDS = 180.0
 _LARGEST_SIGNED = 1 << 20
 _STATUS = re.compile(r"^\[GNUPG:\] (\S+) ?(.*)$", re.MULTILINE)
 _PRIVATE, _PUBLIC = "PRIVATE", "PUBLIC"
+# The hash algorithms that a signature may use: SHA-256, 384 and 512 (RFC 4880, 9.4).
+_HASHES = frozenset({"8", "9", "10"})
 # libgpg-error: the lower half of an error is its code.
-_CODE, _BAD_PASSPHRASE = 0xFFFF, 11
+_CODE = 0xFFFF
+_BAD_PASSPHRASE, _NO_PINENTRY, _NO_PASSPHRASE = 11, 85, 177
 _UNUSABLE = {"e": "has expired", "r": "is revoked", "d": "is disabled", "i": "is not valid"}
 _REFUSALS = {
     "EXPSIG": "the signature has expired",
@@ -75,8 +78,10 @@ class GpgKey:
 
     def sign(self, content: bytes) -> bytes:
         """An OpenPGP message with the content and its signature; raises UsageError when the key cannot."""
-        # With the mark it is this part and no other: gpg itself prefers subkeys.
-        options = ["--local-user", f"{self.part}!", "--digest-algo", "SHA256", "--status-fd", "1"]
+        # With the mark it is this part and no other: gpg itself prefers subkeys. Of these hashes it takes
+        # one that fits the key. The user's own options may ask for text.
+        options = ["--local-user", f"{self.part}!", "--status-fd", "1", "--no-armor"]
+        options += ["--personal-digest-preferences", "SHA512 SHA384 SHA256"]
         stdin = b""
         if self._passphrase is not None:
             options += ["--pinentry-mode", "loopback", "--passphrase-fd", "0"]
@@ -95,16 +100,16 @@ class GpgKey:
             return files.read(signed, at_most=_LARGEST_SIGNED)
 
     def _cannot_sign(self, error: ProcessError) -> UsageError:
-        hint = None
         failures = [value.split()[-1] for name, value in _STATUS.findall(error.output) if name == "FAILURE"]
         codes = {int(code) & _CODE for code in failures if code.isdecimal()}
-        if self._passphrase is not None and _BAD_PASSPHRASE in codes:
-            why, hint = "the passphrase is wrong", "check `passphrase:`"
-        elif self._passphrase is None and self._home.path is not None:
-            why, hint = "it is encrypted, and there is no passphrase for it", "name it: `passphrase:`"
-        else:
-            why = f"gpg {error.ending}: {error.output.strip()}"
-        return UsageError(f"{self.what} cannot sign: {why}", hint=hint)
+        if codes & {_BAD_PASSPHRASE, _NO_PASSPHRASE}:
+            return UsageError(f"{self.what} cannot sign: the passphrase is wrong", hint="check `passphrase:`")
+        if codes & {_NO_PINENTRY}:
+            return UsageError(
+                f"{self.what} cannot sign: it is encrypted, and there is no passphrase for it",
+                hint="name it: `passphrase:`",
+            )
+        return UsageError(f"{self.what} cannot sign: gpg {error.ending}: {error.output.strip()}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +128,18 @@ class GpgVerifier:
     _home: _Home
 
     def verify(self, message: bytes) -> Signed:
-        """What is in a signed message; raises RefusedError for every other, and for what a key signed that
-        has expired or is revoked."""
+        """What is in a signed message, which is binary; raises RefusedError for every other, and for what a
+        key signed that has expired or is revoked."""
         assert self._home.path is not None
+        if message[:1] < b"\x80":
+            raise RefusedError("it is no signed OpenPGP message")
         with tempfile.TemporaryDirectory(dir=self._home.path) as folder:
             signed, content = Path(folder) / "signed", Path(folder) / "content"
             signed.write_bytes(message)
             try:
-                said = self._home.run("--status-fd", "1", "--output", str(content), "--verify", str(signed))
+                # What is packed may be very large unpacked.
+                options = ["--status-fd", "1", "--max-output", str(_LARGEST_SIGNED)]
+                said = self._home.run(*options, "--output", str(content), "--verify", str(signed))
             except ProcessError as error:
                 raise RefusedError(_reason(error.output) or "it is no signed OpenPGP message") from None
             text = said.decode(errors="replace")
@@ -141,6 +150,9 @@ class GpgVerifier:
             valid = [value.split() for name, value in statuses if name == "VALIDSIG"]
             if names.count("GOODSIG") != 1 or len(valid) != 1 or names.count("PLAINTEXT") != 1:
                 raise RefusedError("it must hold one signature of one content")
+            # VALIDSIG: fingerprint, day, time, expiry, version, reserved, algorithm, hash, class, primary.
+            if valid[0][7] not in _HASHES:
+                raise RefusedError("its hash algorithm is too weak")
             if valid[0][-1] != self.fingerprint:
                 raise RefusedError("it is signed by another key")
             return Signed(files.read(content, at_most=_LARGEST_SIGNED), self.fingerprint)
@@ -156,14 +168,17 @@ def _reason(said: str) -> str | None:
 def opened_key(content: bytes, passphrase: Secret | None, folder: Path, what: str) -> Iterator[GpgKey]:
     """The private key in `content`, which messages call `what`, in a home below `folder`.
 
-    Raises UsageError for what is not one key that can sign, and for a passphrase that gpg cannot take.
+    Raises UsageError for what is not one key that can sign, and for a passphrase that is not its own:
+    nothing is signed before that is known.
     """
     _check_block(content, _PRIVATE, what)
     if passphrase is not None and {"\n", "\r"} & set(passphrase.reveal()):
         raise UsageError(f"the passphrase of {what} has a line break, which `gpg` does not take")
     with _home(folder) as home:
         _import(home, content, what)
-        yield GpgKey(*_signing_key(home, "", what), what, home, folder, passphrase)
+        key = GpgKey(*_signing_key(home, "", what), what, home, folder, passphrase)
+        key.sign(b"")
+        yield key
 
 
 def own_key(fingerprint: str, passphrase: Secret | None, folder: Path) -> GpgKey:

@@ -6,6 +6,7 @@ gaps. The registry is not named in it. Who signed what is not asked here.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +19,15 @@ from secure_build.registry.http import Transport, redacted
 
 _LARGEST = 1 << 20
 _MOST = 100
+# How signatures begin: OpenPGP packets that hold one, old and new (RFC 4880, 4.2), or a name of a format.
+_TAGS = (2, 4, 8)
+_BEGINNINGS = {
+    0,
+    *(0xC0 | tag for tag in _TAGS),
+    *(0x80 | tag << 2 | size for tag in _TAGS for size in range(4)),
+}
+# Two images may have the same manifest: the numbers of its signatures are given one at a time.
+_numbering = threading.Lock()
 
 
 class SignatureStore(Protocol):
@@ -51,7 +61,8 @@ class Tree:
         return found
 
     def add(self, image: Pinned, signature: bytes) -> None:
-        files.write(self.path(image, len(self.read(image)) + 1), signature)
+        with _numbering:
+            files.write(self.path(image, len(self.read(image)) + 1), signature)
 
     def path(self, image: Pinned, number: int) -> Path:
         """Where a signature is."""
@@ -83,9 +94,10 @@ class Upload:
         raise ServiceError(f"{self} holds more than {_MOST} signatures of `{image}`")
 
     def add(self, image: Pinned, signature: bytes) -> None:
-        address = self._address(image, len(self.read(image)) + 1)
         headers = {**self._login(), "Content-Length": str(len(signature))}
-        answer = self.transport.request("PUT", address, headers=headers, body=lambda: iter((signature,)))
+        with _numbering:
+            address = self._address(image, len(self.read(image)) + 1)
+            answer = self.transport.request("PUT", address, headers=headers, body=lambda: iter((signature,)))
         if answer.status not in (200, 201, 204):
             raise ServiceError(
                 answer.explained(f"cannot put a signature at {redacted(address)}"),
@@ -108,9 +120,16 @@ class Upload:
 def put(store: SignatureStore, image: Pinned, signature: bytes) -> bool:
     """Keep a signature there, unless it is there; returns whether it was put.
 
-    Raises ServiceError when it is not read back.
+    Raises ServiceError when it is not read back, and when it could convince nobody: readers of
+    signatures (containers/image) refuse an image for the sake of one that they do not know.
     """
-    if signature in store.read(image):
+    before = store.read(image)
+    if not all(one and one[0] in _BEGINNINGS for one in before):
+        raise ServiceError(
+            f"{store} has something beside `{image}` that is no signature, so readers refuse the image",
+            hint="remove it there",
+        )
+    if signature in before:
         return False
     store.add(image, signature)
     if signature not in store.read(image):

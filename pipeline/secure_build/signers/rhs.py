@@ -52,8 +52,11 @@ def claim(verifier: GpgVerifier, signature: bytes) -> Claim:
     content = verifier.verify(signature).content
     try:
         document = manifest.load_object(content)
-        critical = document["critical"]
-        if set(document) - {"critical", "optional"} or set(critical) != {"type", "image", "identity"}:
+        critical, optional = document["critical"], document["optional"]
+        if set(document) != {"critical", "optional"} or set(critical) != {"type", "image", "identity"}:
+            raise ValueError
+        # As their readers have it, who refuse everything else too.
+        if type(optional.get("creator", "")) is not str or type(optional.get("timestamp", 0)) is not int:
             raise ValueError
         if critical["type"] != _TYPE or set(critical["image"]) != {"docker-manifest-digest"}:
             raise ValueError

@@ -50,7 +50,7 @@ def sign_simply(work: Job, images: Sequence[Image]) -> dict[str, tuple[Enforced,
                     made = rhs.sign(key, pinned, image.reference)
                     rhs.check(verifier, made, pinned, image.reference)
                     tree.add(pinned, made)
-                    number = len(tree.read(pinned))
+                    number = tree.read(pinned).index(made) + 1
                 kept = _kept(image, pinned, number)
                 found.append(Signature("rhs", pinned, key.fingerprint, kept, name=image.reference))
             work.report.step(f"{image.name}: signed with rhs as `{image.reference}`")
