@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from secure_build.errors import UsageError
-from secure_build.model import Enforced, Image, Signature
+from secure_build.model import Enforced, Finding, Image, Signature
 from secure_build.signers.dct import KEPT
-from secure_build.signers.trust_data import Target
+from secure_build.signers.trust_data import RootCertificate, Target
 from secure_build.steps.job import Job
 from secure_build.steps.keys import keys
 from secure_build.steps.simple_signing import reused
@@ -39,6 +41,22 @@ def sign_tag(work: Job, image: Image) -> Image:
     if wanted.enforce == "dct":
         enforced = Enforced("dct", signed.root_certificate, signing.server)
     return replace(image, signatures=(*others, kept), enforced=enforced)
+
+
+def root_findings(images: Iterable[Image]) -> tuple[Finding, ...]:
+    """What is to be said of the root certificates that a contract with these images names.
+
+    Raises UsageError for a record in which one is no certificate.
+    """
+    now = datetime.now(UTC)
+    return tuple(
+        finding
+        for image in images
+        if image.enforced is not None and image.enforced.by == "dct"
+        for finding in RootCertificate.parse(image.enforced.public_key).findings(
+            image.reference.repository, now
+        )
+    )
 
 
 def check_destination(work: Job) -> None:
