@@ -116,9 +116,11 @@ def _lock(arguments: argparse.Namespace, report: Report) -> int:
 
 def _sign(arguments: argparse.Namespace, report: Report) -> int:
     from secure_build import output
-    from secure_build.steps import sign
+    from secure_build.steps import sign_layout
 
-    return _with_job(arguments, report, lambda job: output.show_record(sign(job), job, arguments.output))
+    return _with_job(
+        arguments, report, lambda job: output.show_record(sign_layout(job), job, arguments.output)
+    )
 
 
 def _publish(arguments: argparse.Namespace, report: Report) -> int:

@@ -137,15 +137,24 @@ class Layout:
 
     def name(self, reference: Reference, descriptor: Descriptor) -> None:
         """List the image under its full reference, instead of what had that name before."""
-        entry: dict[str, Any] = {
+        self._list(descriptor, {"annotations": {REFERENCE_NAME: str(reference)}})
+
+    def _list(self, descriptor: Descriptor, more: dict[str, Any]) -> None:
+        """Put an entry into the index, instead of the one of its name, or of its digest without one."""
+        entry = {
             "mediaType": descriptor.media_type,
             "digest": str(descriptor.digest),
             "size": descriptor.size,
-            "annotations": {REFERENCE_NAME: str(reference)},
+            **more,
         }
+
+        def key(one: dict[str, Any]) -> tuple[str, str]:
+            name = _name_of(one)
+            return (name, "") if name is not None else ("", str(one.get("digest")))
+
         with self._lock:
             index = self._index()
-            others = [other for other in index["manifests"] if _name_of(other) != str(reference)]
+            others = [other for other in index["manifests"] if key(other) != key(entry)]
             index["manifests"] = sorted(
                 [*others, entry], key=lambda item: (_name_of(item) or "", str(item.get("digest")))
             )
@@ -184,11 +193,12 @@ class Layout:
         artifacts: Sequence[Manifest],
         chunks: Callable[[Descriptor], Iterator[bytes]],
     ) -> None:
-        """Put artifacts; a layout's index lists images, and these name what they are about themselves."""
+        """Put artifacts and list them without a name, where tools look for what refers to an image."""
         for artifact in artifacts:
             for blob in artifact.blobs:
                 self.write_from(blob, functools.partial(chunks, blob))
             self.write(artifact.content, artifact.media_type)
+            self._list(artifact.descriptor, {"artifactType": manifest.artifact_type(artifact)})
 
     def find(self, reference: Reference) -> Manifest | None:
         """The manifest listed under the reference, when all of the image is here."""

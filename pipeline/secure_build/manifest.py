@@ -138,6 +138,12 @@ def artifact_of(
     return parse(json.dumps(document, separators=(",", ":")).encode(), OCI_MANIFEST)
 
 
+def artifact_type(content: Manifest) -> str:
+    """What kind of artifact a manifest is; an image has the type of its config."""
+    named = load_object(content.content).get("artifactType")
+    return str(named or (content.config.media_type if content.config else ""))
+
+
 def image_of(config: Descriptor, layers: Sequence[Descriptor]) -> Manifest:
     """A manifest of this config and these layers, for an image that has none."""
     document = {

@@ -189,8 +189,9 @@ def test_the_command_line_signs_what_it_hands_on_and_checks_what_it_joins(
     outcome = signing.run("publish", "--by-digest", "--output", "json")
     assert outcome.code == 0, outcome.err
     pinned = json.loads(outcome.out)["record"]
-    joined = signing.run("publish", "--record", pinned, "--workdir", str(tmp_path / "next"))
+    joined = signing.run("sign", "--record", pinned, "--workdir", str(tmp_path / "next"))
     assert joined.code == 0, joined.err
+    assert signing.run("publish", "--workdir", str(tmp_path / "next")).code == 0
     assert f"`{pinned}` is signed with cosign ({OWN.signer})" in joined.err
     path_of(signing).write_bytes(path_of(signing).read_bytes() + b"\n")
     joined = signing.run("publish", "--record", str(path_of(signing)), "--workdir", str(tmp_path / "other"))

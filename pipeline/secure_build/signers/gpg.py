@@ -30,6 +30,8 @@ _CARD_SECONDS = 180.0
 _LARGEST_SIGNED = 1 << 20
 _STATUS = re.compile(r"^\[GNUPG:\] (\S+) ?(.*)$", re.MULTILINE)
 _PRIVATE, _PUBLIC = "PRIVATE", "PUBLIC"
+# libgpg-error: the lower half of an error is its code.
+_CODE, _BAD_PASSPHRASE = 0xFFFF, 11
 _UNUSABLE = {"e": "has expired", "r": "is revoked", "d": "is disabled", "i": "is not valid"}
 _REFUSALS = {
     "EXPSIG": "the signature has expired",
@@ -54,9 +56,13 @@ class _Home:
 
 @dataclass(frozen=True, slots=True)
 class GpgKey:
-    """A key that signs. `fingerprint` is that of the primary key; `what` is how messages call it."""
+    """A key that signs. `fingerprint` is that of the primary key; `what` is how messages call it.
+
+    `part` is the fingerprint of what signs: the primary key itself where it can, else a subkey.
+    """
 
     fingerprint: str
+    part: str
     what: str
     _home: _Home
     _folder: Path
@@ -69,7 +75,8 @@ class GpgKey:
 
     def sign(self, content: bytes) -> bytes:
         """An OpenPGP message with the content and its signature; raises UsageError when the key cannot."""
-        options = ["--local-user", self.fingerprint, "--digest-algo", "SHA256", "--status-fd", "1"]
+        # With the mark it is this part and no other: gpg itself prefers subkeys.
+        options = ["--local-user", f"{self.part}!", "--digest-algo", "SHA256", "--status-fd", "1"]
         stdin = b""
         if self._passphrase is not None:
             options += ["--pinentry-mode", "loopback", "--passphrase-fd", "0"]
@@ -89,7 +96,9 @@ class GpgKey:
 
     def _cannot_sign(self, error: ProcessError) -> UsageError:
         hint = None
-        if self._passphrase is not None and "BAD_PASSPHRASE" in error.output:
+        failures = [value.split()[-1] for name, value in _STATUS.findall(error.output) if name == "FAILURE"]
+        codes = {int(code) & _CODE for code in failures if code.isdecimal()}
+        if self._passphrase is not None and _BAD_PASSPHRASE in codes:
             why, hint = "the passphrase is wrong", "check `passphrase:`"
         elif self._passphrase is None and self._home.path is not None:
             why, hint = "it is encrypted, and there is no passphrase for it", "name it: `passphrase:`"
@@ -154,15 +163,14 @@ def opened_key(content: bytes, passphrase: Secret | None, folder: Path, what: st
         raise UsageError(f"the passphrase of {what} has a line break, which `gpg` does not take")
     with _home(folder) as home:
         _import(home, content, what)
-        fingerprint = _signing_key(home, "", what)
-        yield GpgKey(fingerprint, what, home, folder, passphrase)
+        yield GpgKey(*_signing_key(home, "", what), what, home, folder, passphrase)
 
 
 def own_key(fingerprint: str, passphrase: Secret | None, folder: Path) -> GpgKey:
     """A key that this machine's own gpg has, in its agent or on a card; raises UsageError without it."""
     what = f"the key {fingerprint}"
     home = _Home(None)
-    return GpgKey(_signing_key(home, fingerprint, what), what, home, folder, passphrase)
+    return GpgKey(*_signing_key(home, fingerprint, what), what, home, folder, passphrase)
 
 
 @contextlib.contextmanager
@@ -231,10 +239,14 @@ def _listed(home: _Home, command: str, fingerprint: str) -> list[list[str]]:
     return [[*line.split(":"), *[""] * 20] for line in said.decode(errors="replace").splitlines()]
 
 
-def _signing_key(home: _Home, fingerprint: str, what: str) -> str:
-    """The fingerprint of the one primary key that is here and can sign, by itself or by a subkey."""
+def _signing_key(home: _Home, fingerprint: str, what: str) -> tuple[str, str]:
+    """The fingerprints of the one primary key that is here, and of its part that signs.
+
+    That is the primary key where it can: readers of signatures know it best, see docs/rhs.md.
+    """
     records = _listed(home, "--list-secret-keys", fingerprint)
     parts = [fields for fields in records if fields[0] in ("sec", "ssb")]
+    prints = [fields[9] for fields in records if fields[0] == "fpr"]
     primaries = [fields for fields in parts if fields[0] == "sec"]
     if not primaries:
         raise UsageError(f"{what} is not here: `gpg` finds no private key")
@@ -250,4 +262,4 @@ def _signing_key(home: _Home, fingerprint: str, what: str) -> str:
     if not usable:
         why = "its part that signs is not in it, or has expired" if signing else "it is for encryption only"
         raise UsageError(f"{what} cannot sign: {why}")
-    return next(fields[9] for fields in records if fields[0] == "fpr")
+    return prints[0], prints[parts.index(usable[0])]

@@ -67,7 +67,7 @@ __all__ = [
     "publish",
     "run",
     "show",
-    "sign",
+    "sign_layout",
     "summary",
 ]
 
@@ -94,6 +94,13 @@ def job(options: Options, report: Report) -> Iterator[Job]:
 
 def _record_bytes(work: Job) -> bytes | None:
     return work.record_path.read_bytes() if work.record_path.exists() else None
+
+
+def sign_layout(work: Job) -> BuildRecord:
+    """Sign what the layout holds, see `steps/sign.py`, and the record of it, changed or not."""
+    result = sign(work)
+    sign_record(work, keys(work).at_hand)
+    return result
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,10 @@ def _attest(
                 )
     if missing:
         by = " and ".join(signer.kind for signer in signers)
-        work.report.step(f"{image.name}: {len(missing)} of {len(wanted)} statements signed with {by}")
+        work.report.step(
+            f"{image.name}: {len(missing)} of {len(wanted)} statements signed with {by}: "
+            "evidence for people and other tools, no runtime checks it"
+        )
     else:
         work.report.step(f"{image.name}: unchanged, its {len(wanted)} statements are kept")
     return tuple(one for said, signer in pairs for one in done[said, signer.kind])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from secure_build.errors import UsageError
 from secure_build.model import Enforced, Finding, Image, Signature
+from secure_build.reference import Repository
 from secure_build.signers.dct import KEPT
-from secure_build.signers.trust_data import RootCertificate, Target
+from secure_build.signers.trust_data import Target
 from secure_build.steps.job import Job
 from secure_build.steps.keys import keys
 from secure_build.steps.simple_signing import reused
@@ -43,20 +43,10 @@ def sign_tag(work: Job, image: Image) -> Image:
     return replace(image, signatures=(*others, kept), enforced=enforced)
 
 
-def root_findings(images: Iterable[Image]) -> tuple[Finding, ...]:
-    """What is to be said of the root certificates that a contract with these images names.
-
-    Raises UsageError for a record in which one is no certificate.
-    """
-    now = datetime.now(UTC)
-    return tuple(
-        finding
-        for image in images
-        if image.enforced is not None and image.enforced.by == "dct"
-        for finding in RootCertificate.parse(image.enforced.public_key).findings(
-            image.reference.repository, now
-        )
-    )
+def trust_findings(work: Job, repository: Repository) -> tuple[Finding, ...]:
+    """What is to be said of the root certificate that the server has; raises as `Notary.trust_data`."""
+    data = keys(work).notary(repository).trust_data(repository)
+    return data.root.findings(repository, datetime.now(UTC)) if data is not None else ()
 
 
 def check_destination(work: Job) -> None:

@@ -16,7 +16,6 @@ from secure_build.model import BuildRecord
 from secure_build.reference import Pinned, Reference
 from secure_build.steps.build import previous
 from secure_build.steps.confidential import PodsWorkload, confidential_parts, write_pods
-from secure_build.steps.content_trust import root_findings
 from secure_build.steps.delivery import runtime_logins
 from secure_build.steps.descriptors import read_pinnable, read_workload
 from secure_build.steps.emission import Emitted, certificate_of, emit
@@ -47,7 +46,6 @@ def contract_workload(work: Job, *, draft: bool) -> tuple[BuildRecord, Emitted]:
     keys = images.entries((image.reference, image.enforced) for image in pins.own if image.enforced)
     section = workload.section(logins, keys, {**workload_parts(work, config), **packed.body})
     findings = [*described.findings, *pins.findings, *packed.findings, *delivery, *trust]
-    findings += root_findings(pins.own)
     findings += checked(work, "workload", section)
     settled(work, findings, what="the workload section")
     emitted = emit(

@@ -6,10 +6,12 @@ at hand, since records and layouts come from other jobs too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from secure_build.attestations import artifact, classic, publication, statement
+from secure_build.attestations.classic import Signed
 from secure_build.errors import RefusedError, ServiceError, UsageError
 from secure_build.manifest import Manifest
 from secure_build.model import Image, Signature
@@ -18,8 +20,10 @@ from secure_build.registry import Registry
 from secure_build.registry.client import RemoteRegistry
 from secure_build.registry.referrers import subject_of
 from secure_build.signers import StatementVerifier
+from secure_build.steps import transfer
 from secure_build.steps.content_trust import sign_tag
 from secure_build.steps.job import Job
+from secure_build.steps.keys import keys
 from secure_build.steps.simple_signing import publish_simply
 
 
@@ -48,20 +52,30 @@ def put_evidence(
     at this moment only. Raises UsageError for what is not in the layout, RefusedError for what is not
     as it was signed, and ServiceError when something else comes back.
     """
+    if not image.signatures and not work.loaded.config.built[image.name].signatures:
+        return image
+    repository, layout = image.reference.repository, work.layout
+    own = {one.descriptor.digest for one in transfer.manifests_of(layout, layout.manifest(image.descriptor))}
+    for signature in image.signatures:
+        if signature.image.repository != repository or signature.image.digest not in own:
+            raise RefusedError(f"the record of {image.name} has a signature of {signature.image}")
     kept = [_kept(work, image, one) for one in image.signatures if one.kept.startswith("sha256:")]
     bundles = [one for one in kept if one.is_bundle]
+    classics = [one for one in kept if not one.is_bundle]
     for one in bundles:
         _verify(work, one, verifiers)
-    repository = image.reference.repository
-    publication.publish_bundles(work.layout, [one.content for one in bundles], destination, repository)
-    for one in kept:
-        if not one.is_bundle:
-            publication.publish_classic(work.layout, one.content, destination, one.signature.image)
+    accepting = _classic_verifier(work, image)
+    publication.publish_bundles(layout, [one.content for one in bundles], destination, repository)
+    for one in classics:
+        pinned = one.signature.image
+        is_good = accepting(pinned)
+        if not any(map(is_good, classic.signatures(one.content, layout.read))):
+            raise RefusedError(f"{one.signature.kept} is no signature of {pinned} by the key of {image.name}")
+        publication.publish_classic(layout, one.content, destination, pinned, is_good=is_good)
     if isinstance(destination, RemoteRegistry):
         _read_back(bundles, destination)
-        for one in kept:
-            if not one.is_bundle:
-                _read_back_classic(work, one, destination)
+        for one in classics:
+            _read_back_classic(one, destination, accepting(one.signature.image))
         publish_simply(work, image, before)
         if not work.options.by_digest:
             return sign_tag(work, image)
@@ -113,11 +127,25 @@ def _read_back(bundles: Sequence[_Kept], registry: RemoteRegistry) -> None:
                 pass
 
 
-def _read_back_classic(work: Job, one: _Kept, registry: RemoteRegistry) -> None:
-    (own,) = classic.signatures(one.content, work.layout.read)
+def _classic_verifier(work: Job, image: Image) -> Callable[[Pinned], Callable[[Signed], bool]]:
+    """For a manifest, what tells whether a signature of it is by the key that the contract will have.
+
+    A log entry is asked for where the config names a log.
+    """
+    from secure_build.signers import cosign_key
+    from secure_build.signers.classic import ClassicVerifier
+
+    if image.enforced is None or image.enforced.by != "cosign":
+        return lambda _: lambda _: False
+    public = base64.b64decode(image.enforced.public_key)
+    key = cosign_key.public_key(public, f"the key of {image.name}")
+    verifier = ClassicVerifier(key, keys(work).log)
+    return lambda pinned: lambda signed: verifier.accepts(signed, pinned)
+
+
+def _read_back_classic(one: _Kept, registry: RemoteRegistry, is_good: Callable[[Signed], bool]) -> None:
     image = one.signature.image
-    there = publication.read_classic(registry, image)
-    if not any((found.payload, found.signature) == (own.payload, own.signature) for found in there):
+    if not any(map(is_good, publication.read_classic(registry, image))):
         raise ServiceError(
             f"{registry} gives no signature of `{image}` back right after it was put there",
             hint="somebody else may sign at the same time: try again",

@@ -72,7 +72,7 @@ def fetch(work: Job, name: str) -> tuple[BuildRecord, bytes, tuple[bytes, ...]]:
     pinned = Pinned.parse(name)
     registry = work.own_reader(pinned.repository)
     artifact = registry.resolve(Reference(pinned.repository, digest=pinned.digest))
-    kind = manifest.load_object(artifact.content).get("artifactType")
+    kind = manifest.artifact_type(artifact)
     types = [layer.media_type for layer in artifact.layers]
     if kind != ARTIFACT_TYPE or types != [MEDIA_TYPE, *[BUNDLE] * (len(types) - 1)]:
         raise UsageError(

@@ -21,18 +21,19 @@ from secure_build.model import BuildRecord, Descriptor, Image, Invocation, Platf
 from secure_build.reference import Digest, Repository
 from secure_build.registry.client import RemoteRegistry
 from secure_build.signers import StatementVerifier
-from secure_build.steps import handover, record_signature
+from secure_build.steps import handover, record_signature, simple_signing
 from secure_build.steps.build import joined
 from secure_build.steps.job import RECORD_NAME, Job
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A record as it was named on the command line, and the layouts where its bytes may be."""
+    """A record as it was named on the command line, the layouts where its bytes may be, and its folder."""
 
     name: str
     record: BuildRecord
     layouts: tuple[Layout, ...]
+    folder: Path | None = None
 
 
 def join(work: Job, verifiers: Sequence[StatementVerifier] = ()) -> None:
@@ -107,7 +108,8 @@ def _read(work: Job, name: str, verifiers: Sequence[StatementVerifier]) -> Given
     found, content = record.load(path)
     bundles = record_signature.bundles_beside(path)
     record_signature.require(str(path), content, bundles, verifiers, work.report)
-    return Given(name, found, (work.layout, *([Layout(beside)] if beside.is_dir() else [])))
+    layouts = (work.layout, *([Layout(beside)] if beside.is_dir() else []))
+    return Given(name, found, layouts, path.parent)
 
 
 def _require_equal(first: Given, other: Given, *, per_platform: bool) -> None:
@@ -175,7 +177,7 @@ def _join_image(work: Job, name: str, parts: Sequence[tuple[Given, Image]]) -> I
         reproducible=all(image.reproducible for _, image in parts),
         missing=tuple(platform for platform in wanted.build.platforms if platform not in members),
         # What was signed is another manifest than that of all parts.
-        signatures=taken.signatures() if len(parts) == 1 else (),
+        signatures=taken.signatures(work) if len(parts) == 1 else (),
         enforced=first.enforced if len(parts) == 1 else None,
         invocation=_joined_invocation([image for _, image in parts]),
     )
@@ -242,16 +244,18 @@ class _Bytes:
             self._own.write(content.content, content.media_type)
         return whole
 
-    def signatures(self) -> tuple[Signature, ...]:
-        """The signatures that are artifacts, brought into the layout; what is nowhere is left out."""
-        return tuple(one for one in self._image.signatures if self._bring(one))
+    def signatures(self, work: Job) -> tuple[Signature, ...]:
+        """The signatures, brought into this work folder; what is nowhere is left out."""
+        return tuple(filter(None, (self._signature(work, one) for one in self._image.signatures)))
 
-    def _bring(self, signature: Signature) -> bool:
-        try:
-            digest = Digest.parse(signature.kept)
-        except UsageError:
-            # Kept in a folder of the job that made it.
-            return False
+    def _signature(self, work: Job, signature: Signature) -> Signature | None:
+        if signature.kind == "rhs":
+            folder = self._given.folder
+            return simple_signing.bring(work, folder, self._image, signature) if folder else None
+        # The server has what is signed with `dct`.
+        return signature if signature.kind == "dct" or self._bring(Digest.parse(signature.kept)) else None
+
+    def _bring(self, digest: Digest) -> bool:
         named = (layout.artifact(digest) for layout in self._given.layouts)
         try:
             content = next(filter(None, named), None) or self._manifest(

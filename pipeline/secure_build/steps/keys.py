@@ -14,7 +14,7 @@ from secure_build import secret
 from secure_build.config import CosignSigning, File, KeylessSigning, SecretName
 from secure_build.config import NotaryKey as NotaryKeyConfig
 from secure_build.config import Rekor as LogConfig
-from secure_build.errors import UsageError
+from secure_build.errors import MachineError, SecureBuildError
 from secure_build.model import Credential
 from secure_build.reference import Repository
 from secure_build.secret import Secret
@@ -26,7 +26,7 @@ from secure_build.steps.signing import command_of
 if TYPE_CHECKING:
     from secure_build.signers.classic import ClassicSigner
     from secure_build.signers.cosign import CosignSigner
-    from secure_build.signers.cosign_key import Key
+    from secure_build.signers.cosign_key import Key, PublicKey
     from secure_build.signers.dct import Notary
     from secure_build.signers.gpg import GpgKey
     from secure_build.signers.keyless import KeylessSigner
@@ -121,7 +121,10 @@ class Keys:
         return (*by_key, *((self.keyless,) if self._signing.keyless else ()))
 
     def check(self) -> None:
-        """Raise what would stop signing later: a key that is not here, or nobody to sign without one."""
+        """Raise what would stop signing later: a key that is not here, or nobody to sign without one.
+
+        No certificate is asked for: each of those is public.
+        """
         config = self._work.loaded.config
         wanted = {kind for name in self._work.selected() for kind in config.built[name].signatures}
         if "rhs" in wanted:
@@ -129,8 +132,11 @@ class Keys:
         if "dct" in wanted and self._signing.dct is not None:
             for key in (self._signing.dct.root, self._signing.dct.targets, self._signing.dct.delegation):
                 self._notary_key(key)
-        for one in self.statements:
-            _ = one.signer
+        if self._signing.cosign is not None:
+            _ = self.cosign.signer
+        if self._signing.keyless is not None:
+            _ = self._trust
+            _token(self._work, self._signing.keyless)
 
     @property
     def at_hand(self) -> tuple[StatementSigner, ...]:
@@ -140,8 +146,9 @@ class Keys:
             try:
                 # Only with a token and a certificate it is known who signs.
                 found += [self.keyless] if self.keyless.signer else []
-            except UsageError as error:
-                self._work.report.step(f"nobody to sign without a key: {error.message}")
+            except SecureBuildError as error:
+                # Whoever has to sign hears of it then.
+                self._work.report.step(f"nobody to sign without a key here: {error.message}")
         return tuple(found)
 
     @property
@@ -155,7 +162,10 @@ class Keys:
         if keyless is not None and keyless.identity is not None and keyless.issuer is not None:
             from secure_build.signers.keyless import KeylessVerifier
 
-            found.append(KeylessVerifier(self._trust, keyless.identity, keyless.issuer))
+            try:
+                found.append(KeylessVerifier(self._trust, keyless.identity, keyless.issuer))
+            except MachineError as error:
+                self._work.report.step(f"signatures without a key are not checked here: {error.message}")
         return tuple(found)
 
     @property
@@ -165,6 +175,11 @@ class Keys:
         return config is not None and all(
             secret.is_known(one.secret) for one in named if isinstance(one, SecretName)
         )
+
+    @property
+    def log(self) -> PublicKey | None:
+        """The key of the transparency log; None where key signatures are not entered in one."""
+        return self._rekor.key if self._rekor else None
 
     @functools.cached_property
     def _rekor(self) -> Rekor | None:
@@ -222,13 +237,17 @@ def _trust(work: Job, config: KeylessSigning) -> Trust:
 
 
 def _keyless(work: Job, config: KeylessSigning, trust: Trust) -> KeylessSigner:
-    from secure_build.signers import fulcio, identity, keyless
-
-    def token() -> Secret:
-        given = Secret(secret_content(work, config.token)[0].decode()) if config.token else None
-        return identity.find(work.transport, given=given)
+    from secure_build.signers import fulcio, keyless
 
     wanted = None
     if config.identity is not None and config.issuer is not None:
         wanted = fulcio.Identity(config.identity, config.issuer)
+    token = functools.partial(_token, work, config)
     return keyless.KeylessSigner(trust, token, work.transport, wanted=wanted)
+
+
+def _token(work: Job, config: KeylessSigning) -> Secret:
+    from secure_build.signers import identity
+
+    given = Secret(secret_content(work, config.token)[0].decode()) if config.token else None
+    return identity.find(work.transport, given=given)

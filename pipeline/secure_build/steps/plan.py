@@ -37,7 +37,7 @@ from secure_build.signers.dct import server_findings
 from secure_build.steps import transfer
 from secure_build.steps.assemble import check_files
 from secure_build.steps.build import previous, unchanged
-from secure_build.steps.content_trust import check_destination
+from secure_build.steps.content_trust import check_destination, trust_findings
 from secure_build.steps.contract import built_or
 from secure_build.steps.delivery import check_logins, try_logins
 from secure_build.steps.descriptors import read_pinnable
@@ -330,10 +330,14 @@ class _Planner:
             built = config.built.get(image.name)
             if built is None:
                 continue
+            repository = image.reference.repository
             if "rhs" in built.signatures and not work.options.to:
-                repository = image.reference.repository
                 what = f"OpenPGP signatures of `{repository}`"
                 self._try("signing", what, functools.partial(store_of, work, repository))
+            if "dct" in built.signatures and not work.options.to:
+                what = f"trust data of `{repository}`"
+                found = self._try("signing", what, functools.partial(trust_findings, work, repository))
+                self._findings += found or ()
             if built.reuse_tag:
                 self._find(
                     "signing",

@@ -23,6 +23,7 @@ from secure_build.steps.evidence import put_evidence
 from secure_build.steps.job import Job, layout_directory
 from secure_build.steps.keys import keys
 from secure_build.steps.mirror import mirror
+from secure_build.steps.sign import require_signed
 from secure_build.steps.transfer import Advance, Holders, Upload, nobody
 
 
@@ -40,6 +41,8 @@ def publish(work: Job) -> BuildRecord:
     for image in images:
         if image.missing and not by_digest:
             raise _is_part(image)
+        if not by_digest:
+            require_signed(work, image)
         if work.options.to and image.sparse and not work.layout.holds_image(image.descriptor):
             raise _is_elsewhere(image)
     destinations = destinations_of(work, [image.reference.repository for image in images])

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from secure_build import record, stopping
-from secure_build.attestations import classic
+from secure_build.attestations import classic, statement
 from secure_build.errors import ServiceError, UsageError
 from secure_build.layout import Layout
 from secure_build.model import BuildRecord, Enforced, Image, Signature
@@ -53,6 +53,29 @@ def is_wanted(work: Job) -> bool:
     return config.signing.attests or any(
         set(config.built[name].signatures) - {"dct"} for name in work.selected()
     )
+
+
+def require_signed(work: Job, image: Image) -> None:
+    """Raise UsageError for an image that lacks a signature that it is to be published with."""
+    config = work.loaded.config
+    wanted = config.built[image.name]
+    own = {
+        one.kind
+        for one in image.signatures
+        if one.image == image.pinned and one.predicate in ("", statement.SIGNATURE)
+    }
+    lacking: list[str] = [kind for kind in wanted.signatures if kind != "dct" and kind not in own]
+    if wanted.enforce in ("rhs", "cosign") and image.enforced is None:
+        lacking.append(wanted.enforce)
+    said = [one for one in image.signatures if one.predicate not in ("", statement.SIGNATURE)]
+    attesting = config.attestations.provenance or config.attestations.sbom
+    if config.signing.attests and attesting and not said:
+        lacking.append("statements")
+    if lacking:
+        raise UsageError(
+            f"{image.name} is to be published with signatures, and lacks {', '.join(dict.fromkeys(lacking))}",
+            hint="run `secure-build sign` first",
+        )
 
 
 def _signed(work: Job, images: Sequence[Image]) -> list[Image]:

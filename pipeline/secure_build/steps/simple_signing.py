@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 from secure_build import files, secret, stopping
 from secure_build.errors import RefusedError, UsageError
-from secure_build.model import Credential, Enforced, Image, Signature
+from secure_build.model import Credential, Enforced, Finding, Image, Signature
 from secure_build.reference import Digest, Pinned, Repository
 from secure_build.registry.signatures import SignatureExtension
 from secure_build.signers import lookaside, rhs
-from secure_build.signers.gpg import GpgVerifier, opened_verifier
+from secure_build.signers.gpg import GpgKey, GpgVerifier, opened_verifier
 from secure_build.signers.lookaside import SignatureStore, Tree, Upload
 from secure_build.steps import transfer
 from secure_build.steps.job import Job
@@ -32,10 +35,12 @@ def sign_simply(work: Job, images: Sequence[Image]) -> dict[str, tuple[Enforced,
     key = keys(work).rhs
     public = key.public_key
     enforced = Enforced("rhs", rhs.public_key_text(public))
+    if key.part != key.fingerprint:
+        work.report.finding(_by_subkey(key))
     with opened_verifier(public, work.options.workdir, key.what) as verifier:
 
         def signed(image: Image) -> list[Signature]:
-            tree = Tree(work.options.workdir / SIGNATURES / image.reference.repository.registry)
+            tree = _tree(work, image)
             manifests = transfer.manifests_of(work.layout, work.layout.manifest(image.descriptor))
             found = []
             for one in manifests:
@@ -46,13 +51,65 @@ def sign_simply(work: Job, images: Sequence[Image]) -> dict[str, tuple[Enforced,
                     rhs.check(verifier, made, pinned, image.reference)
                     tree.add(pinned, made)
                     number = len(tree.read(pinned))
-                kept = tree.path(pinned, number).relative_to(work.options.workdir)
-                found.append(Signature("rhs", pinned, key.fingerprint, str(kept), name=image.reference))
+                kept = _kept(image, pinned, number)
+                found.append(Signature("rhs", pinned, key.fingerprint, kept, name=image.reference))
             work.report.step(f"{image.name}: signed with rhs as `{image.reference}`")
             return found
 
         made = stopping.side_by_side(signed, images, jobs=work.options.jobs)
     return {image.name: (enforced, found) for image, found in zip(images, made, strict=True)}
+
+
+def _by_subkey(key: GpgKey) -> Finding:
+    return Finding(
+        "signing",
+        "warn",
+        f"{key.what} signs with its subkey {key.part}",
+        "older readers of such signatures take those of primary keys only, and which the runtime has is not "
+        "documented",
+        basis="inferred",
+        hint="sign with a primary key that can sign: `gpg --quick-generate-key NAME default sign`",
+    )
+
+
+def _tree(work: Job, image: Image) -> Tree:
+    """Where the work folder keeps the signatures of images of one registry."""
+    return Tree(work.options.workdir / SIGNATURES / image.reference.repository.registry)
+
+
+def _kept(image: Image, pinned: Pinned, number: int) -> str:
+    """The path below the work folder, as the record has it."""
+    registry = image.reference.repository.registry
+    return f"{SIGNATURES}/{registry}/{lookaside.path_of(pinned)}/signature-{number}"
+
+
+def _read(folder: Path, image: Image, signature: Signature) -> bytes:
+    """A signature below a work folder; raises RefusedError for a path that no signature is kept at.
+
+    Paths are compared and not used: a record may come from somebody else.
+    """
+    number = re.search(r"-([1-9][0-9]{0,2})$", signature.kept, re.ASCII)
+    expected = _kept(image, signature.image, int(number[1])) if number else None
+    if expected is None or expected != signature.kept or signature.name != image.reference:
+        raise RefusedError(f"the record of {image.name} names a signature that cannot be its own")
+    return files.read(folder / expected, what="the signature")
+
+
+def bring(work: Job, folder: Path, image: Image, signature: Signature) -> Signature | None:
+    """Copy a signature of another work folder into this one; None when it is not there.
+
+    Whether it is good is found out when it is published. Raises RefusedError as above.
+    """
+    try:
+        content = _read(folder, image, signature)
+    except UsageError:
+        return None
+    tree = _tree(work, image)
+    there = tree.read(signature.image)
+    if content not in there:
+        tree.add(signature.image, content)
+        there = [*there, content]
+    return replace(signature, kept=_kept(image, signature.image, there.index(content) + 1))
 
 
 def _number(tree: Tree, verifier: GpgVerifier, pinned: Pinned, image: Image) -> int | None:
@@ -106,7 +163,7 @@ def publish_simply(work: Job, image: Image, before: Digest | None) -> None:
             _refuse_reuse(work, store, verifier, image, before)
         for one in own:
             assert one.name is not None
-            content = files.read(work.options.workdir / one.kept, what="the signature")
+            content = _read(work.options.workdir, image, one)
             if verifier is not None:
                 rhs.check(verifier, content, one.image, one.name)
             lookaside.put(store, one.image, content)
