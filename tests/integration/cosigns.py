@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 from dataclasses import dataclass
@@ -137,7 +138,7 @@ class Published:
 
     def put_bundle(self, signer: StatementSigner, content: bytes) -> None:
         """Sign a statement and publish it."""
-        self.put(signer.sign(content), statement.type_of(content))
+        self.put(signer.sign(content), json.loads(content)["predicateType"])
 
     def put(self, bundle: bytes, predicate_type: str) -> None:
         """Keep a bundle in the layout and publish it."""

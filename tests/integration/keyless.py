@@ -9,7 +9,8 @@ from secure_build.reference import Digest
 from secure_build.registry.http import Transport
 from secure_build.secret import Secret
 from secure_build.signers.fulcio import Identity
-from secure_build.signers.keyless import KeylessSigner, Trust
+from secure_build.signers.keyless import KeylessSigner
+from secure_build.signers.sigstore_trust import Trust
 from services.sigstore import GITHUB, GITHUB_IDENTITY, LocalSigstore
 
 WE = Identity(GITHUB_IDENTITY, GITHUB)

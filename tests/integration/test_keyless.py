@@ -23,7 +23,7 @@ from secure_build.errors import RefusedError, UsageError
 from secure_build.reference import Digest
 from secure_build.registry.http import Transport
 from secure_build.secret import Secret
-from secure_build.signers import identity, keyless
+from secure_build.signers import identity, sigstore_trust
 from secure_build.signers.fulcio import Identity
 from secure_build.signers.keyless import KeylessSigner, KeylessVerifier
 from services.needed import need
@@ -61,15 +61,15 @@ def test_verifying_makes_no_connection(
     monkeypatch.setattr(socket, "getaddrinfo", blocked)
     trusted = trust(any_sigstore)
     assert KeylessVerifier(trusted, WE.name, WE.issuer).verify(bundle) == about()
-    assert keyless.signer_of(trusted, bundle) == (WE, about())
+    assert trusted.verify(bundle) == (WE, about())
     with pytest.raises(RefusedError):
-        keyless.signer_of(keyless.embedded("production"), bundle)
+        sigstore_trust.embedded("production").verify(bundle)
 
 
 def test_a_log_without_timestamps_will_do(tmp_path: Path, transport: Transport) -> None:
     with LocalSigstore(tmp_path, timestamps=False) as running:
         bundle = signer_of(running, transport).sign(about())
-        assert keyless.signer_of(trust(running), bundle) == (WE, about())
+        assert trust(running).verify(bundle) == (WE, about())
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_tokens_of_other_systems_sign_as_whom_they_name(
 
     def check() -> None:
         signer = KeylessSigner(trust(sigstore), lambda: identity.find(transport, file=file), transport)
-        assert keyless.signer_of(trust(sigstore), signer.sign(about())) == (system.who, about())
+        assert trust(sigstore).verify(signer.sign(about())) == (system.who, about())
 
     check()
     file.unlink()
@@ -323,7 +323,7 @@ def test_we_accept_what_cosign_writes_of_the_first_entry_of_a_log(
         sign_with_cosign(new, programs, image)
         (bundle,) = image.bundles()
         assert "hashes" not in json.loads(bundle)["verificationMaterial"]["tlogEntries"][0]["inclusionProof"]
-        assert keyless.signer_of(trust(new), bundle)[0] == WE
+        assert trust(new).verify(bundle)[0] == WE
 
 
 def test_sigstores_own_command_accepts_our_bundle(
@@ -343,7 +343,7 @@ def test_nothing_of_sigstore_is_imported_without_need() -> None:
     code = """
 import contextlib, sys
 from secure_build import cli
-from secure_build.signers import identity, keyless
+from secure_build.signers import identity, keyless, sigstore_trust
 with contextlib.suppress(SystemExit):
     cli.main(["check", "--help"])
 print(sorted({"sigstore", "tuf", "requests"} & set(sys.modules)))

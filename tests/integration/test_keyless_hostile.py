@@ -19,8 +19,8 @@ from integration.keyless import WE, about, signer_of, trust
 from secure_build.errors import RefusedError, ServiceError, UsageError
 from secure_build.registry.http import Transport
 from secure_build.secret import Secret
-from secure_build.signers import fulcio, keyless
-from secure_build.signers.keyless import KeylessSigner, KeylessVerifier, Trust
+from secure_build.signers.keyless import KeylessSigner, KeylessVerifier
+from secure_build.signers.sigstore_trust import Trust
 from services.needed import need
 from services.sigstore import LocalSigstore
 
@@ -110,7 +110,7 @@ def test_a_timestamp_of_another_signature_does_not_count(
     take("verificationMaterial", "timestampVerificationData")(bundle, other)
     material(bundle)["tlogEntries"][0].pop("inclusionPromise", None)
     with pytest.raises(RefusedError, match="not enough sources of verified time"):
-        keyless.signer_of(trust(any_sigstore), json.dumps(bundle).encode())
+        trust(any_sigstore).verify(json.dumps(bundle).encode())
 
 
 def test_an_instance_does_not_trust_another(
@@ -119,7 +119,7 @@ def test_an_instance_does_not_trust_another(
     with LocalSigstore(tmp_path) as other:
         bundle = signer_of(other, transport).sign(about())
     with pytest.raises(RefusedError):
-        keyless.signer_of(trust(any_sigstore), bundle)
+        trust(any_sigstore).verify(bundle)
 
 
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
@@ -130,7 +130,7 @@ def test_a_flipped_bit_never_changes_what_is_signed(
     flipped = bytearray(two[0])
     flipped[int(place * len(flipped))] ^= 1 << bit
     with contextlib.suppress(RefusedError):
-        assert keyless.signer_of(trust(any_sigstore), bytes(flipped)) == (WE, about(b"one"))
+        assert trust(any_sigstore).verify(bytes(flipped)) == (WE, about(b"one"))
 
 
 @given(
@@ -151,10 +151,8 @@ def test_a_flipped_bit_of_what_is_signed_is_refused(
     content = bytearray(base64.b64decode(holder[name]))
     content[int(place * len(content))] ^= 1 << bit
     holder[name] = base64.b64encode(content).decode()
-    # Whatever the certificate says now, it can be said.
-    fulcio.unverified_signer_of(json.dumps(bundle).encode())
     with pytest.raises(RefusedError):
-        keyless.signer_of(trust(any_sigstore), json.dumps(bundle).encode())
+        trust(any_sigstore).verify(json.dumps(bundle).encode())
 
 
 @pytest.mark.parametrize(
@@ -222,7 +220,7 @@ def test_answers_that_get_lost_are_asked_for_again(
     with LocalSigstore(tmp_path, rekor_version=version) as running:
         getattr(running, service).lost = 1
         bundle = signer_of(running, transport).sign(about())
-        assert keyless.signer_of(trust(running), bundle) == (WE, about())
+        assert trust(running).verify(bundle) == (WE, about())
         entries = running.requests.count(f"POST /api/v{version}/log/entries 201")
     # The log of version 1 hands out the entry that it has; the other one gets a second.
     assert entries == (2 if version == 2 and service == "rekor" else 1)

@@ -14,13 +14,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from secure_build import secret
 from secure_build.errors import MachineError, RefusedError, ServiceError, UsageError
 from secure_build.registry.http import Transport
 from secure_build.secret import Secret
-from secure_build.signers import fulcio, identity, keyless
+from secure_build.signers import fulcio, identity, keyless, sigstore_trust
 from secure_build.signers.fulcio import Identity
 from services.sigstore import LocalSigstore
 
@@ -151,11 +150,6 @@ def certificate(
     return builder.sign(key, hashes.SHA256())
 
 
-def bundle_of(made: x509.Certificate) -> bytes:
-    raw = base64.b64encode(made.public_bytes(Encoding.DER)).decode()
-    return json.dumps({"verificationMaterial": {"certificate": {"rawBytes": raw}}}).encode()
-
-
 SOMEBODY = x509.UniformResourceIdentifier(URL)
 NEW = b"\x0c\x03new"
 
@@ -179,31 +173,19 @@ NEW = b"\x0c\x03new"
 def test_a_certificate_names_one_identity_plainly_or_nobody(
     made: x509.Certificate, expected: Identity | None
 ) -> None:
-    assert fulcio.unverified_signer_of(bundle_of(made)) == expected
-
-
-@pytest.mark.parametrize(
-    "bundle",
-    [
-        b"",
-        b"[]",
-        b"{}",
-        b'{"verificationMaterial":{"publicKey":{"hint":"x"}}}',
-        b'{"verificationMaterial":{"certificate":{"rawBytes":"AAAA"}}}',
-        b'{"verificationMaterial":{"certificate":{"rawBytes":7}}}',
-        b'{"verificationMaterial":' * 3000,
-    ],
-)
-def test_what_is_no_bundle_with_a_certificate_is_by_nobody(bundle: bytes) -> None:
-    assert fulcio.unverified_signer_of(bundle) is None
+    if expected is not None:
+        assert fulcio.identity_of(made) == expected
+        return
+    with pytest.raises((ValueError, KeyError, x509.ExtensionNotFound)):
+        fulcio.identity_of(made)
 
 
 @pytest.mark.parametrize("instance", ["production", "staging"])
-def test_the_public_instances_are_known_without_a_network(instance: keyless.Instance) -> None:
-    trust = keyless.embedded(instance)
-    for bundle in (b"{}", b"[]", b"\xff", bundle_of(certificate(x509.UniformResourceIdentifier(URL)))):
+def test_the_public_instances_are_known_without_a_network(instance: sigstore_trust.Instance) -> None:
+    trust = sigstore_trust.embedded(instance)
+    for bundle in (b"{}", b"[]", b"\xff", b'{"verificationMaterial":{"certificate":{"rawBytes":"AAAA"}}}'):
         with pytest.raises(RefusedError, match="the keyless signature does not verify"):
-            keyless.signer_of(trust, bundle)
+            trust.verify(bundle)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +193,7 @@ def test_the_public_instances_are_known_without_a_network(instance: keyless.Inst
 )
 def test_what_is_no_trust_config_is_a_usage_error(config: bytes) -> None:
     with pytest.raises(UsageError, match="the trust config of sigstore cannot be used") as raised:
-        keyless.Trust(config)
+        sigstore_trust.Trust(config)
     assert "clienttrustconfig" in (raised.value.hint or "")
 
 
@@ -220,14 +202,18 @@ def test_a_trust_config_without_services_can_verify_but_not_sign(
 ) -> None:
     config = json.loads(sigstore.files.trust_config.read_bytes())
     config["signingConfig"]["rekorTlogUrls"] = []
-    trust = keyless.Trust(json.dumps(config).encode())
+    trust = sigstore_trust.Trust(json.dumps(config).encode())
     with pytest.raises(UsageError, match="names no services: No valid Rekor"):
         keyless.KeylessSigner(trust, lambda: Secret("unused"), transport)
 
 
 def test_where_the_library_is_missing_the_machine_is_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sigstore", None)
-    for use in (lambda: keyless.Trust(b"{}"), lambda: keyless.embedded("production"), keyless.detected):
+    for use in (
+        lambda: sigstore_trust.Trust(b"{}"),
+        lambda: sigstore_trust.embedded("production"),
+        keyless.detected,
+    ):
         with pytest.raises(MachineError, match="`sigstore`, which is not on this machine") as raised:
             use()
         assert "s390x" in (raised.value.hint or "")

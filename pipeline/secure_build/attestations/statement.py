@@ -56,12 +56,3 @@ def predicate(payload: bytes, *, predicate_type: str, subject: Digest) -> dict[s
     if subject.hexadecimal not in subjects:
         raise RefusedError(f"the statement is not about {subject}")
     return said or {}
-
-
-def type_of(payload: bytes) -> str:
-    """The predicate type that an envelope's payload claims, unverified; empty for what is none."""
-    try:
-        found = manifest.load_object(payload).get("predicateType")
-    except (ValueError, RecursionError):
-        return ""
-    return found if isinstance(found, str) else ""

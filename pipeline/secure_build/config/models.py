@@ -121,9 +121,14 @@ class BuiltImage(Strict):
         """Whether the contract names a tag, and the runtime checks a signature of it."""
         return self.enforce in ("rhs", "dct")
 
+    @property
+    def unique_tag(self) -> bool:
+        """Whether the published tag is one that no other commit gets."""
+        return self.by_tag and not self.reuse_tag
+
     def published(self, commit: str) -> Reference:
         """The reference that is published: the tag as written, or one that no other commit gets."""
-        if not self.by_tag or self.reuse_tag:
+        if not self.unique_tag:
             return self.image
         return replace(self.image, tag=f"{self.image.tag}-{commit[:_COMMIT_DIGITS]}")
 

@@ -170,7 +170,8 @@ class KeylessSigning(Strict):
     )
     identity: str | None = Field(
         default=None,
-        description="Whom the certificate must name, exactly. Default: whoever has signed, which is shown.",
+        description="Whom the certificate must name, exactly. Default: whomever the token names; "
+        "keyless signatures of records are then not checked.",
     )
     issuer: str | None = Field(default=None, description="Who must have confirmed the identity, exactly.")
 

@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from secure_build import manifest
+from secure_build.attestations.encoding import decoded, encoded
 from secure_build.errors import MachineError, RefusedError, UsageError
 from secure_build.reference import Digest
 from secure_build.secret import Secret
@@ -161,11 +162,11 @@ def dump(key: ec.EllipticCurvePrivateKey, passphrase: Secret) -> bytes:
     plain = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     box = _secretbox(_derived(passphrase.reveal().encode(), salt, _COST))
     document = {
-        "kdf": {"name": "scrypt", "params": _COST, "salt": _base64(salt)},
-        "cipher": {"name": "nacl/secretbox", "nonce": _base64(nonce)},
-        "ciphertext": _base64(box.encrypt(plain, nonce).ciphertext),
+        "kdf": {"name": "scrypt", "params": _COST, "salt": encoded(salt)},
+        "cipher": {"name": "nacl/secretbox", "nonce": encoded(nonce)},
+        "ciphertext": encoded(box.encrypt(plain, nonce).ciphertext),
     }
-    text = "\n".join(textwrap.wrap(_base64(json.dumps(document, separators=(",", ":")).encode()), 64))
+    text = "\n".join(textwrap.wrap(encoded(json.dumps(document, separators=(",", ":")).encode()), 64))
     return b"%b\n%b\n%b\n" % (_begin(_SIGSTORE), text.encode(), _end(_SIGSTORE))
 
 
@@ -184,8 +185,8 @@ def _open(content: bytes, label: bytes, password: bytes, what: str) -> bytes:
         if derivation["name"] != "scrypt" or cipher["name"] != "nacl/secretbox":
             raise ValueError
         cost = {name: derivation["params"][name] for name in _COST}
-        salt, nonce = _bytes(derivation["salt"]), _bytes(cipher["nonce"])
-        ciphertext = _bytes(document["ciphertext"])
+        salt, nonce = decoded(derivation["salt"]), decoded(cipher["nonce"])
+        ciphertext = decoded(document["ciphertext"])
         if len(nonce) != 24 or any(type(value) is not int or value < 1 for value in cost.values()):
             raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -246,11 +247,3 @@ def _begin(label: bytes) -> bytes:
 
 def _end(label: bytes) -> bytes:
     return b"-----END " + label + b"-----"
-
-
-def _bytes(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
 from dataclasses import dataclass
 
 from cryptography import x509
-
-from secure_build import manifest
 
 # The issuer of the OIDC token: a DER string in the newer extension, the bare text in the older.
 _ISSUER, _OLD_ISSUER = (x509.ObjectIdentifier(f"1.3.6.1.4.1.57264.1.{number}") for number in (8, 1))
@@ -42,12 +39,3 @@ def identity_of(certificate: x509.Certificate) -> Identity:
     if not (names[0].value.isprintable() and issuer.isprintable()):
         raise ValueError("the certificate has control characters in its names")
     return Identity(names[0].value, issuer)
-
-
-def unverified_signer_of(bundle: bytes) -> Identity | None:
-    """Whom the certificate in a bundle names, which anybody can have made; None when it has none."""
-    try:
-        material = manifest.load_object(bundle)["verificationMaterial"]
-        return identity_of(x509.load_der_x509_certificate(b64decode(material["certificate"]["rawBytes"])))
-    except Exception:  # noqa: BLE001 - a stranger's certificate may break any parser on the way
-        return None

@@ -127,7 +127,8 @@ KEYS: tuple[Key, ...] = (
         "Signing",
         "replaced",
         _DIGEST,
-        "The contract names the image by digest, so the runtime runs that build and no other.",
+        "The contract names the image by digest, so the runtime runs that build and no other. "
+        "With keys under `signing: dct:`, `enforce: dct` goes on with a Notary server.",
     ),
     Key("KEY_ID", "Signing", "dropped", "", "It chose the key for the registration file of `classic`."),
     Key("EMAIL", "Signing", "dropped", "", "It belonged to the key for the registration file of `classic`."),

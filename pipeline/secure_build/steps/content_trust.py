@@ -28,7 +28,7 @@ def sign_tag(work: Job, image: Image) -> Image:
     reference, descriptor = image.reference, image.descriptor
     assert reference.tag is not None
     notary, target = keys(work).notary(reference.repository), Target(descriptor.digest, descriptor.size)
-    if not wanted.reuse_tag and wanted.by_tag:
+    if wanted.unique_tag:
         named = notary.lookup(reference.repository, reference.tag)
         if named is not None and named != target:
             raise reused(image, named.digest)

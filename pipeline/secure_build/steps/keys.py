@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from secure_build.signers.cosign_key import Key, PublicKey
     from secure_build.signers.dct import Notary
     from secure_build.signers.gpg import GpgKey
-    from secure_build.signers.keyless import KeylessSigner, Trust
+    from secure_build.signers.keyless import KeylessSigner
     from secure_build.signers.notary_keys import NotaryKey
     from secure_build.signers.rekor import Rekor
+    from secure_build.signers.sigstore_trust import Trust
 
 # A trust config names every key of an instance of sigstore, with certificates.
 _LARGEST_TRUST = 4 << 20
@@ -75,7 +76,7 @@ class Keys:
 
         config, work = self._signing.rhs, self._work
         assert config is not None
-        passphrase = secret.look_up(config.passphrase.secret) if config.passphrase else None
+        passphrase = _passphrase(config.passphrase)
         if config.key.fingerprint is not None:
             return gpg.own_key(config.key.fingerprint, passphrase, work.options.workdir)
         content, where = secret_content(work, config.key.stored)
@@ -109,7 +110,7 @@ class Keys:
 
         if config is None:
             return None
-        passphrase = secret.look_up(config.passphrase.secret) if config.passphrase else None
+        passphrase = _passphrase(config.passphrase)
         content, where = secret_content(self._work, config.key)
         return NotaryKey.parse(content, passphrase, f"the Notary key {where}")
 
@@ -198,6 +199,10 @@ def keys(work: Job) -> Keys:
     return work.keys[0]
 
 
+def _passphrase(config: SecretName | None) -> Secret | None:
+    return secret.look_up(config.secret) if config else None
+
+
 def _cosign_key(work: Job, config: CosignSigning) -> Key:
     from secure_build.signers import cosign_key
 
@@ -208,7 +213,7 @@ def _cosign_key(work: Job, config: CosignSigning) -> Key:
         )
         return cosign_key.CommandKey(public, command_of(work, config, config.command))
     assert config.key is not None
-    passphrase = secret.look_up(config.passphrase.secret) if config.passphrase else None
+    passphrase = _passphrase(config.passphrase)
     content, what = secret_content(work, config.key)
     return cosign_key.load(content, passphrase, f"the cosign key {what}")
 
@@ -222,13 +227,13 @@ def _rekor(work: Job, config: LogConfig) -> Rekor:
 
 
 def _trust(work: Job, config: KeylessSigning) -> Trust:
-    from secure_build.signers import keyless
+    from secure_build.signers import sigstore_trust
 
     if isinstance(config.instance, File):
-        return keyless.Trust(read_file(work, config.instance.file, at_most=_LARGEST_TRUST))
+        return sigstore_trust.Trust(read_file(work, config.instance.file, at_most=_LARGEST_TRUST))
     if work.options.offline:
-        return keyless.embedded(config.instance)
-    return keyless.fetched(config.instance, work.options.workdir / "sigstore", work.transport)
+        return sigstore_trust.embedded(config.instance)
+    return sigstore_trust.fetched(config.instance, work.options.workdir / "sigstore", work.transport)
 
 
 def _keyless(work: Job, config: KeylessSigning, trust: Trust) -> KeylessSigner:

@@ -20,11 +20,9 @@ from secure_build.contract.enforcement import Way, Worth
 from secure_build.contract.places import Place
 from secure_build.errors import SecureBuildError, ServiceError
 from secure_build.layout import Layout
-from secure_build.manifest import Manifest
 from secure_build.model import (
     BuilderName,
     BuilderVersion,
-    Descriptor,
     Finding,
     Image,
     Level,
@@ -49,7 +47,7 @@ from secure_build.steps.env import check_env
 from secure_build.steps.job import Job, layout_directory
 from secure_build.steps.keys import keys
 from secure_build.steps.pins import check_place, registries_of, resolve
-from secure_build.steps.planned import Plan, PlannedImage, Write
+from secure_build.steps.planned import Plan, PlannedImage, Write, shared, writes_of
 from secure_build.steps.recipes import find
 from secure_build.steps.simple_signing import store_of
 from secure_build.steps.transfer import RemoteSource
@@ -99,7 +97,7 @@ class _Planner:
             lambda name: self._built(name, source, versions, known.get(name)), self._work.selected()
         )
         used = self._each(lambda name: self._used(name, self._config.used[name]), self._config.used)
-        images = (*_shared(built, everywhere=bool(self._work.options.to)), *used)
+        images = (*shared(built, everywhere=bool(self._work.options.to)), *used)
         building = {image.name for image in built if image.doing == "build"}
         self._secrets(building)
         for name in sorted(building) if source else ():
@@ -236,7 +234,7 @@ class _Planner:
             return ()
         layout = self._work.layout
         manifests = transfer.manifests_of(layout, layout.manifest(image.descriptor))
-        return _writes_of(
+        return writes_of(
             image.reference, manifests, transfer.missing(layout, manifests, destination, repository)
         )
 
@@ -267,7 +265,7 @@ class _Planner:
         source = RemoteSource(self._work.reader(image.reference.repository), image.reference.repository)
         root = source.registry.resolve(Reference(image.reference.repository, digest=image.digest))
         manifests = transfer.manifests_of(source, root)
-        return _writes_of(
+        return writes_of(
             mirror, manifests, transfer.missing(source, manifests, destination, mirror.repository)
         )
 
@@ -387,39 +385,3 @@ _RIGHTS: dict[PushRight, tuple[Level, str, str | None]] = {
 def _order(finding: Finding) -> tuple[int, str, str]:
     known = _CHECKS.index(finding.check) if finding.check in _CHECKS else len(_CHECKS)
     return known, finding.check, finding.what
-
-
-def _shared(images: Sequence[PlannedImage], *, everywhere: bool) -> list[PlannedImage]:
-    """The same images, where a blob that several have is sent for the first of them only.
-
-    `everywhere`: all repositories are one place, as in a layout.
-    """
-    brought: set[tuple[str, str]] = set()
-
-    def once(write: Write) -> Write | None:
-        if write.kind != "blob":
-            return write
-        registry = write.repository.partition("/")[0]
-        here, anywhere = (write.repository, write.name), (registry, write.name)
-        mounted = anywhere in brought
-        if here in brought or (everywhere and ("", write.name) in brought):
-            return None
-        brought.update((here, anywhere, ("", write.name)))
-        return replace(write, mounted=mounted)
-
-    return [
-        image if image.writes is None else replace(image, writes=tuple(filter(None, map(once, image.writes))))
-        for image in images
-    ]
-
-
-def _writes_of(
-    reference: Reference, manifests: Sequence[Manifest], blobs: Sequence[Descriptor]
-) -> tuple[Write, ...]:
-    """Blobs, then manifests, then the tag, which is the last manifest once more."""
-    where = str(reference.repository)
-    return (
-        *(Write("blob", where, str(blob.digest), blob.size) for blob in blobs),
-        *(Write("manifest", where, str(one.descriptor.digest), len(one.content)) for one in manifests),
-        Write("tag", where, reference.tag or "latest", len(manifests[-1].content)),
-    )

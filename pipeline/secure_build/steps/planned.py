@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from secure_build.contract.enforcement import Worth
-from secure_build.model import BuilderVersion, Finding, Material, Platform, SignatureKind, Source
+from secure_build.manifest import Manifest
+from secure_build.model import BuilderVersion, Descriptor, Finding, Material, Platform, SignatureKind, Source
 from secure_build.reference import Pinned, Reference
 
 
@@ -60,3 +62,39 @@ class Plan:
     findings: tuple[Finding, ...]
     # Secret fields that an auditor will be able to read.
     disclosed: tuple[str, ...] = ()
+
+
+def shared(images: Sequence[PlannedImage], *, everywhere: bool) -> list[PlannedImage]:
+    """The same images, where a blob that several have is sent for the first of them only.
+
+    `everywhere`: all repositories are one place, as in a layout.
+    """
+    brought: set[tuple[str, str]] = set()
+
+    def once(write: Write) -> Write | None:
+        if write.kind != "blob":
+            return write
+        registry = write.repository.partition("/")[0]
+        here, anywhere = (write.repository, write.name), (registry, write.name)
+        mounted = anywhere in brought
+        if here in brought or (everywhere and ("", write.name) in brought):
+            return None
+        brought.update((here, anywhere, ("", write.name)))
+        return replace(write, mounted=mounted)
+
+    return [
+        image if image.writes is None else replace(image, writes=tuple(filter(None, map(once, image.writes))))
+        for image in images
+    ]
+
+
+def writes_of(
+    reference: Reference, manifests: Sequence[Manifest], blobs: Sequence[Descriptor]
+) -> tuple[Write, ...]:
+    """Blobs, then manifests, then the tag, which is the last manifest once more."""
+    where = str(reference.repository)
+    return (
+        *(Write("blob", where, str(blob.digest), blob.size) for blob in blobs),
+        *(Write("manifest", where, str(one.descriptor.digest), len(one.content)) for one in manifests),
+        Write("tag", where, reference.tag or "latest", len(manifests[-1].content)),
+    )
