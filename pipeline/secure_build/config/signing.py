@@ -78,7 +78,9 @@ class Lookaside(Strict):
 class RhsSigning(Strict):
     """Red Hat simple signing: an OpenPGP signature of the digest and the name."""
 
-    key: GpgKey = Field(description="The key; a signing subkey is enough.")
+    key: GpgKey = Field(
+        description="The key. It signs itself where it can, else by a subkey, which older readers refuse."
+    )
     passphrase: Passphrase = Field(default=None, description="Of the key.")
     lookaside: Lookaside | None = Field(
         default=None, description="Default: the registry's own extension for signatures."
