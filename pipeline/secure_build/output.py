@@ -138,6 +138,7 @@ def _image_document(image: PlannedImage) -> dict[str, Any]:
             for number, worth in enumerate(image.worth)
         ],
         "signatures": list(image.signatures),
+        "statements": list(image.statements),
         "writes": None if image.writes is None else [_write_document(write) for write in image.writes],
     }
 
@@ -211,6 +212,8 @@ def _image_rows(image: PlannedImage) -> Iterator[tuple[str, str]]:
         yield "sign", ", ".join(image.signatures)
     if evidence := [one for one in image.signatures if one != image.worth[0].choice]:
         yield "", f"{' and '.join(evidence)}: evidence for people and other tools; no runtime checks it"
+    if image.statements:
+        yield "attest", ", ".join(image.statements)
 
 
 def _inputs(image: PlannedImage) -> Iterator[tuple[str, str]]:

@@ -75,6 +75,16 @@ def test_signing_again_keeps_what_is_there(project: Project, registry: FakeRegis
     assert not [one for one in registry.requests if one.method in ("PUT", "POST", "PATCH")]
 
 
+def test_the_plan_says_what_is_signed_and_said(project: Project, key: str) -> None:
+    assert project.run("build").code == 0
+    assert "nothing to sign" in project.run("sign").err
+    project.configure(**signed(project) | {"attestations": {"sbom": ["spdx"]}})
+    outcome = project.run("plan")
+    assert "sign     cosign\n" in outcome.out
+    assert "cosign: evidence for people and other tools; no runtime checks it" in outcome.out
+    assert "attest   provenance, spdx\n" in outcome.out
+
+
 def test_the_key_is_missed_before_anything_is_built(
     project: Project, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:

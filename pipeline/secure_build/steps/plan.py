@@ -202,11 +202,18 @@ class _Planner:
             reproducible=wanted.build.cache is None and "engine" not in {v.name for v in versions.values()},
             worth=self._worth(wanted, reference),
             signatures=wanted.signatures,
+            statements=self._statements(),
             writes=None,
         )
         if last is None or not keeps:
             return made
         return replace(made, writes=self._try("registry", f"`{reference}`", lambda: self._writes(last)))
+
+    def _statements(self) -> tuple[str, ...]:
+        said = self._config.attestations
+        if not self._config.signing.attests:
+            return ()
+        return (*(("provenance",) if said.provenance else ()), *said.sbom)
 
     def _worth(self, wanted: BuiltImage, reference: Reference) -> tuple[Worth, ...]:
         """Every choice, the config's own first."""

@@ -47,6 +47,8 @@ class PlannedImage:
     # What the config chooses comes first.
     worth: tuple[Worth, ...] = ()
     signatures: tuple[SignatureKind, ...] = ()
+    # What is said of it in signed statements: `provenance` and the formats of SBOMs.
+    statements: tuple[str, ...] = ()
     writes: tuple[Write, ...] | None = ()
 
 

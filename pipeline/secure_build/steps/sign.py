@@ -40,6 +40,8 @@ def sign(work: Job) -> BuildRecord:
                 "and an image is signed as a whole",
                 hint="join the records of all platforms: `--record A --record B`",
             )
+    if not is_wanted(work):
+        work.report.step("nothing to sign: no image has `enforce:` or `sign:`, and no key is for statements")
     signed = {image.name: image for image in _signed(work, images)}
     result = replace(current, images=tuple(signed.get(image.name, image) for image in current.images))
     if result != current:
