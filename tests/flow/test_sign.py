@@ -189,3 +189,42 @@ def test_a_job_without_the_key_publishes_what_another_has_signed(
     assert outcome.code == 0, outcome.err
     assert "it is now unsigned" in outcome.err
     assert project.run("contract", "workload").code == 0
+
+
+def test_what_another_key_has_signed_is_not_published(
+    project: Project, registry: FakeRegistry, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.configure(**signed(project))
+    assert project.run("build").code == 0
+    assert project.run("sign").code == 0
+    other = ec.generate_private_key(ec.SECP256R1())
+    monkeypatch.setattr(secret, "_taken", {})
+    pem = other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    monkeypatch.setenv("COSIGN_KEY", pem)
+    outcome = project.run("publish")
+    assert outcome.code == 1
+    assert "is not signed by the key" in outcome.err
+    assert not registry.tags
+    assert project.run("sign").code == 0
+    assert project.run("publish").code == 0
+
+
+def test_a_record_cannot_name_files_or_images_that_are_not_its_own(
+    project: Project, registry: FakeRegistry, key: str
+) -> None:
+    project.configure(**signed(project))
+    assert project.run("build").code == 0
+    assert project.run("sign").code == 0
+    path = project.workdir / "build-record.json"
+    before = path.read_text()
+    image = project.record["images"][0]
+    own = image["signatures"][0]
+    elsewhere = own["image"].partition("@")[0] + "@sha256:" + "0" * 64
+    stolen = {"kind": "rhs", "kept": "../secret.txt", "name": image["reference"], "predicate": ""}
+    for change in ({"image": elsewhere}, {"kept": "sha256:" + "0" * 64}, stolen):
+        record = json.loads(before)
+        record["images"][0]["signatures"].append(own | change)
+        path.write_text(json.dumps(record))
+        outcome = project.run("publish")
+        assert outcome.code in (1, 2), outcome.err
+        assert not registry.tags

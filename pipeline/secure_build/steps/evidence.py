@@ -56,9 +56,15 @@ def put_evidence(
         return image
     repository, layout = image.reference.repository, work.layout
     own = {one.descriptor.digest for one in transfer.manifests_of(layout, layout.manifest(image.descriptor))}
+    signing = work.loaded.config.signing
     for signature in image.signatures:
         if signature.image.repository != repository or signature.image.digest not in own:
             raise RefusedError(f"the record of {image.name} has a signature of {signature.image}")
+        if getattr(signing, signature.kind) is None:
+            raise RefusedError(
+                f"the record of {image.name} has a signature of the kind `{signature.kind}`, "
+                f"and the config does not sign so"
+            )
     kept = [_kept(work, image, one) for one in image.signatures if one.kept.startswith("sha256:")]
     bundles = [one for one in kept if one.is_bundle]
     classics = [one for one in kept if not one.is_bundle]
@@ -93,14 +99,17 @@ def _kept(work: Job, image: Image, signature: Signature) -> _Kept:
 
 
 def _verify(work: Job, one: _Kept, verifiers: Sequence[StatementVerifier]) -> None:
-    """Raise RefusedError unless a bundle says what the record has of it."""
+    """Raise RefusedError unless a bundle says what the record has of it, by whom the config names.
+
+    Whose key or identity is not here cannot be checked, and was where it was signed.
+    """
     signature = one.signature
     if subject_of(one.content) != signature.image.digest:
         raise RefusedError(f"{signature.kept} is beside another image than {signature.image}")
     bundle = artifact.read(work.layout, Digest.parse(signature.kept))
     assert bundle is not None
     for verifier in verifiers:
-        if (verifier.kind, verifier.signer) == (signature.kind, signature.signer):
+        if verifier.kind == signature.kind:
             payload = verifier.verify(bundle)
             statement.predicate(payload, predicate_type=signature.predicate, subject=signature.image.digest)
 
