@@ -249,7 +249,7 @@ def test_16_records_that_are_joined_are_signed_by_whom_the_config_knows(
     assert said().count(f"build-record.json` is signed with cosign ({key.signer})") == 2
     # Nobody is expected: who it is cannot be told.
     record_of(project, names)
-    assert said().count("is signed, and the config does not say by whom it should be") == 2
+    assert said().count("is signed; by whom cannot be told here, without the key or identity") == 2
     # One is signed by somebody else.
     sign_in(parts[1], other)
     with pytest.raises(RefusedError, match=r"job-amd64/build-record\.json` is not signed with cosign"):
@@ -336,10 +336,19 @@ def test_a_record_is_handed_on_with_its_signatures(
     for name, verifiers, expected in (
         (unsigned, [key], f"`{unsigned}` is unsigned\n"),
         (place, [key], said),
-        (place, [], f"`{place}` is signed, and the config does not say by whom it should be\n"),
+        (place, [], f"`{place}` is signed; by whom cannot be told here, without the key or identity\n"),
     ):
         with joined(tmp_path / "next", [name], *verifiers) as work:
             assert work.current_record().images[0].name == "web"
         assert expected in capsys.readouterr().err
     with pytest.raises(RefusedError, match="is not signed with cosign as it should be"):
         record_of(built, [place], other)
+
+
+def test_a_changed_record_is_refused_without_any_key(signing: Project) -> None:
+    assert signing.run("build").code == 0
+    path = path_of(signing)
+    content, bundles = path.read_bytes(), bundles_beside(path)
+    assert check("it", content, bundles, []) == ()
+    with pytest.raises(RefusedError, match="is not the record that its cosign signature is about"):
+        check("it", content.replace(b"buildah", b"bui1dah"), bundles, [])

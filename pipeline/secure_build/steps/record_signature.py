@@ -70,8 +70,8 @@ def check(
 ) -> tuple[str, ...]:
     """Who signed the record that is called `name`: kind and signer; empty when it is unsigned.
 
-    Of a bundle only a verifier of its kind can tell who made it; one of a kind that has no verifier
-    shows nothing. Raises RefusedError for one that no verifier of its kind takes, and for one about
+    Of a bundle only a verifier of its kind can tell who made it; without one nothing is known but what
+    it is about. Raises RefusedError for one that no verifier of its kind takes, and for one about
     other content.
     """
     by = []
@@ -89,6 +89,12 @@ def check(
                 hint="it was changed after it was signed, or somebody else signed it: "
                 "take it anew, with its signatures, from whoever made it",
             )
+        elif not _claims(bundle, content):
+            # Whoever has no key can see that much.
+            raise RefusedError(
+                f"`{name}` is not the record that its {kind} signature is about",
+                hint="it was changed after it was signed: take it anew, with its signatures",
+            )
     return tuple(by)
 
 
@@ -104,7 +110,7 @@ def require(
     if by:
         report.step(f"`{name}` is signed with {' and '.join(by)}")
     elif bundles:
-        report.step(f"`{name}` is signed, and the config does not say by whom it should be")
+        report.step(f"`{name}` is signed; by whom cannot be told here, without the key or identity")
     else:
         report.step(f"`{name}` is unsigned")
 
