@@ -42,7 +42,7 @@ def sign_simply(work: Job, images: Sequence[Image]) -> dict[str, tuple[Enforced,
         def signed(image: Image) -> list[Signature]:
             tree = _tree(work, image)
             manifests = transfer.manifests_of(work.layout, work.layout.manifest(image.descriptor))
-            found = []
+            found, anew = [], False
             for one in manifests:
                 pinned = Pinned(image.reference.repository, one.descriptor.digest)
                 number = _number(tree, verifier, pinned, image)
@@ -50,10 +50,12 @@ def sign_simply(work: Job, images: Sequence[Image]) -> dict[str, tuple[Enforced,
                     made = rhs.sign(key, pinned, image.reference)
                     rhs.check(verifier, made, pinned, image.reference)
                     tree.add(pinned, made)
+                    anew = True
                     number = tree.read(pinned).index(made) + 1
                 kept = _kept(image, pinned, number)
                 found.append(Signature("rhs", pinned, key.fingerprint, kept, name=image.reference))
-            work.report.step(f"{image.name}: signed with rhs as `{image.reference}`")
+            how = "signed with rhs" if anew else "unchanged, signed with rhs before"
+            work.report.step(f"{image.name}: {how} as `{image.reference}`")
             return found
 
         made = stopping.side_by_side(signed, images, jobs=work.options.jobs)
