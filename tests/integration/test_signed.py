@@ -61,6 +61,7 @@ class World:
     gpg: GpgHome
     folder: Path
     environment: dict[str, str]
+    registry: SignatureRegistry
 
     def program(self, *command: str | Path, status: int = 0, **variables: str) -> str:
         """Run another program, which must end so; what it wrote."""
@@ -112,7 +113,7 @@ def world(
         (docker / "config.json").write_text(docker_config(HOST, "demo-guest", logins["demo-guest"]))
         made = World(
             Project(short_path / "project", dict(environment)),
-            *(server, sigstore, gpg, tmp_path, environment | {"DOCKER_CONFIG": str(docker)}),
+            *(server, sigstore, gpg, tmp_path, environment | {"DOCKER_CONFIG": str(docker)}, registry),
         )
         made.program("cosign3", "generate-key-pair")
         for role in ("root", "targets"):
@@ -252,6 +253,14 @@ def keeps_secrets(project: Project) -> None:
     for path, content in contents(project.directory):
         # The guest's login has to be in the section.
         assert found_in(content, passwords) <= {"REGISTRY_PULL 0"}, path
+
+
+def test_a_registry_without_a_place_for_signatures_is_found_before_anything_is_built(world: World) -> None:
+    world.registry.has_extension = False
+    said = world.project.run("run", status=2).stderr
+    assert f"`{HOST}` has no place for OpenPGP signatures" in said
+    assert "building" not in said
+    assert f"`{HOST}` has no place for OpenPGP signatures" in world.project.run("plan", status=1).stdout
 
 
 @pytest.mark.parametrize("program", ["gpg", "notary"])

@@ -36,6 +36,7 @@ from secure_build.steps.re_encrypt import ReEncrypted, contract_re_encrypt
 from secure_build.steps.record_signature import sign_record
 from secure_build.steps.show import Shown, ShowOptions, show
 from secure_build.steps.sign import is_wanted, sign
+from secure_build.steps.simple_signing import check_stores
 from secure_build.steps.verdict import settled
 
 __all__ = [
@@ -141,6 +142,7 @@ def run(work: Job) -> Ran:
         check_workload(work, selected=work.selected())
     check_destination(work)
     keys(work).check()
+    check_stores(work)
     certificate_of(work)
     settled(work, check_env(work), what="the env section")
     check_files(work)

@@ -149,6 +149,14 @@ def store_of(work: Job, repository: Repository) -> SignatureStore:
     return Upload(upload, credential, work.transport)
 
 
+def check_stores(work: Job) -> None:
+    """Raise UsageError when signatures are to be published, and there is no place for them."""
+    built = work.loaded.config.built
+    signed = [built[name].image.repository for name in work.selected() if "rhs" in built[name].signatures]
+    for repository in dict.fromkeys(signed) if not work.options.to else ():
+        store_of(work, repository)
+
+
 def publish_simply(work: Job, image: Image, before: Digest | None) -> None:
     """Put an image's signatures to where they are served; `before` is what its tag names until now.
 
