@@ -127,18 +127,24 @@ def _number(tree: Tree, verifier: GpgVerifier, pinned: Pinned, image: Image) -> 
 
 def store_of(work: Job, repository: Repository) -> SignatureStore:
     """Where the signatures of a repository's images are served; raises UsageError when nowhere."""
+    if found := lookaside_of(work):
+        return found
+    login = work.push_login(repository)
+    extension = SignatureExtension(repository.registry, login, work.transport, push=True)
+    if not extension.is_there():
+        raise UsageError(
+            f"`{repository.registry}` has no place for OpenPGP signatures, so nobody could find them",
+            hint="IBM Cloud Container Registry and OpenShift have one; elsewhere name "
+            "`signing: rhs: lookaside:`, which the guest must be told of",
+        )
+    return extension
+
+
+def lookaside_of(work: Job) -> SignatureStore | None:
+    """Where the config puts signatures besides registries; None when it names no such place."""
     signing = work.loaded.config.signing.rhs
-    assert signing is not None
-    if signing.lookaside is None:
-        login = work.push_login(repository)
-        extension = SignatureExtension(repository.registry, login, work.transport, push=True)
-        if not extension.is_there():
-            raise UsageError(
-                f"`{repository.registry}` has no place for OpenPGP signatures, so nobody could find them",
-                hint="IBM Cloud Container Registry and OpenShift have one; elsewhere name "
-                "`signing: rhs: lookaside:`, which the guest must be told of",
-            )
-        return extension
+    if signing is None or signing.lookaside is None:
+        return None
     if signing.lookaside.directory is not None:
         return Tree(work.loaded.directory / signing.lookaside.directory)
     assert signing.lookaside.upload is not None
