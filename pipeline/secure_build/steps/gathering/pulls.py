@@ -125,7 +125,10 @@ class Registries:
                     "it has several members for it, and which one runs is not certain", digest
                 )
             # What the guest pulls must be at the registry, though its bytes are here too.
-            image = client.get_manifest(repository, members[0]) if client else _read(layout, members[0])
+            member = _member(client, layout, repository, members[0])
+            if member is None:
+                raise _NoGuestError(f"its member {members[0].digest} is not there", digest)
+            image = member
         assert image.config is not None
         if layout is not None and layout.has(image.config):
             content = layout.config(image)
@@ -138,9 +141,13 @@ class Registries:
         return image.descriptor.digest
 
 
-def _read(layout: Layout | None, descriptor: Descriptor) -> Manifest:
+def _member(
+    client: RemoteRegistry | None, layout: Layout | None, repository: Repository, member: Descriptor
+) -> Manifest | None:
+    if client is not None:
+        return client.find(Reference(repository, digest=member.digest))
     assert layout is not None
-    return layout.manifest(descriptor)
+    return layout.manifest(member)
 
 
 def _without_guest(wanted: Reference, error: _NoGuestError) -> Pull:
