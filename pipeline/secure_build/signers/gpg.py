@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from secure_build import files, process
-from secure_build.errors import RefusedError, SecureBuildError, UsageError
+from secure_build.errors import AbsentKeyError, RefusedError, SecureBuildError, UsageError
 from secure_build.process import ProcessError, Program
 from secure_build.secret import Secret
 
@@ -182,7 +182,10 @@ def opened_key(content: bytes, passphrase: Secret | None, folder: Path, what: st
 
 
 def own_key(fingerprint: str, passphrase: Secret | None, folder: Path) -> GpgKey:
-    """A key that this machine's own gpg has, in its agent or on a card; raises UsageError without it."""
+    """A key that this machine's own gpg has, in its agent or on a card.
+
+    Raises AbsentKeyError without it, and UsageError when it cannot sign.
+    """
     what = f"the key {fingerprint}"
     home = _Home(None)
     return GpgKey(*_signing_key(home, fingerprint, what), what, home, folder, passphrase)
@@ -264,7 +267,7 @@ def _signing_key(home: _Home, fingerprint: str, what: str) -> tuple[str, str]:
     prints = [fields[9] for fields in records if fields[0] == "fpr"]
     primaries = [fields for fields in parts if fields[0] == "sec"]
     if not primaries:
-        raise UsageError(f"{what} is not here: `gpg` finds no private key")
+        raise AbsentKeyError(f"{what} is not here: `gpg` finds no private key")
     if len(primaries) > 1:
         raise UsageError(
             f"{what} holds {len(primaries)} private keys",

@@ -244,10 +244,13 @@ class Job:
     def own_reader(self, repository: Repository) -> RemoteRegistry:
         """A registry to read one's own images from before they are published: as `reader`, and with
         the login for pushing, if it is here, where there is none for pulling."""
+        return self._client(repository.registry, self.own_login(repository), push=False)
+
+    def own_login(self, repository: Repository) -> Credential | None:
         access = self.loaded.config.access(repository.registry)
         if access.pull or not access.push or not secret.is_known(access.push.password.secret):
-            return self.reader(repository)
-        return self._client(repository.registry, self.login(repository.registry, "push"), push=False)
+            return self.login(repository.registry, "pull") or self.machine_login(repository)
+        return self.login(repository.registry, "push")
 
 
 def layout_directory(destination: str) -> Path:

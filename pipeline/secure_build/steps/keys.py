@@ -1,20 +1,21 @@
 """With what the config signs: keys and identities, opened once and closed with the job.
 
 A key that is not at hand is no mistake where nothing is to be signed with it, as in a job that only
-publishes or writes contracts.
+publishes or writes contracts. Who only checks needs no private key: the config can name public halves.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from typing import TYPE_CHECKING
 
 from secure_build import secret
-from secure_build.config import CosignSigning, File, KeylessSigning, SecretName
+from secure_build.config import CosignSigning, DctSigning, File, KeylessSigning, SecretFile, SecretName
 from secure_build.config import NotaryKey as NotaryKeyConfig
 from secure_build.config import Rekor as LogConfig
-from secure_build.errors import MachineError, SecureBuildError
+from secure_build.errors import AbsentKeyError, MachineError, SecureBuildError, UsageError
 from secure_build.model import Credential
 from secure_build.reference import Repository
 from secure_build.secret import Secret
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
     from secure_build.signers.cosign import CosignSigner
     from secure_build.signers.cosign_key import Key, PublicKey
     from secure_build.signers.dct import Notary
-    from secure_build.signers.gpg import GpgKey
+    from secure_build.signers.gpg import GpgKey, GpgVerifier
     from secure_build.signers.keyless import KeylessSigner
     from secure_build.signers.notary_keys import NotaryKey
     from secure_build.signers.rekor import Rekor
     from secure_build.signers.sigstore_trust import Trust
+    from secure_build.signers.trust_data import RootCertificate
 
 # A trust config names every key of an instance of sigstore, with certificates.
 _LARGEST_TRUST = 4 << 20
@@ -56,6 +58,18 @@ class Keys:
 
         assert self._signing.cosign is not None
         return CosignSigner(_cosign_key(self._work, self._signing.cosign), self._rekor)
+
+    @functools.cached_property
+    def cosign_public(self) -> PublicKey:
+        """The public half, without the private one where that is not here; else raises AbsentKeyError."""
+        config = self._signing.cosign
+        assert config is not None
+        if self._has_cosign:
+            return self.cosign.key.public
+        assert config.key is not None
+        if config.public_key is None:
+            raise _absent("the cosign key", "cosign", config.key)
+        return _cosign_public(self._work, config.public_key)
 
     @functools.cached_property
     def classic(self) -> ClassicSigner:
@@ -83,6 +97,38 @@ class Keys:
         key = gpg.opened_key(content, passphrase, work.options.workdir, f"the OpenPGP key {where}")
         return work.exits.enter_context(key)
 
+    @functools.cached_property
+    def rhs_verifier(self) -> GpgVerifier:
+        """Tells what the OpenPGP key has signed, by its public half.
+
+        Raises AbsentKeyError where neither half is here, and UsageError where they are of two keys.
+        """
+        from secure_build.signers import gpg
+
+        config, work = self._signing.rhs, self._work
+        assert config is not None
+        own = self._rhs_here()
+        if config.public_key is not None:
+            content, what = read_file(work, config.public_key), f"the OpenPGP key `{config.public_key}`"
+        elif own is not None:
+            content, what = own.public_key, own.what
+        else:
+            raise _absent("the OpenPGP key", "rhs", None if config.key.fingerprint else config.key.stored)
+        verifier = work.exits.enter_context(gpg.opened_verifier(content, work.options.workdir, what))
+        if own is not None and own.fingerprint != verifier.fingerprint:
+            raise _two_keys(what, own.what)
+        return verifier
+
+    def _rhs_here(self) -> GpgKey | None:
+        config = self._signing.rhs
+        assert config is not None
+        if config.key.fingerprint is None and not self._are_here(config.key.stored, config.passphrase):
+            return None
+        try:
+            return self.rhs
+        except AbsentKeyError:
+            return None
+
     def notary(self, repository: Repository) -> Notary:
         """The Notary server, with the login for pushing to the repository; open until the job ends."""
         from secure_build.signers import dct
@@ -97,13 +143,67 @@ class Keys:
                     config.server,
                     ca=read_file(work, config.ca.file) if config.ca else None,
                     login=login,
-                    root_certificates=read_file(work, config.root_certificate.file, at_most=_LARGEST_TRUST)
-                    if config.root_certificate
-                    else None,
+                    root_certificates=self.root_certificates(config),
                     keys=dct.Keys(*map(self._notary_key, (config.root, config.targets, config.delegation))),
                 )
                 self._notaries[login] = work.exits.enter_context(opened)
             return self._notaries[login]
+
+    def notary_reader(self, repository: Repository) -> Notary:
+        """The Notary server to look something up, trusted by the config's certificate or the root key.
+
+        Raises AbsentKeyError where neither is here.
+        """
+        from secure_build.signers import dct
+
+        config, work = self._signing.dct, self._work
+        assert config is not None
+        root = self._root()
+        opened = dct.opened(
+            work.options.workdir,
+            config.server,
+            ca=read_file(work, config.ca.file) if config.ca else None,
+            login=work.own_login(repository),
+            root_certificates=self.root_certificates(config),
+            keys=dct.Keys(root),
+        )
+        return work.exits.enter_context(opened)
+
+    def is_own_root(self, certificate: RootCertificate, repository: Repository) -> bool:
+        """Whether a root certificate is what the config names, or of the root key.
+
+        Raises AbsentKeyError where neither is here.
+        """
+        from secure_build.signers import trust_data
+
+        config = self._signing.dct
+        assert config is not None
+        root, content = self._root(), self.root_certificates(config)
+        if content is None:
+            assert root is not None
+            return certificate.key == root.identifier
+        known = trust_data.certificates(content)
+        return certificate.identifier in {one.identifier for one in known if one.is_for(repository)}
+
+    def _root(self) -> NotaryKey | None:
+        """Notary's root key; None where a certificate says as much as it."""
+        config = self._signing.dct
+        assert config is not None
+        if config.root is not None and self._are_here(config.root.key, config.root.passphrase):
+            return self._notary_key(config.root)
+        if config.root_certificate is None:
+            assert config.root is not None
+            raise AbsentKeyError(
+                f"the root key ({_named(config.root.key)}) is not here",
+                hint="give it, or name its certificate: `signing: dct: root-certificate:`",
+            )
+        return None
+
+    def root_certificates(self, config: DctSigning) -> bytes | None:
+        """What trust data must rest on, as the config names it."""
+        if config.root_certificate is None:
+            return None
+        return read_file(self._work, config.root_certificate.file, at_most=_LARGEST_TRUST)
 
     def _notary_key(self, config: NotaryKeyConfig | None) -> NotaryKey | None:
         from secure_build.signers.notary_keys import NotaryKey
@@ -157,23 +257,50 @@ class Keys:
 
         An identity that the config does not name cannot be verified: whoever signed would do.
         """
-        found: list[StatementVerifier] = [self.cosign.verifier] if self._has_cosign else []
-        keyless = self._signing.keyless
-        if keyless is not None and keyless.identity is not None and keyless.issuer is not None:
-            from secure_build.signers.keyless import KeylessVerifier
-
-            try:
-                found.append(KeylessVerifier(self._trust, keyless.identity, keyless.issuer))
-            except MachineError as error:
-                self._work.report.step(f"signatures without a key are not checked here: {error.message}")
+        found: list[StatementVerifier] = []
+        with contextlib.suppress(AbsentKeyError):
+            found += [self.cosign_verifier] if self._signing.cosign else []
+        try:
+            found += [self.keyless_verifier] if self._signing.keyless else []
+        except AbsentKeyError:
+            pass
+        except MachineError as error:
+            self._work.report.step(f"signatures without a key are not checked here: {error.message}")
         return tuple(found)
+
+    @functools.cached_property
+    def cosign_verifier(self) -> StatementVerifier:
+        """Raises AbsentKeyError where neither half of the key is here."""
+        from secure_build.signers.cosign import CosignVerifier
+
+        return CosignVerifier(self.cosign_public, self.log)
+
+    @functools.cached_property
+    def keyless_verifier(self) -> StatementVerifier:
+        """Raises AbsentKeyError where the config names nobody, MachineError without sigstore's library."""
+        from secure_build.signers.keyless import KeylessVerifier
+
+        config = self._signing.keyless
+        assert config is not None
+        if config.identity is None or config.issuer is None:
+            raise AbsentKeyError(
+                "the config does not say who signs without a key, so whoever did would do",
+                hint="name them: `signing: keyless: identity:` and `issuer:`",
+            )
+        return KeylessVerifier(self._trust, config.identity, config.issuer)
 
     @property
     def _has_cosign(self) -> bool:
         config = self._signing.cosign
-        named = (config.key, config.passphrase) if config else ()
-        return config is not None and all(
-            secret.is_known(one.secret) for one in named if isinstance(one, SecretName)
+        return config is not None and self._are_here(config.key, config.passphrase)
+
+    def _are_here(self, *named: SecretName | SecretFile | None) -> bool:
+        return all(
+            secret.is_known(one.secret)
+            if isinstance(one, SecretName)
+            else (self._work.loaded.directory / one.file).exists()
+            for one in named
+            if one is not None
         )
 
     @property
@@ -206,16 +333,41 @@ def _passphrase(config: SecretName | None) -> Secret | None:
 def _cosign_key(work: Job, config: CosignSigning) -> Key:
     from secure_build.signers import cosign_key
 
+    public = _cosign_public(work, config.public_key) if config.public_key is not None else None
     if config.command is not None:
-        assert config.public_key is not None
-        public = cosign_key.public_key(
-            read_file(work, config.public_key), f"the cosign key `{config.public_key}`"
-        )
+        assert public is not None
         return cosign_key.CommandKey(public, command_of(work, config, config.command))
     assert config.key is not None
     passphrase = _passphrase(config.passphrase)
     content, what = secret_content(work, config.key)
-    return cosign_key.load(content, passphrase, f"the cosign key {what}")
+    key = cosign_key.load(content, passphrase, f"the cosign key {what}")
+    if public is not None and public.digest != key.public.digest:
+        raise _two_keys(f"the cosign key `{config.public_key}`", f"the cosign key {what}")
+    return key
+
+
+def _cosign_public(work: Job, name: str) -> PublicKey:
+    from secure_build.signers import cosign_key
+
+    return cosign_key.public_key(read_file(work, name), f"the cosign key `{name}`")
+
+
+def _absent(what: str, kind: str, named: SecretName | SecretFile | None) -> AbsentKeyError:
+    return AbsentKeyError(
+        f"{what}{f' ({_named(named)})' if named else ''} is not here",
+        hint=f"give it, or name its public half: `signing: {kind}: public-key:`",
+    )
+
+
+def _named(one: SecretName | SecretFile) -> str:
+    return f"the secret `{one.secret}`" if isinstance(one, SecretName) else f"`{one.file}`"
+
+
+def _two_keys(public: str, private: str) -> UsageError:
+    return UsageError(
+        f"{public} is not the public half of {private}",
+        hint="name the public half of the key that signs, or leave `public-key:` out",
+    )
 
 
 def _rekor(work: Job, config: LogConfig) -> Rekor:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from secure_build import files, secret, stopping
+from secure_build.config import Lookaside
 from secure_build.errors import RefusedError, UsageError
 from secure_build.model import Credential, Enforced, Finding, Image, Signature
 from secure_build.reference import Digest, Pinned, Repository
@@ -139,14 +140,29 @@ def store_of(work: Job, repository: Repository) -> SignatureStore:
                 "`signing: rhs: lookaside:`, which the guest must be told of",
             )
         return extension
-    if signing.lookaside.directory is not None:
-        return Tree(work.loaded.directory / signing.lookaside.directory)
-    assert signing.lookaside.upload is not None
-    upload, named = signing.lookaside.upload, signing.lookaside.login
-    credential = None
-    if named is not None:
-        credential = Credential(upload, named.username, secret.look_up(named.password.secret))
-    return Upload(upload, credential, work.transport)
+    return _lookaside(work, signing.lookaside)
+
+
+def _lookaside(work: Job, config: Lookaside, *, reading: bool = False) -> SignatureStore:
+    """To read, a login that is not here is left out: whoever pulls has none."""
+    if config.directory is not None:
+        return Tree(work.loaded.directory / config.directory)
+    assert config.upload is not None
+    named, credential = config.login, None
+    if named is not None and (not reading or secret.is_known(named.password.secret)):
+        credential = Credential(config.upload, named.username, secret.look_up(named.password.secret))
+    return Upload(config.upload, credential, work.transport)
+
+
+def kept_signatures(work: Job, image: Image, *, in_work_folder: bool) -> SignatureStore:
+    """Where to read an image's signatures: where they are served, or where they wait to be."""
+    signing, repository = work.loaded.config.signing.rhs, image.reference.repository
+    assert signing is not None
+    if in_work_folder:
+        return _tree(work, image)
+    if signing.lookaside is not None:
+        return _lookaside(work, signing.lookaside, reading=True)
+    return SignatureExtension(repository.registry, work.own_login(repository), work.transport)
 
 
 def check_stores(work: Job) -> None:
