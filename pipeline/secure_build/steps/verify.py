@@ -25,6 +25,7 @@ from secure_build.contract.decision.model import Container, Decision, Verified
 from secure_build.contract.document import Contract, SectionText
 from secure_build.errors import UsageError
 from secure_build.model import BuildRecord, Finding
+from secure_build.reference import Reference
 from secure_build.registry.http import Transport
 from secure_build.report import Report
 from secure_build.steps import show
@@ -35,10 +36,11 @@ from secure_build.steps.contract import MadeWorkload, made_workload
 from secure_build.steps.delivery import unpublished
 from secure_build.steps.emission import keyed_digest, plain_path, read_key
 from secure_build.steps.env import made_env
-from secure_build.steps.gathering import Means, gather, key_findings
+from secure_build.steps.gathering import Means, gather
 from secure_build.steps.job import Job
 from secure_build.steps.keys import keys
 from secure_build.steps.sections import read_file
+from secure_build.steps.simple_signing import SIGNATURES, lookaside_of
 from secure_build.steps.verdict import of_config
 from secure_build.steps.verified_evidence import evidence
 
@@ -177,8 +179,7 @@ def _judged(subject: Subject, means: Means, report: Report, unique: frozenset[st
     asked, idle = questions.questions(found, subject.workload, subject.env)
     wanted = {question for question in asked.values() if question is not None}
     report.step(f"verify: {len(found)} containers, {len(wanted)} images to ask for")
-    entries = questions.entries(subject.workload)
-    answers = gather(wanted, means)
+    answers, about = gather(wanted, questions.entries(subject.workload), means)
     decisions, around = decide.decide(
         found,
         asked,
@@ -188,7 +189,7 @@ def _judged(subject: Subject, means: Means, report: Report, unique: frozenset[st
         commands=runs,
         unique=unique,
     )
-    findings = (*subject.findings, *unread, *idle, *key_findings(entries, means), *around)
+    findings = (*subject.findings, *unread, *idle, *about, *around)
     return Verified(subject.name, subject.target, tuple(decisions), tuple(dict.fromkeys(findings)))
 
 
@@ -360,7 +361,15 @@ def _with_places(
 def _means(work: Job, current: BuildRecord) -> Means:
     signing = work.loaded.config.signing
     here = unpublished(work, current)
-    local = {image.reference for image in current.images if image.pinned in here}
+    local = {
+        reference: image.descriptor
+        for image in current.images
+        if image.pinned in here
+        for reference in (
+            image.reference,
+            Reference(image.reference.repository, digest=image.descriptor.digest),
+        )
+    }
     return Means(
         transport=work.transport,
         folder=work.options.workdir,
@@ -368,8 +377,10 @@ def _means(work: Job, current: BuildRecord) -> Means:
         offline=work.options.offline,
         notary_ca=read_file(work, signing.dct.ca.file) if signing.dct and signing.dct.ca else None,
         log=keys(work).log if signing.cosign else None,
+        lookaside=lookaside_of(work, reading=True),
         layout=work.layout,
-        local=frozenset(local | set(here)),
+        local=local,
+        signatures=work.options.workdir / SIGNATURES,
     )
 
 
