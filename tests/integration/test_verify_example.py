@@ -5,11 +5,14 @@ The registry has a name without a port, as the contract's keys demand: a proxy l
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,7 @@ from integration.conftest import docker_config, variables_of_a_user
 from integration.examples import EXAMPLES
 from integration.project import Project, git
 from secure_build.layout import Layout
+from secure_build.model import Finding
 from services import certificates, images, running
 from services.gpg_keys import GpgHome
 from services.needed import need
@@ -34,19 +38,42 @@ HOST = "registry.example.com"
 LOGINS = {"demo-ci": "canary push", "demo-guest": "canary pull"}
 
 
+EDITS: list[dict[str, Any]] = yaml.safe_load((EXAMPLE / "edits.yaml").read_text())
+VERIFY = """
+import dataclasses, json, pathlib, sys
+from secure_build import steps
+from secure_build.report import Report
+contract = pathlib.Path(sys.argv[1]) if sys.argv[1:] else None
+verified = steps.verify(steps.VerifyOptions(contract=contract), Report())
+findings = [dataclasses.asdict(one) for one in verified.all_findings]
+print(json.dumps({"verdict": verified.verdict, "findings": findings}))
+"""
+TITLE = "## Ten mistakes, and what verify says"
+
+
 @dataclass(frozen=True)
 class Shop:
-    """The example, run once; what is changed of it is put back."""
+    """The example, run once; `words` stand for what belongs to somebody else."""
 
     project: Project
-    gpg: GpgHome
+    words: dict[str, str]
 
-    def verify(self, *arguments: str, **options: int) -> tuple[int, dict[str, Any]]:
-        """How `verify` ended, and what it said."""
-        process = self.project.start("verify", *arguments, "--output", "json")
-        stdout, stderr = process.communicate(timeout=180)
-        assert process.returncode in (0, 1, 5), stderr
-        return process.returncode, json.loads(stdout)
+    @property
+    def contract(self) -> Path:
+        return self.project.workdir / "contract.yaml"
+
+    def verify(self, *contract: Path) -> tuple[str, list[Finding]]:
+        """What `verify` says, as data: the verdict and all findings."""
+        said = subprocess.run(
+            [sys.executable, "-c", VERIFY, *map(str, contract)],
+            cwd=self.project.directory,
+            env=self.project.environment,
+            capture_output=True,
+            timeout=180,
+            check=True,
+        ).stdout
+        document = json.loads(said)
+        return document["verdict"], [Finding(**one) for one in document["findings"]]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +84,9 @@ def shop(
     need("buildah", "docker-registry", "gpg", "skopeo", "openssl", "busybox-amd64", "busybox-s390x")
     folder = tmp_path_factory.mktemp("verify")
     with ExitStack() as stack:
-        short = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sb-", ignore_cleanup_errors=True)))
+        short = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="sb-", ignore_cleanup_errors=True))
+        )
         issuer = certificates.authority(folder)
         certificate = certificates.signed(folder, issuer, HOST)
         behind = stack.enter_context(running.registry(folder / "registry", htpasswd=LOGINS))
@@ -76,7 +105,9 @@ def shop(
             "SSL_CERT_FILE": str(issuer[0]),
             "REGISTRY_PUSH": LOGINS["demo-ci"],
             "REGISTRY_PULL": LOGINS["demo-guest"],
-            "GPG_KEY": gpg.private(gpg.make("builder", passphrase="canary phrase"), passphrase="canary phrase"),
+            "GPG_KEY": gpg.private(
+                gpg.make("builder", passphrase="canary phrase"), passphrase="canary phrase"
+            ),
             "GPG_PASSPHRASE": "canary phrase",
             "SEED_WORKLOAD": "canary-seed-of-the-workload",
             "SEED_ENV": "canary-seed-of-the-env",
@@ -92,9 +123,92 @@ def shop(
         git(project.directory, "add", "--all")
         git(project.directory, "commit", "--quiet", "-m", "a shop")
         project.run("run")
-        yield Shop(project, gpg)
+        gpg.make("other")
+        layout = Layout(folder / "amd64-only")
+        ((_, descriptor),) = layout.entries()
+        words = {
+            "<another key>": base64.b64encode(gpg.public("other")).decode(),
+            "<its digest>": str(descriptor.digest),
+            "<wrong digest>": wrong(project.digest("web")),
+        }
+        yield Shop(project, words)
 
 
-def test_x(shop: Shop) -> None:
-    print((shop.project.workdir / "contract.yaml").read_text())
-    assert 0
+def wrong(digest: str) -> str:
+    """The digest with another last character."""
+    return digest[:-1] + ("1" if digest.endswith("0") else "0")
+
+
+@dataclass(frozen=True)
+class Line:
+    """The only line of a section of the contract that has a text: its number, counted from 1."""
+
+    number: int
+    found: re.Match[str]
+
+    @classmethod
+    def of(cls, lines: list[str], section: str, text: str) -> Line:
+        begin = lines.index(f"{section}: |")
+        end = next((n for n in range(begin + 1, len(lines)) if lines[n][:1].strip()), len(lines))
+        # What begins with spaces is a whole line, and so is the section itself.
+        start = "^" if text.startswith(" ") or text == lines[begin] else ""
+        pattern = re.compile(start + re.escape(text).replace("…", r"(\S+)") + "$")
+        (only,) = (cls(n + 1, one) for n in range(begin, end) if (one := pattern.search(lines[n])))
+        return only
+
+
+def test_what_run_has_made_is_accepted(shop: Shop) -> None:
+    for arguments in ((), (shop.contract,)):
+        verdict, findings = shop.verify(*arguments)
+        assert verdict == "accepted"
+        assert {one.level for one in findings} == {"pass"}
+        assert [one.check for one in findings].count("image") == 3
+        assert "evidence" in {one.check for one in findings}
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=[one["mistake"] for one in EDITS])
+def test_one_mistake_is_named_with_its_line_and_its_cure(
+    shop: Shop, tmp_path: Path, edit: dict[str, Any]
+) -> None:
+    lines = shop.contract.read_text().splitlines()
+    line = Line.of(lines, edit["section"], edit["find"])
+    put = edit["put"].replace("…", line.found[1] if line.found.groups() else "")
+    for word, meant in shop.words.items():
+        put = put.replace(word, meant)
+    wanted = line.number
+    if "at" in edit:
+        section = "env" if edit["at"].startswith("env:") else "workload"
+        wanted = Line.of(lines, section, edit["at"]).number
+    lines[line.number - 1] = line.found.re.sub(lambda _: put, lines[line.number - 1])
+    changed = tmp_path / "contract.yaml"
+    changed.write_text("\n".join(lines) + "\n")
+    verdict, findings = shop.verify(changed)
+    bad = [one for one in findings if one.level != "pass"]
+    named = [one for one in bad if one.where == f"{changed}:{wanted}" and one.check == edit["check"]]
+    (one,) = named
+    assert (one.level, one.runtime_code) == (edit["level"], edit.get("code"))
+    assert edit["why"] in one.why
+    assert edit.get("hint", "") in (one.hint or "")
+    assert sorted(other.check for other in bad if other is not one) == edit.get("also", [])
+    assert verdict == ("unknown" if {one.level for one in bad} == {"unknown"} else "refused")
+
+
+def table() -> str:
+    """The mistakes as the docs show them."""
+    rows = ["| mistake | the line | becomes | verify says | cure |", "|---|---|---|---|---|"]
+    for edit in EDITS:
+        code = f", {edit['code']}" if "code" in edit else ""
+        cells = [
+            edit["mistake"],
+            f"`{edit['find'].strip()}`",
+            f"`{edit['put'].strip()}`",
+            f"{edit['level']}{code}: {edit['why']}",
+            edit.get("hint", ""),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def test_the_docs_show_these_mistakes() -> None:
+    (page,) = (text for path in sorted(DOCS.glob("verify*.md")) if TITLE in (text := path.read_text()))
+    assert table() in page.partition(TITLE)[2], f"put this there:\n{table()}"

@@ -142,6 +142,12 @@ class GpgVerifier:
     fingerprints: frozenset[str]
     _home: _Home
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the only key."""
+        (only,) = self.fingerprints
+        return only
+
     def parts(self) -> list[PublicPart]:
         """The keys as gpg knows them now."""
         found: list[tuple[list[str], str, list[list[str]]]] = []
