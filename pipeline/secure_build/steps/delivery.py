@@ -91,7 +91,7 @@ def try_pulls(work: Job, current: BuildRecord, images: Collection[Pinned]) -> li
         try:
             RemoteRegistry(registry, login, work.transport).resolve(reference)
         except NotFoundError:
-            if image not in _mirrored(work):
+            if image not in mirrored(work):
                 raise
             return _deferred(image, "it is not copied to its mirror yet")
         except AccessError as error:
@@ -114,10 +114,11 @@ def unpublished(work: Job, current: BuildRecord) -> set[Pinned]:
     found = {
         image.pinned for image in current.images if image.published != image.reference.repository.registry
     }
-    return found | (_mirrored(work) if work.options.to else set())
+    return found | (mirrored(work) if work.options.to else set())
 
 
-def _mirrored(work: Job) -> set[Pinned]:
+def mirrored(work: Job) -> set[Pinned]:
+    """The images that are copied to a registry of one's own, where each is now or will be."""
     return {image.pinned for image in work.resolved.values() if image.mirror}
 
 

@@ -7,6 +7,7 @@ shows that the config and its secrets make the very text in it, that text is dec
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ from secure_build.steps.assemble import certificate_findings
 from secure_build.steps.certificates import configured_certificate
 from secure_build.steps.config_lines import place
 from secure_build.steps.contract import MadeWorkload, made_workload
-from secure_build.steps.delivery import unpublished
+from secure_build.steps.delivery import mirrored, unpublished
 from secure_build.steps.emission import keyed_digest, plain_path, read_key
 from secure_build.steps.env import made_env
 from secure_build.steps.gathering import Means, gather
@@ -45,6 +46,8 @@ from secure_build.steps.verdict import of_config
 from secure_build.steps.verified_evidence import evidence
 
 CONFIG = Path("secure-build.yaml")
+# What the config calls a login of the contract.
+_LOGIN = re.compile(r"auths: (\S+):")
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,11 +348,14 @@ def _with_places(
         where = places.get(container.what) or moved(container.where)
         return replace(container, where=where, inside=None)
 
+    def worded(hint: str | None) -> str | None:
+        return hint and _LOGIN.sub(r"registries: \1: runtime:", hint)
+
     def with_source(decision: Decision) -> Decision:
-        return replace(decision, container=at_source(decision.container))
+        return replace(decision, container=at_source(decision.container), hint=worded(decision.hint))
 
     def of_source(finding: Finding) -> Finding:
-        return replace(finding, where=finding.where and moved(finding.where))
+        return replace(finding, where=finding.where and moved(finding.where), hint=worded(finding.hint))
 
     return replace(
         verified,
@@ -381,6 +387,7 @@ def _means(work: Job, current: BuildRecord) -> Means:
         layout=work.layout,
         local=local,
         signatures=work.options.workdir / SIGNATURES,
+        coming=frozenset(Reference(one.repository, digest=one.digest) for one in mirrored(work)),
     )
 
 

@@ -169,7 +169,7 @@ def _delivered(decision: Decision, answer: Answer) -> Decision:
 def _delivery(container: Container, pull: Pull) -> Iterator[Finding]:
     """Whether the guest gets the image, where that is no part of the decision."""
     if pull.outcome in ("good", "deferred"):
-        what = f"`{container.reference}`"
+        what = str(container.reference)
         yield Finding(
             "delivery", _LEVELS[pull.outcome], what, pull.why, "documented", pull.hint, container.where
         )

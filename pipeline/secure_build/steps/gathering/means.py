@@ -24,7 +24,7 @@ class Means:
     `notary_ca` are the authorities for Notary servers, PEM, and `log` is the key of the transparency log
     that cosign signatures must be in. `lookaside` is where the config puts OpenPGP signatures besides
     registries. `local` are images in the `layout` that are not at their registry yet, and `signatures` is
-    the folder with theirs, by registry.
+    the folder with theirs, by registry. `coming` are images of others whose copies may not be there yet.
     """
 
     transport: Transport
@@ -37,3 +37,4 @@ class Means:
     layout: Layout | None = None
     local: Mapping[Reference, Descriptor] = field(default_factory=dict)
     signatures: Path | None = None
+    coming: frozenset[Reference] = frozenset()

@@ -79,6 +79,8 @@ class Registries:
         try:
             client = self.client(registry, login)
             found = client.find(wanted)
+            if found is None and wanted in self.means.coming:
+                return Pulled(Pull("deferred", "it is not copied to its mirror yet, so a pull was not tried"))
             if found is None:
                 why = f"`{wanted}` does not exist, or is hidden from whoever has no login"
                 hint = None if login else f"add a login: `auths: {registry}:`"
