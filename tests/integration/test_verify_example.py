@@ -94,6 +94,7 @@ def shop(
         proxy = stack.enter_context(TunnelProxy({f"{HOST}:443": registry.host}))
         gpg = GpgHome(short / "gpg")
         stack.callback(gpg.stop)
+        fingerprint = gpg.make("builder", passphrase="canary phrase")
         (folder / "auth.json").write_text(docker_config(behind.host, "demo-ci", LOGINS["demo-ci"]))
         for name, architectures in (("valkey:8.1", ("s390x", "amd64")), ("amd64-only:1", ("amd64",))):
             layout = Layout.create(folder / name.partition(":")[0])
@@ -105,9 +106,7 @@ def shop(
             "SSL_CERT_FILE": str(issuer[0]),
             "REGISTRY_PUSH": LOGINS["demo-ci"],
             "REGISTRY_PULL": LOGINS["demo-guest"],
-            "GPG_KEY": gpg.private(
-                gpg.make("builder", passphrase="canary phrase"), passphrase="canary phrase"
-            ),
+            "GPG_KEY": gpg.private(fingerprint, passphrase="canary phrase"),
             "GPG_PASSPHRASE": "canary phrase",
             "SEED_WORKLOAD": "canary-seed-of-the-workload",
             "SEED_ENV": "canary-seed-of-the-env",
@@ -150,9 +149,10 @@ class Line:
     def of(cls, lines: list[str], section: str, text: str) -> Line:
         begin = lines.index(f"{section}: |")
         end = next((n for n in range(begin + 1, len(lines)) if lines[n][:1].strip()), len(lines))
-        # What begins with spaces is a whole line, and so is the section itself.
-        start = "^" if text.startswith(" ") or text == lines[begin] else ""
-        pattern = re.compile(start + re.escape(text).replace("…", r"(\S+)") + "$")
+        # What begins with spaces is a whole line.
+        pattern = re.compile(
+            ("^" if text.startswith(" ") else "") + re.escape(text).replace("…", r"(\S+)") + "$"
+        )
         (only,) = (cls(n + 1, one) for n in range(begin, end) if (one := pattern.search(lines[n])))
         return only
 
@@ -177,8 +177,7 @@ def test_one_mistake_is_named_with_its_line_and_its_cure(
         put = put.replace(word, meant)
     wanted = line.number
     if "at" in edit:
-        section = "env" if edit["at"].startswith("env:") else "workload"
-        wanted = Line.of(lines, section, edit["at"]).number
+        wanted = Line.of(lines, edit["section"], edit["at"]).number
     lines[line.number - 1] = line.found.re.sub(lambda _: put, lines[line.number - 1])
     changed = tmp_path / "contract.yaml"
     changed.write_text("\n".join(lines) + "\n")
