@@ -6,11 +6,8 @@ The registry has a name without a port, as the contract's keys demand: a proxy l
 from __future__ import annotations
 
 import base64
-import json
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -24,8 +21,8 @@ import yaml
 from integration.conftest import docker_config, variables_of_a_user
 from integration.examples import EXAMPLES
 from integration.project import Project, git
+from integration.verifying import verified
 from secure_build.layout import Layout
-from secure_build.model import Finding
 from services import certificates, images, running
 from services.gpg_keys import GpgHome
 from services.needed import need
@@ -39,15 +36,6 @@ LOGINS = {"demo-ci": "canary push", "demo-guest": "canary pull"}
 
 
 EDITS: list[dict[str, Any]] = yaml.safe_load((EXAMPLE / "edits.yaml").read_text())
-VERIFY = """
-import dataclasses, json, pathlib, sys
-from secure_build import steps
-from secure_build.report import Report
-contract = pathlib.Path(sys.argv[1]) if sys.argv[1:] else None
-verified = steps.verify(steps.VerifyOptions(contract=contract), Report())
-findings = [dataclasses.asdict(one) for one in verified.all_findings]
-print(json.dumps({"verdict": verified.verdict, "findings": findings}))
-"""
 TITLE = "## Ten mistakes, and what verify says"
 
 
@@ -61,19 +49,6 @@ class Shop:
     @property
     def contract(self) -> Path:
         return self.project.workdir / "contract.yaml"
-
-    def verify(self, *contract: Path) -> tuple[str, list[Finding]]:
-        """What `verify` says, as data: the verdict and all findings."""
-        said = subprocess.run(
-            [sys.executable, "-c", VERIFY, *map(str, contract)],
-            cwd=self.project.directory,
-            env=self.project.environment,
-            capture_output=True,
-            timeout=180,
-            check=True,
-        ).stdout
-        document = json.loads(said)
-        return document["verdict"], [Finding(**one) for one in document["findings"]]
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +134,7 @@ class Line:
 
 def test_what_run_has_made_is_accepted(shop: Shop) -> None:
     for arguments in ((), (shop.contract,)):
-        verdict, findings = shop.verify(*arguments)
+        verdict, findings = verified(shop.project, *arguments)
         assert verdict == "accepted"
         assert {one.level for one in findings} == {"pass"}
         assert [one.check for one in findings].count("image") == 3
@@ -181,7 +156,7 @@ def test_one_mistake_is_named_with_its_line_and_its_cure(
     lines[line.number - 1] = line.found.re.sub(lambda _: put, lines[line.number - 1])
     changed = tmp_path / "contract.yaml"
     changed.write_text("\n".join(lines) + "\n")
-    verdict, findings = shop.verify(changed)
+    verdict, findings = verified(shop.project, changed)
     bad = [one for one in findings if one.level != "pass"]
     named = [one for one in bad if one.where == f"{changed}:{wanted}" and one.check == edit["check"]]
     (one,) = named
