@@ -11,23 +11,20 @@ import functools
 import threading
 from typing import TYPE_CHECKING
 
-from secure_build import secret
-from secure_build.config import CosignSigning, DctSigning, File, KeylessSigning, SecretFile, SecretName
+from secure_build.config import DctSigning
 from secure_build.config import NotaryKey as NotaryKeyConfig
-from secure_build.config import Rekor as LogConfig
-from secure_build.errors import AbsentKeyError, MachineError, SecureBuildError, UsageError
+from secure_build.errors import AbsentKeyError, MachineError, SecureBuildError
 from secure_build.model import Credential
 from secure_build.reference import Repository
-from secure_build.secret import Secret
 from secure_build.signers import StatementSigner, StatementVerifier
+from secure_build.steps import key_opening
 from secure_build.steps.job import Job
 from secure_build.steps.sections import read_file, secret_content
-from secure_build.steps.signing import command_of
 
 if TYPE_CHECKING:
     from secure_build.signers.classic import ClassicSigner
     from secure_build.signers.cosign import CosignSigner
-    from secure_build.signers.cosign_key import Key, PublicKey
+    from secure_build.signers.cosign_key import PublicKey
     from secure_build.signers.dct import Notary
     from secure_build.signers.gpg import GpgKey, GpgVerifier
     from secure_build.signers.keyless import KeylessSigner
@@ -35,9 +32,6 @@ if TYPE_CHECKING:
     from secure_build.signers.rekor import Rekor
     from secure_build.signers.sigstore_trust import Trust
     from secure_build.signers.trust_data import RootCertificate
-
-# A trust config names every key of an instance of sigstore, with certificates.
-_LARGEST_TRUST = 4 << 20
 
 
 class Keys:
@@ -57,7 +51,7 @@ class Keys:
         from secure_build.signers.cosign import CosignSigner
 
         assert self._signing.cosign is not None
-        return CosignSigner(_cosign_key(self._work, self._signing.cosign), self._rekor)
+        return CosignSigner(key_opening.cosign_key(self._work, self._signing.cosign), self._rekor)
 
     @functools.cached_property
     def cosign_public(self) -> PublicKey:
@@ -68,8 +62,8 @@ class Keys:
             return self.cosign.key.public
         assert config.key is not None
         if config.public_key is None:
-            raise _absent("the cosign key", "cosign", config.key)
-        return _cosign_public(self._work, config.public_key)
+            raise key_opening.absent("the cosign key", "cosign", config.key)
+        return key_opening.cosign_public(self._work, config.public_key)
 
     @functools.cached_property
     def classic(self) -> ClassicSigner:
@@ -81,16 +75,23 @@ class Keys:
     @functools.cached_property
     def keyless(self) -> KeylessSigner:
         assert self._signing.keyless is not None
-        return _keyless(self._work, self._signing.keyless, self._trust)
+        return key_opening.keyless(self._work, self._signing.keyless, self._trust)
 
     @functools.cached_property
     def rhs(self) -> GpgKey:
         """The OpenPGP key, in a home of its own until the job ends."""
+        key, named = self._own_rhs(), self._named_rhs
+        if named is not None and named.fingerprint != key.fingerprint:
+            assert self._signing.rhs is not None
+            raise key_opening.two_keys(f"the OpenPGP key `{self._signing.rhs.public_key}`", key.what)
+        return key
+
+    def _own_rhs(self) -> GpgKey:
         from secure_build.signers import gpg
 
         config, work = self._signing.rhs, self._work
         assert config is not None
-        passphrase = _passphrase(config.passphrase)
+        passphrase = key_opening.passphrase(config.passphrase)
         if config.key.fingerprint is not None:
             return gpg.own_key(config.key.fingerprint, passphrase, work.options.workdir)
         content, where = secret_content(work, config.key.stored)
@@ -103,31 +104,32 @@ class Keys:
 
         Raises AbsentKeyError where neither half is here, and UsageError where they are of two keys.
         """
-        from secure_build.signers import gpg
-
-        config, work = self._signing.rhs, self._work
-        assert config is not None
-        own = self._rhs_here()
-        if config.public_key is not None:
-            content, what = read_file(work, config.public_key), f"the OpenPGP key `{config.public_key}`"
-        elif own is not None:
-            content, what = own.public_key, own.what
-        else:
-            raise _absent("the OpenPGP key", "rhs", None if config.key.fingerprint else config.key.stored)
-        verifier = work.exits.enter_context(gpg.opened_verifier(content, work.options.workdir, what))
-        if own is not None and own.fingerprint != verifier.fingerprint:
-            raise _two_keys(what, own.what)
-        return verifier
-
-    def _rhs_here(self) -> GpgKey | None:
         config = self._signing.rhs
         assert config is not None
-        if config.key.fingerprint is None and not self._are_here(config.key.stored, config.passphrase):
+        stored = config.key.stored if config.key.fingerprint is None else None
+        own: GpgKey | None = None
+        if stored is None or key_opening.are_here(self._work, stored, config.passphrase):
+            with contextlib.suppress(AbsentKeyError):
+                own = self.rhs
+        if self._named_rhs is not None:
+            return self._named_rhs
+        if own is None:
+            raise key_opening.absent("the OpenPGP key", "rhs", stored)
+        return self._gpg_verifier(own.public_key, own.what)
+
+    @functools.cached_property
+    def _named_rhs(self) -> GpgVerifier | None:
+        config = self._signing.rhs
+        if config is None or config.public_key is None:
             return None
-        try:
-            return self.rhs
-        except AbsentKeyError:
-            return None
+        content = read_file(self._work, config.public_key)
+        return self._gpg_verifier(content, f"the OpenPGP key `{config.public_key}`")
+
+    def _gpg_verifier(self, content: bytes, what: str) -> GpgVerifier:
+        from secure_build.signers import gpg
+
+        work = self._work
+        return work.exits.enter_context(gpg.opened_verifier(content, work.options.workdir, what))
 
     def notary(self, repository: Repository) -> Notary:
         """The Notary server, with the login for pushing to the repository; open until the job ends."""
@@ -189,12 +191,13 @@ class Keys:
         """Notary's root key; None where a certificate says as much as it."""
         config = self._signing.dct
         assert config is not None
-        if config.root is not None and self._are_here(config.root.key, config.root.passphrase):
-            return self._notary_key(config.root)
+        root = config.root
+        if root is not None and key_opening.are_here(self._work, root.key, root.passphrase):
+            return self._notary_key(root)
         if config.root_certificate is None:
             assert config.root is not None
             raise AbsentKeyError(
-                f"the root key ({_named(config.root.key)}) is not here",
+                f"the root key ({key_opening.named(config.root.key)}) is not here",
                 hint="give it, or name its certificate: `signing: dct: root-certificate:`",
             )
         return None
@@ -203,14 +206,14 @@ class Keys:
         """What trust data must rest on, as the config names it."""
         if config.root_certificate is None:
             return None
-        return read_file(self._work, config.root_certificate.file, at_most=_LARGEST_TRUST)
+        return read_file(self._work, config.root_certificate.file, at_most=key_opening.LARGEST_TRUST)
 
     def _notary_key(self, config: NotaryKeyConfig | None) -> NotaryKey | None:
         from secure_build.signers.notary_keys import NotaryKey
 
         if config is None:
             return None
-        passphrase = _passphrase(config.passphrase)
+        passphrase = key_opening.passphrase(config.passphrase)
         content, where = secret_content(self._work, config.key)
         return NotaryKey.parse(content, passphrase, f"the Notary key {where}")
 
@@ -236,7 +239,7 @@ class Keys:
             _ = self.cosign.signer
         if self._signing.keyless is not None:
             _ = self._trust
-            _token(self._work, self._signing.keyless)
+            key_opening.token(self._work, self._signing.keyless)
 
     @property
     def at_hand(self) -> tuple[StatementSigner, ...]:
@@ -292,16 +295,7 @@ class Keys:
     @property
     def _has_cosign(self) -> bool:
         config = self._signing.cosign
-        return config is not None and self._are_here(config.key, config.passphrase)
-
-    def _are_here(self, *named: SecretName | SecretFile | None) -> bool:
-        return all(
-            secret.is_known(one.secret)
-            if isinstance(one, SecretName)
-            else (self._work.loaded.directory / one.file).exists()
-            for one in named
-            if one is not None
-        )
+        return config is not None and key_opening.are_here(self._work, config.key, config.passphrase)
 
     @property
     def log(self) -> PublicKey | None:
@@ -311,12 +305,12 @@ class Keys:
     @functools.cached_property
     def _rekor(self) -> Rekor | None:
         config = self._signing.cosign
-        return _rekor(self._work, config.rekor) if config and config.rekor else None
+        return key_opening.rekor(self._work, config.rekor) if config and config.rekor else None
 
     @functools.cached_property
     def _trust(self) -> Trust:
         assert self._signing.keyless is not None
-        return _trust(self._work, self._signing.keyless)
+        return key_opening.trust(self._work, self._signing.keyless)
 
 
 def keys(work: Job) -> Keys:
@@ -324,82 +318,3 @@ def keys(work: Job) -> Keys:
     if not work.keys:
         work.keys.append(Keys(work))
     return work.keys[0]
-
-
-def _passphrase(config: SecretName | None) -> Secret | None:
-    return secret.look_up(config.secret) if config else None
-
-
-def _cosign_key(work: Job, config: CosignSigning) -> Key:
-    from secure_build.signers import cosign_key
-
-    public = _cosign_public(work, config.public_key) if config.public_key is not None else None
-    if config.command is not None:
-        assert public is not None
-        return cosign_key.CommandKey(public, command_of(work, config, config.command))
-    assert config.key is not None
-    passphrase = _passphrase(config.passphrase)
-    content, what = secret_content(work, config.key)
-    key = cosign_key.load(content, passphrase, f"the cosign key {what}")
-    if public is not None and public.digest != key.public.digest:
-        raise _two_keys(f"the cosign key `{config.public_key}`", f"the cosign key {what}")
-    return key
-
-
-def _cosign_public(work: Job, name: str) -> PublicKey:
-    from secure_build.signers import cosign_key
-
-    return cosign_key.public_key(read_file(work, name), f"the cosign key `{name}`")
-
-
-def _absent(what: str, kind: str, named: SecretName | SecretFile | None) -> AbsentKeyError:
-    return AbsentKeyError(
-        f"{what}{f' ({_named(named)})' if named else ''} is not here",
-        hint=f"give it, or name its public half: `signing: {kind}: public-key:`",
-    )
-
-
-def _named(one: SecretName | SecretFile) -> str:
-    return f"the secret `{one.secret}`" if isinstance(one, SecretName) else f"`{one.file}`"
-
-
-def _two_keys(public: str, private: str) -> UsageError:
-    return UsageError(
-        f"{public} is not the public half of {private}",
-        hint="name the public half of the key that signs, or leave `public-key:` out",
-    )
-
-
-def _rekor(work: Job, config: LogConfig) -> Rekor:
-    from secure_build.signers import cosign_key
-    from secure_build.signers.rekor import Rekor
-
-    key = cosign_key.public_key(read_file(work, config.public_key), f"the log's key `{config.public_key}`")
-    return Rekor(config.url, key, work.transport)
-
-
-def _trust(work: Job, config: KeylessSigning) -> Trust:
-    from secure_build.signers import sigstore_trust
-
-    if isinstance(config.instance, File):
-        return sigstore_trust.Trust(read_file(work, config.instance.file, at_most=_LARGEST_TRUST))
-    if work.options.offline:
-        return sigstore_trust.embedded(config.instance)
-    return sigstore_trust.fetched(config.instance, work.options.workdir / "sigstore", work.transport)
-
-
-def _keyless(work: Job, config: KeylessSigning, trust: Trust) -> KeylessSigner:
-    from secure_build.signers import fulcio, keyless
-
-    wanted = None
-    if config.identity is not None and config.issuer is not None:
-        wanted = fulcio.Identity(config.identity, config.issuer)
-    token = functools.partial(_token, work, config)
-    return keyless.KeylessSigner(trust, token, work.transport, wanted=wanted)
-
-
-def _token(work: Job, config: KeylessSigning) -> Secret:
-    from secure_build.signers import identity
-
-    given = Secret(secret_content(work, config.token)[0].decode()) if config.token else None
-    return identity.find(work.transport, given=given)
