@@ -17,7 +17,8 @@ from fakes.registry import FakeRegistry, Fault
 from flow.attesting import PACKAGES, opened
 from flow.conftest import Project
 from secure_build import secret
-from secure_build.attestations import artifact, provenance, publication, statement
+from secure_build.attestations import artifact, provenance, publication, sbom, statement
+from secure_build.errors import RefusedError
 from secure_build.layout import Layout
 from secure_build.model import Finding
 from secure_build.reference import Digest, Reference
@@ -282,6 +283,29 @@ def test_offline_asks_nobody(published: Project, registry: FakeRegistry) -> None
     registry.requests.clear()
     assert set(levels(published, offline=True).values()) == {"pass"}
     assert not registry.requests
+
+
+def test_a_part_of_an_image_is_not_signed_yet(project: Project, private: None) -> None:
+    build = {"context": "app", "platforms": BOTH}
+    image = {"image": f"{project.host}/acme/web:1.0", "build": build, "sign": ["cosign"]}
+    configured(project, images={"web": image})
+    assert project.run("build", "--platform", "linux/s390x").code == 0
+    part = found(project)["web: signatures and statements"]
+    assert part.level == "deferred"
+    assert part.why == "it was not built for linux/amd64, and is signed as a whole"
+
+
+@pytest.mark.parametrize(
+    ("kind", "document"),
+    [
+        ("spdx", {"bomFormat": "CycloneDX", "components": []}),
+        ("cyclonedx", {"spdxVersion": "SPDX-2.3", "packages": []}),
+        ("spdx", {"spdxVersion": "SPDX-2.3", "packages": {"a": 1}}),
+    ],
+)
+def test_what_is_no_sbom_is_refused(kind: str, document: dict[str, Any]) -> None:
+    with pytest.raises(RefusedError, match=f"no document of the format `{kind}`"):
+        sbom.count(kind, document)
 
 
 # Keys

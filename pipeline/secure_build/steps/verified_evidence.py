@@ -60,6 +60,10 @@ def evidence(work: Job, current: BuildRecord) -> tuple[Finding, ...]:
         if built is None or image.reference.repository != built.image.repository:
             why = f"the build record has it at `{image.reference}`, and the config does not"
             return [finding(work, "fail", image.name, why, "run `secure-build build` again")]
+        if image.missing:
+            why = f"it was not built for {', '.join(map(str, image.missing))}, and is signed as a whole"
+            hint = "join the records of all platforms: `--record A --record B`"
+            return [finding(work, "deferred", f"{image.name}: signatures and statements", why, hint)]
         content = content_of(work, image) if is_wanted(work, image, opened) else None
         statements = _Statements(work, current, image, opened).findings(content)
         return [*statements, *signatures(work, image, content, opened)]
