@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -75,6 +76,26 @@ def test_other_programs_accept_and_refuse_the_same(world: World) -> None:
     assert of_kind(absent, "dct") == of_kind(absent, "rhs") == {"unknown"}
     assert "`signing: dct: root-certificate:`" in str(absent["tagged: signature (dct)"].hint)
     assert "`signing: rhs: public-key:`" in str(absent["pod: enforced key (rhs)"].hint)
+
+    # The evidence of one image in the place of another's, and that of a third one taken away.
+    names = ("tagged", "keyed", "named")
+    beside = {name: world.pinned(name).replace("@sha256:", ":sha256-") for name in names}
+    world.program("crane", "copy", beside["tagged"], beside["keyed"])
+    tags = (world.folder / "registry").rglob("named/_manifests/tags")
+    shutil.rmtree(next(tags) / beside["named"].rpartition(":")[2])
+    shutil.rmtree(tag)
+    found = evidence(world)
+    for name, why in (("keyed", "the statement is not about sha256:"), ("named", "there is none, beside ")):
+        listed = [one for what, one in found.items() if what.startswith(f"{name}:")]
+        assert {one.level for one in listed} == {"fail"}
+        assert all(one.why.startswith(why) for one in listed)
+    assert {one.level for what, one in found.items() if what.startswith(("tagged:", "pod:"))} == {"pass"}
+    flags = ("--insecure-ignore-tlog", "--key", "cosign.pub")
+    for name in ("keyed", "named"):
+        for kind in ("slsaprovenance1", "spdxjson"):
+            image = world.pinned(name)
+            world.program("cosign3", "verify-attestation", *flags, "--type", kind, image, status=1)
+    world.program("cosign3", "verify", *flags, world.pinned("keyed"), status=1)
 
 
 def test_another_identity_is_refused_as_cosign_refuses_it(world: World) -> None:
