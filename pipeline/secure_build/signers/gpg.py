@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from secure_build import files, process
-from secure_build.errors import RefusedError, SecureBuildError, UsageError
+from secure_build.errors import AbsentKeyError, RefusedError, SecureBuildError, UsageError
 from secure_build.process import ProcessError, Program
 from secure_build.secret import Secret
 
@@ -142,6 +142,12 @@ class GpgVerifier:
     fingerprints: frozenset[str]
     _home: _Home
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the only key."""
+        (only,) = self.fingerprints
+        return only
+
     def parts(self) -> list[PublicPart]:
         """The keys as gpg knows them now."""
         found: list[tuple[list[str], str, list[list[str]]]] = []
@@ -209,7 +215,10 @@ def opened_key(content: bytes, passphrase: Secret | None, folder: Path, what: st
 
 
 def own_key(fingerprint: str, passphrase: Secret | None, folder: Path) -> GpgKey:
-    """A key that this machine's own gpg has, in its agent or on a card; raises UsageError without it."""
+    """A key that this machine's own gpg has, in its agent or on a card.
+
+    Raises AbsentKeyError without it, and UsageError when it cannot sign.
+    """
     what = f"the key {fingerprint}"
     home = _Home(None)
     return GpgKey(*_signing_key(home, fingerprint, what), what, home, folder, passphrase)
@@ -303,7 +312,7 @@ def _signing_key(home: _Home, fingerprint: str, what: str) -> tuple[str, str]:
     prints = [fields[9] for fields in records if fields[0] == "fpr"]
     primaries = [fields for fields in parts if fields[0] == "sec"]
     if not primaries:
-        raise UsageError(f"{what} is not here: `gpg` finds no private key")
+        raise AbsentKeyError(f"{what} is not here: `gpg` finds no private key")
     if len(primaries) > 1:
         raise UsageError(
             f"{what} holds {len(primaries)} private keys",

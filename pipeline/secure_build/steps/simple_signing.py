@@ -140,8 +140,11 @@ def store_of(work: Job, repository: Repository) -> SignatureStore:
     return extension
 
 
-def lookaside_of(work: Job) -> SignatureStore | None:
-    """Where the config puts signatures besides registries; None when it names no such place."""
+def lookaside_of(work: Job, *, reading: bool = False) -> SignatureStore | None:
+    """Where the config puts signatures besides registries; None when it names no such place.
+
+    To read, a login that is not here is left out: whoever pulls has none.
+    """
     signing = work.loaded.config.signing.rhs
     if signing is None or signing.lookaside is None:
         return None
@@ -150,9 +153,19 @@ def lookaside_of(work: Job) -> SignatureStore | None:
     assert signing.lookaside.upload is not None
     upload, named = signing.lookaside.upload, signing.lookaside.login
     credential = None
-    if named is not None:
+    if named is not None and (not reading or secret.is_known(named.password.secret)):
         credential = Credential(upload, named.username, secret.look_up(named.password.secret))
     return Upload(upload, credential, work.transport)
+
+
+def kept_signatures(work: Job, image: Image, *, in_work_folder: bool) -> SignatureStore:
+    """Where to read an image's signatures: where they are served, or where they wait to be."""
+    if in_work_folder:
+        return _tree(work, image)
+    registry = image.reference.repository.registry
+    return lookaside_of(work, reading=True) or SignatureExtension(
+        registry, work.own_login(image.reference.repository), work.transport
+    )
 
 
 def check_stores(work: Job) -> None:

@@ -383,7 +383,7 @@ def _means(work: Job, current: BuildRecord) -> Means:
         offline=work.options.offline,
         notary_ca=read_file(work, signing.dct.ca.file) if signing.dct and signing.dct.ca else None,
         log=keys(work).log if signing.cosign else None,
-        lookaside=lookaside_of(work),
+        lookaside=lookaside_of(work, reading=True),
         layout=work.layout,
         local=local,
         signatures=work.options.workdir / SIGNATURES,
