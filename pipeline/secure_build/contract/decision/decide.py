@@ -150,7 +150,7 @@ def _also_signed(decision: Decision, question: Question | None, answer: Answer |
 def _delivered(decision: Decision, answer: Answer) -> Decision:
     """The same where the image can be had; else what becomes of it."""
     pull = answer.pull
-    if decision.verdict == "accepted" and pull.outcome == "bad":
+    if decision.verdict != "refused" and pull.outcome == "bad":
         code = _NOT_STARTED[decision.container.way]
         return replace(
             decision,

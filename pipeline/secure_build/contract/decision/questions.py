@@ -149,8 +149,9 @@ def _idle(entry: Entry, known: Sequence[Entry], containers: Sequence[Container])
             "take the key out, or name the image by its tag",
         )
     else:
-        names = {str(one.reference.repository): one for one in same if one.reference}
-        names |= {str(one.reference.tagged()): one for one in same if one.reference}
+        has_tag = ":" in entry.name.rpartition("/")[2]
+        named = [one.reference for one in same if one.reference]
+        names = {str(one.tagged() if has_tag else one.repository) for one in named}
         close = difflib.get_close_matches(entry.name, sorted(names), n=1, cutoff=0.75)
         hint = (
             f"did you mean `{close[0]}`?" if close else "take it out, or name the image as the workload does"

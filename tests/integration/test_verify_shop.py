@@ -1,4 +1,4 @@
-"""examples/verify: a contract that verify accepts, and what it says of one mistake at a time.
+"""examples/shop: a contract that verify accepts, and what it says of one mistake at a time.
 
 The registry has a name without a port, as the contract's keys demand: a proxy leads there.
 """
@@ -29,8 +29,7 @@ from services.needed import need
 from services.signatures import SignatureRegistry
 from services.tunnel import TunnelProxy
 
-EXAMPLE = EXAMPLES / "verify"
-DOCS = EXAMPLES.parent / "docs"
+EXAMPLE = EXAMPLES / "shop"
 HOST = "registry.example.com"
 LOGINS = {"demo-ci": "canary push", "demo-guest": "canary pull"}
 
@@ -184,5 +183,5 @@ def table() -> str:
 
 
 def test_the_docs_show_these_mistakes() -> None:
-    (page,) = (text for path in sorted(DOCS.glob("verify*.md")) if TITLE in (text := path.read_text()))
+    page = (EXAMPLES.parent / "README.md").read_text()
     assert table() in page.partition(TITLE)[2], f"put this there:\n{table()}"
