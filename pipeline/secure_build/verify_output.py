@@ -19,7 +19,7 @@ from secure_build.report import shown
 from secure_build.verify_document import Counts, counts, document
 from secure_build.verify_reports import junit, markdown, sarif
 
-_WIDTH = 100
+_WIDTH = 80
 _INDENT = " " * 10
 # By the ending of a report's file.
 _ENDINGS = {".json": "json", ".md": "markdown", ".sarif": "sarif", ".xml": "junit", ".txt": "text"}
@@ -80,7 +80,7 @@ def _of_containers(verified: Verified, number: Counts) -> str:
 
 
 def _text(verified: Verified) -> str:
-    lines = [f"{verified.name}, for {verified.target}", ""]
+    lines = [f"{verified.name}, for {verified.target}", *([""] if verified.decisions else [])]
     for decision in verified.decisions:
         lines += _decision_lines(decision)
     named = [one for one in verified.findings if one.level != "pass"]

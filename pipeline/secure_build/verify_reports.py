@@ -6,13 +6,11 @@ Names in them come from others: in each form they are only text.
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
-from xml.sax.saxutils import quoteattr
 
 from secure_build import __version__
 from secure_build.contract.decision.model import Verified
@@ -21,7 +19,7 @@ from secure_build.report import shown
 
 # GitHub takes summaries of one mebibyte.
 _LARGEST_MARKDOWN = 900_000
-_MARKS = re.compile(r"([\\`*_{}\[\]<>()#+!|~-])")
+_MARKS = re.compile(r"([\\`*_{}\[\]<>!|~])")
 _PLACE = re.compile(r"(.+?):([0-9]+)")
 _SARIF_LEVELS = {"fail": "error", "warn": "warning", "unknown": "warning", "deferred": "note", "pass": "none"}
 # What XML 1.0 cannot hold, in no way.
@@ -152,46 +150,42 @@ def junit(verified: Verified) -> str:
     cases += [("contract", one) for one in verified.findings if one.level != "pass"]
     cases += [("evidence", one) for one in verified.evidence]
     levels = [finding.level for _, finding in cases]
-    suite = {
-        "name": f"verify {shown(verified.name)} for {verified.target}",
-        "tests": str(len(cases)),
-        "failures": str(levels.count("fail")),
-        "errors": str(levels.count("unknown")),
-        "skipped": str(levels.count("deferred")),
-    }
-    lines = ['<?xml version="1.0" encoding="UTF-8"?>', "<testsuites>", f"  <testsuite{_attributes(suite)}>"]
+    root = ElementTree.Element("testsuites")
+    suite = _element(
+        root,
+        "testsuite",
+        name=f"verify {verified.name} for {verified.target}",
+        tests=str(len(cases)),
+        failures=str(levels.count("fail")),
+        errors=str(levels.count("unknown")),
+        skipped=str(levels.count("deferred")),
+    )
     for group, finding in cases:
-        lines += _case(group, finding)
-    return "\n".join([*lines, "  </testsuite>", "</testsuites>"]) + "\n"
+        _case(suite, group, finding)
+    ElementTree.indent(root)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
 
-def _case(group: str, finding: Finding) -> Iterator[str]:
+def _case(suite: ElementTree.Element, group: str, finding: Finding) -> None:
     place = _PLACE.fullmatch(finding.where or "")
-    named = {
-        "classname": f"verify.{group}.{finding.check}",
-        "name": f"{finding.check}: {shown(finding.what)}",
-    }
-    if place:
-        named |= {"file": place[1], "line": place[2]}
-    word = {"fail": "failure", "unknown": "error", "deferred": "skipped"}.get(finding.level)
-    if word is None and finding.level == "pass":
-        yield f"    <testcase{_attributes(named)}/>"
-        return
-    yield f"    <testcase{_attributes(named)}>"
-    where = f"{finding.where}: " if finding.where else ""
-    message = {"message": f"{where}{_message(finding)}"}
-    if word is None:
-        yield f"      <system-out>{_escaped('warning: ' + message['message'])}</system-out>"
-    else:
-        kind = {} if word == "skipped" else {"type": finding.runtime_code or finding.check}
-        yield f"      <{word}{_attributes(message | kind)}/>"
-    yield "    </testcase>"
+    where = {"file": place[1], "line": place[2]} if place else {}
+    name = f"{finding.check}: {finding.what}"
+    case = _element(suite, "testcase", classname=f"verify.{group}.{finding.check}", name=name, **where)
+    message = f"{finding.where}: {_message(finding)}" if finding.where else _message(finding)
+    if finding.level == "warn":
+        ElementTree.SubElement(case, "system-out").text = _xml(f"warning: {message}")
+    elif finding.level == "deferred":
+        _element(case, "skipped", message=message)
+    elif finding.level in ("fail", "unknown"):
+        word = "failure" if finding.level == "fail" else "error"
+        _element(case, word, message=message, type=finding.runtime_code or finding.check)
 
 
-def _attributes(values: dict[str, str]) -> str:
-    written = (f" {name}={quoteattr(_NO_XML.sub('�', value))}" for name, value in values.items())
-    return "".join(written)
+def _element(above: ElementTree.Element, tag: str, **attributes: str) -> ElementTree.Element:
+    written = {name: _xml(value) for name, value in attributes.items()}
+    return ElementTree.SubElement(above, tag, written)
 
 
-def _escaped(text: str) -> str:
-    return html.escape(_NO_XML.sub("�", text), quote=False)
+def _xml(text: str) -> str:
+    """Text as it may be shown, without what XML cannot hold."""
+    return _NO_XML.sub("\ufffd", "\n".join(map(shown, text.splitlines())))

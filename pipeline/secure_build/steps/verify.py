@@ -49,6 +49,14 @@ CONFIG = Path("secure-build.yaml")
 # What the config calls a login of the contract.
 _LOGIN = re.compile(r"auths: (\S+):")
 
+_NO_PODS = Finding(
+    "pods",
+    "unknown",
+    "the containers",
+    "the pods of the cluster are not in the contract, so what it would let run is not known",
+    hint="name them: `--pods PATH`",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class VerifyOptions:
@@ -192,6 +200,8 @@ def _judged(subject: Subject, means: Means, report: Report, unique: frozenset[st
         commands=runs,
         unique=unique,
     )
+    if subject.target == "ccco" and subject.workload is not None and not runs:
+        unread.append(_NO_PODS)
     findings = (*subject.findings, *unread, *idle, *about, *around)
     return Verified(subject.name, subject.target, tuple(decisions), tuple(dict.fromkeys(findings)))
 
