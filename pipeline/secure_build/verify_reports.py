@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
+from xml.etree import ElementTree
 
 from secure_build import __version__
 from secure_build.contract.decision.model import Verified

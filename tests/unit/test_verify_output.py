@@ -81,7 +81,7 @@ def test_the_table_is_short_and_says_all() -> None:
     assert "          it is named by a tag [HPL06010E]" in lines
     assert "          at contract.yaml:12" in lines
     assert "          hint: name it by digest" in lines
-    assert "warn      c.yaml:5: a key: enforces nothing (inferred)" in lines
+    assert "warn      contract.yaml:5: a key: enforces nothing (inferred)" in lines
     assert lines[-1] == "refused: 1 of 3 containers, 1 could not be checked, 1 warning"
     assert max(map(len, lines)) <= 80
 
