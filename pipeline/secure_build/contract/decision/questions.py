@@ -109,7 +109,7 @@ def _logins(data: Mapping[str, Any] | None) -> dict[str, tuple[str, str]]:
 def _login(way: Way, reference: Reference, logins: Sequence[dict[str, tuple[str, str]]]) -> Credential | None:
     """The login that the guest finds for a registry; the workload's keys win over equal ones of the env."""
     registry = reference.repository.registry
-    merged = {**logins[1], **logins[0]}
+    merged = {**logins[0], **{key: login for key, login in logins[1].items() if key not in logins[0]}}
     for key, (username, password) in merged.items():
         # Docker's client looks for Docker Hub under the whole address only.
         hidden = way == "compose" and registry == DOCKER_HUB and key != HUB_KEY
