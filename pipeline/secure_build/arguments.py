@@ -46,7 +46,7 @@ failed, 5 something could not be checked, 70 a bug in this program
 
 def parse(argv: Sequence[str], environment: Mapping[str, str]) -> argparse.Namespace:
     own = parser()
-    apply_environment(own, environment)
+    apply_environment(own, environment, argv)
     arguments = own.parse_args(argv)
     if arguments.verb is None:
         own.print_help(sys.stderr)

@@ -5,7 +5,6 @@ Whatever is quoted comes from others, so secrets are masked and controls written
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ from secure_build import files
 from secure_build.contract.decision.model import Decision, Verified
 from secure_build.errors import UsageError
 from secure_build.model import Finding
-from secure_build.report import shown
+from secure_build.report import json_text, shown
 from secure_build.verify_document import Counts, counts, document
 from secure_build.verify_reports import junit, markdown, sarif
 
@@ -45,9 +44,10 @@ def strict(verified: Verified) -> Verified:
 
 def show_verified(verified: Verified, form: str, reports: Sequence[Path]) -> int:
     """Print the result and write the reports; returns the exit code."""
+    # First, so that a report that cannot be written does not take the answer with it.
+    print(render(verified, form), end="", flush=True)
     for path in reports:
         files.write(path, render(verified, form_of(path)).encode())
-    print(render(verified, form), end="")
     levels = {finding.level for finding in verified.all_findings}
     return 1 if "fail" in levels else 5 if "unknown" in levels else 0
 
@@ -143,7 +143,7 @@ def _short(image: str) -> str:
 
 
 def _json(verified: Verified) -> str:
-    return json.dumps(document(verified), indent=2, ensure_ascii=False) + "\n"
+    return json_text(document(verified))
 
 
 _FORMS: Mapping[str, Callable[[Verified], str]] = {

@@ -6,7 +6,6 @@ Names in them come from others: in each form they are only text.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -16,12 +15,12 @@ from xml.etree import ElementTree
 from secure_build import __version__
 from secure_build.contract.decision.model import Verified
 from secure_build.model import Finding
-from secure_build.report import shown
+from secure_build.report import json_text, shown
 
 # GitHub takes summaries of one mebibyte.
 _LARGEST_MARKDOWN = 900_000
 _MARKS = re.compile(r"([\\`*_{}\[\]<>!|~])")
-_PLACE = re.compile(r"(.+?):([0-9]+)")
+_PLACE = re.compile(r"(.+?):([0-9]{1,9})")
 _SARIF_LEVELS = {"fail": "error", "warn": "warning", "unknown": "warning", "deferred": "note", "pass": "none"}
 # What XML 1.0 cannot hold, in no way.
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -92,7 +91,7 @@ def sarif(verified: Verified) -> str:
     run = {
         "tool": {"driver": driver},
         "columnKind": "unicodeCodePoints",
-        "results": [_result(one, checks.index(one.check)) for one in findings],
+        "results": [_result(one, checks.index(one.check), verified.name) for one in findings],
         "properties": {"name": shown(verified.name), "target": verified.target, "verdict": verified.verdict},
     }
     document = {
@@ -100,42 +99,43 @@ def sarif(verified: Verified) -> str:
         "version": "2.1.0",
         "runs": [run],
     }
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return json_text(document)
 
 
-def _result(finding: Finding, rule: int) -> dict[str, Any]:
+def _result(finding: Finding, rule: int, contract: str) -> dict[str, Any]:
     properties: dict[str, str] = {"level": finding.level, "basis": finding.basis}
     if finding.runtime_code:
         properties["runtime-code"] = finding.runtime_code
-    result: dict[str, Any] = {
+    return {
         "ruleId": finding.check,
         "ruleIndex": rule,
         "level": _SARIF_LEVELS[finding.level],
         "message": {"text": _message(finding)},
         # Without the line: a finding that moves is the same one.
         "partialFingerprints": {"finding/v1": hashlib.sha256(_identity(finding).encode()).hexdigest()},
+        "locations": [_location(finding.where or "", contract)],
         "properties": properties,
     }
-    if finding.where and (location := _location(finding.where)):
-        result["locations"] = [location]
-    return result
 
 
 def _identity(finding: Finding) -> str:
     path = (finding.where or "").rpartition(":")[0]
-    return "\0".join((finding.check, path, shown(finding.what), finding.level))
+    return "\0".join((finding.check, shown(path), shown(finding.what), finding.level))
 
 
-def _location(where: str) -> dict[str, Any] | None:
+def _location(where: str, contract: str) -> dict[str, Any]:
+    """The place of a finding; the contract's first line for one without.
+
+    GitHub's page "SARIF support for code scanning" requires a file and a line of each result; it takes
+    none of a report in which one has neither.
+    """
     place = _PLACE.fullmatch(where)
-    path, line = (place[1], int(place[2])) if place else (where, None)
+    path, line = (place[1], max(int(place[2]), 1)) if place else (where, 1)
     if not re.fullmatch(r"[^\s:]+", path):
         # Not a file's name, but words.
-        return None
-    physical: dict[str, Any] = {"artifactLocation": {"uri": quote(path.removeprefix("./"))}}
-    if line:
-        physical["region"] = {"startLine": line}
-    return {"physicalLocation": physical}
+        path, line = contract, 1
+    uri = quote(shown(path.removeprefix("./")))
+    return {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": {"startLine": line}}}
 
 
 def _message(finding: Finding) -> str:

@@ -70,6 +70,16 @@ def test_what_run_made_is_accepted_and_nothing_is_written(
     assert after == before
 
 
+def test_run_says_the_same(project: Project, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole(project, monkeypatch)
+    outcome = project.run("run", "--offline", "--to", "oci:../out", "--output", "json")
+    found = json.loads(outcome.out)["verify"]
+    schema = json.loads(project.run("schema", "--verify").out)
+    jsonschema.Draft202012Validator(schema).validate(found)
+    assert [one["name"] for one in found["containers"]] == ["service `web`"]
+    assert f"verify: {found['verdict']}: " in outcome.err.splitlines()[-1]
+
+
 def test_without_a_record_it_says_what_to_run(project: Project) -> None:
     refused(project.run("verify"), 2, "secure-build build")
 

@@ -19,11 +19,11 @@ from secure_build.errors import UsageError
 from secure_build.model import Finding
 from secure_build.reference import Reference
 from secure_build.secret import Secret
-from secure_build.verify_output import form_of, render, strict, summary
+from secure_build.verify_output import form_of, render, show_verified, strict, summary
 
 DIGEST = f"sha256:{'a' * 64}"
 FORMS = ("text", "json", "markdown", "sarif", "junit")
-HOSTILE = "x | `y` <script>alert(1)</script> & ]]> \x1b[31m ![z](u) \x00 \u202e ::error::no"
+HOSTILE = "x | `y` <script>alert(1)</script> & ]]> \x1b[31m ![z](u) \x00 \x9b31m \u202e \udcff ::error::no"
 
 
 def container(name: str = "service `web`", written: str = f"us.icr.io/acme/web@{DIGEST}") -> Container:
@@ -127,9 +127,12 @@ def test_nothing_steers_a_reader_and_no_secret_is_shown(form: str) -> None:
     assert text == render(given, form)
     assert text.endswith("\n")
     assert "canary-password" not in text
-    if form != "json":
-        # JSON escapes them by itself.
-        assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202e]", text)
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\ud800-\udfff]", text)
+    text.encode()
+
+
+def test_json_says_what_names_contain() -> None:
+    assert json.loads(render(HOSTILES, "json"))["name"] == HOSTILE
 
 
 def test_markdown_is_only_text() -> None:
@@ -170,9 +173,37 @@ def test_sarif_has_what_the_standard_asks_for() -> None:
     moved = replace(BAD, container=replace(BAD.container, where="contract.yaml:99"))
     again = sarif_run(verified(moved))["results"][0]
     assert again["partialFingerprints"] == first["partialFingerprints"]
-    # What is no file's name is no place.
-    (odd,) = (one for one in sarif_run(HOSTILES)["results"] if one["ruleId"] == "unused-key")
-    assert "locations" not in odd
+
+
+@pytest.mark.parametrize(
+    ("where", "uri", "line"),
+    [
+        ("./a/b.yaml:3", "a/b.yaml", 3),
+        ("b.yaml", "b.yaml", 1),
+        (None, "contract.yaml", 1),
+        ("env: volumes", "contract.yaml", 1),
+        (f"b.yaml:{'9' * 5000}", "contract.yaml", 1),
+        ("b\udcff.yaml:0", "b%5Cxdcff.yaml", 1),
+    ],
+)
+def test_every_sarif_result_has_a_place_since_github_takes_none_without(
+    where: str | None, uri: str, line: int
+) -> None:
+    (result,) = sarif_run(verified(findings=(replace(WARN, where=where),)))["results"]
+    (location,) = result["locations"]
+    assert location == {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": {"startLine": line}}}
+
+
+def test_a_report_that_cannot_be_written_does_not_take_the_answer_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "a" / "verify.md"
+    assert show_verified(ALL, "text", [report]) == 1
+    assert report.read_text() == render(ALL, "markdown")
+    capsys.readouterr()
+    with pytest.raises(OSError, match="verify"):
+        show_verified(ALL, "text", [report / "verify.md"])
+    assert capsys.readouterr().out == render(ALL, "text")
 
 
 def test_junit_has_a_test_for_each() -> None:

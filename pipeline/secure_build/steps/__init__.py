@@ -248,8 +248,8 @@ def findings(listed: Sequence[Finding]) -> list[dict[str, Any]]:
     """Findings as plain data, masked, since they quote others; what is not known of one is left out."""
     return [
         {
-            name: secret.mask(value)
-            for name in ("check", "level", "what", "why", "hint", "where")
+            name.replace("_", "-"): secret.mask(value)
+            for name in ("check", "level", "what", "why", "basis", "hint", "where", "runtime_code")
             if (value := getattr(finding, name)) is not None
         }
         for finding in listed
