@@ -224,6 +224,10 @@ def _verify(arguments: argparse.Namespace, report: Report) -> int:
     for path in reports:
         # A mistake in a name is found before anybody is asked.
         verify_output.form_of(path)
+        if arguments.contract is not None and path.resolve() == arguments.contract.resolve():
+            raise UsageError(
+                f"`--report {path}` would be written over the contract", hint="name another file"
+            )
     given = {
         name: value for name, value in vars(arguments).items() if name in VerifyOptions.__dataclass_fields__
     }

@@ -60,6 +60,7 @@ class Counts(_Part):
     failed: int = Field(description="Findings that failed, evidence among them.")
     unchecked: int = Field(description="Findings that could not be checked.")
     warnings: int = Field(description="Findings that warn.")
+    deferred: int = Field(description="Findings that wait for publishing, or for the network.")
 
 
 class VerifyDocument(_Part):
@@ -85,6 +86,7 @@ def counts(verified: Verified) -> Counts:
         failed=levels.count("fail"),
         unchecked=levels.count("unknown"),
         warnings=levels.count("warn"),
+        deferred=levels.count("deferred"),
     )
 
 

@@ -15,6 +15,7 @@ from secure_build.contract.decision.model import Decision, Verified
 from secure_build.errors import UsageError
 from secure_build.model import Finding
 from secure_build.report import json_text, shown
+from secure_build.secret import mask
 from secure_build.verify_document import Counts, counts, document
 from secure_build.verify_reports import junit, markdown, sarif
 
@@ -65,6 +66,7 @@ def summary(verified: Verified) -> str:
         (number.failed, "finding failed", "findings failed"),
         (number.unchecked, "could not be checked", "could not be checked"),
         (number.warnings, "warning", "warnings"),
+        (number.deferred, "deferred", "deferred"),
     ):
         if count:
             said.append(f"{count} {one if count == 1 else several}")
@@ -124,9 +126,10 @@ def _finding_lines(finding: Finding) -> Iterator[str]:
 def _wrapped(text: str) -> list[str]:
     """Lines with an indent; what has lines of its own keeps them."""
     lines = []
-    for line in text.splitlines() or [""]:
+    # Masked first: a secret with a space in it may be cut by the end of a line.
+    for line in mask(text).splitlines() or [""]:
         lines += textwrap.wrap(
-            line,
+            shown(line),
             _WIDTH,
             initial_indent=_INDENT,
             subsequent_indent=_INDENT,

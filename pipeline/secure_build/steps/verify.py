@@ -155,6 +155,8 @@ def _of_config(work: Job, current: BuildRecord, sections: Made, options: VerifyO
 
 
 def _judged(subject: Subject, means: Means, report: Report, unique: frozenset[str] = frozenset()) -> Verified:
+    if subject.pods and subject.target != "ccco":
+        raise UsageError(f"pods of the cluster are for `ccco`, and this is for `{subject.target}`")
     found, unread = containers.containers(subject.workload, subject.env)
     runs = containers.pods(subject.pods)
     found += runs

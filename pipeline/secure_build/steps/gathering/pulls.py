@@ -82,9 +82,10 @@ class Registries:
             if found is None and wanted in self.means.coming:
                 return Pulled(Pull("deferred", "it is not copied to its mirror yet, so a pull was not tried"))
             if found is None:
-                why = f"`{wanted}` does not exist, or is hidden from whoever has no login"
-                hint = None if login else f"add a login: `auths: {registry}:`"
-                return Pulled(Pull("bad", why, hint or "publish it, or correct its name"))
+                hint = "correct its name, or publish it"
+                if login is None:
+                    hint += f"; if it is private, add a login: `auths: {registry}:`"
+                return Pulled(Pull("bad", f"`{wanted}` does not exist", hint))
             guest = self._guest(client, wanted.repository, found)
         except _NoGuestError as error:
             return Pulled(_without_guest(wanted, error))
