@@ -9,7 +9,8 @@ the signature unknown).
 
 Below `# output` stands one line for each container (verdict, basis, code or `-`, name), then one for each
 finding that did not pass (level, check, code or `-`), sorted, then `says: …`, words that must be found in
-what is said. Words in capitals stand for archives, tokens and keys, see WRITTEN.
+what is said, and `never says: …`, words that must not. Words in capitals stand for archives, tokens and keys,
+see WRITTEN.
 """
 
 from __future__ import annotations
@@ -51,6 +52,10 @@ def tar(*names: str) -> str:
     with tarfile.open(fileobj=buffer, mode="w:gz") as archived:
         for name in names:
             header = tarfile.TarInfo(name)
+            if name == "link":
+                header.type, header.linkname = tarfile.SYMTYPE, "docker-compose.yml"
+                archived.addfile(header)
+                continue
             header.size = len(COMPOSE) if name != ".env" else 0
             archived.addfile(header, io.BytesIO(COMPOSE))
     return base64.b64encode(buffer.getvalue()).decode()
@@ -60,6 +65,11 @@ WRITTEN = {
     "ENVARCHIVE": tar("docker-compose.yml", ".env"),
     "TWOARCHIVE": tar("docker-compose.yml", "docker-compose.yaml"),
     "DOTARCHIVE": tar("./docker-compose.yml"),
+    "LINKARCHIVE": tar("docker-compose.yml", "link"),
+    "NESTEDARCHIVE": tar("app/docker-compose.yml"),
+    "MODERNARCHIVE": tar("compose.yaml"),
+    "EMPTYARCHIVE": tar(),
+    "PLAINCOMPOSE": base64.b64encode(COMPOSE).decode(),
     "WRAPPED": base64.b64encode(bytes(512)).decode(),
     "SEALED": base64.b64encode(b"Salted__" + bytes(24)).decode(),
     "PUBLICKEY": base64.b64encode(PEM).decode(),
@@ -117,7 +127,8 @@ def decided(case: dict[str, Any]) -> tuple[list[str], str]:
     listed, unread = containers.containers(workload, env)
     runs = containers.pods(pods)
     listed += runs
-    asked, idle = questions.questions(listed, workload, env)
+    are_all = all(one.level != "unknown" for one in unread)
+    asked, idle = questions.questions(listed, workload, env, are_all=are_all)
     said = case.get("answers") or {}
     answers = {one: answer(one, said.get(str(one.reference), {})) for one in asked.values() if one}
     decisions, around = decide.decide(listed, asked, answers, target=target, workload=workload, commands=runs)
@@ -146,8 +157,11 @@ def test_verify_case(path: Path) -> None:
     for word, written in WRITTEN.items():
         given = given.replace(word, written)
     lines, words = decided(yaml.safe_load(given))
-    wanted = [line for line in expected.splitlines() if line and not line.startswith("says: ")]
+    said = ("says: ", "never says: ")
+    wanted = [line for line in expected.splitlines() if line and not line.startswith(said)]
     assert lines == wanted, words
     for line in expected.splitlines():
         if line.startswith("says: "):
             assert line.removeprefix("says: ") in words
+        if line.startswith("never says: "):
+            assert line.removeprefix("never says: ") not in words

@@ -131,6 +131,13 @@ MUTATIONS: list[tuple[str, str, Any, Any, list[str]]] = [
     ),
     (
         "compose",
+        "registry of the deployer, tag and digest",
+        compose(f"us.icr.io/team/web@{A}", f'"$REGISTRY/web:1.0@{A}"'),
+        _NONE,
+        flips(A_SERVICE, "unknown", "inferred"),
+    ),
+    (
+        "compose",
         "no image",
         compose(f"image: us.icr.io/team/web@{A}", "build: ."),
         _NONE,
@@ -356,6 +363,27 @@ MUTATIONS: list[tuple[str, str, Any, Any, list[str]]] = [
         POD.replace("IMAGE", f"us.icr.io/team/web@{B}"),
         flips(A_CLUSTER, "refused"),
     ),
+    (
+        "ccco",
+        "tag for a digest",
+        ("pods",),
+        [CCCO["pods"][0].replace(f"@{A}", ":1.0")],
+        flips(A_CLUSTER, "refused", "inferred"),
+    ),
+    (
+        "ccco",
+        "policy of others",
+        ("workload", "confidential-containers", "regoValidator"),
+        {"policy": "cGFja2FnZSBhZ2VudF9wb2xpY3kK"},
+        flips(A_CLUSTER, "unknown", "inferred"),
+    ),
+    (
+        "ccco",
+        "no pods",
+        ("pods",),
+        [],
+        [f"-accepted documented - {A_CLUSTER}"],
+    ),
     # Logins
     ("compose", "login with a path", ("workload", "auths"), {"us.icr.io/team": LOGIN["us.icr.io"]}, [SCHEMA]),
     (
@@ -385,7 +413,7 @@ MUTATIONS: list[tuple[str, str, Any, Any, list[str]]] = [
         "kind",
         resource("kind"),
         "Deployment",
-        [f"-accepted documented - {name}" for name in (I_POD, A_POD, B_POD)] + [SCHEMA, UNUSED],
+        [f"-accepted documented - {name}" for name in (I_POD, A_POD, B_POD)] + [SCHEMA],
     ),
     ("ccrv", "compose for ccrv", ("workload", "compose"), {}, ["+fail unknown-key -"]),
 ]

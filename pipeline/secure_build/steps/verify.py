@@ -160,7 +160,8 @@ def _judged(subject: Subject, means: Means, report: Report, unique: frozenset[st
     found, unread = containers.containers(subject.workload, subject.env)
     runs = containers.pods(subject.pods)
     found += runs
-    asked, idle = questions.questions(found, subject.workload, subject.env)
+    are_all = all(one.level != "unknown" for one in unread)
+    asked, idle = questions.questions(found, subject.workload, subject.env, are_all=are_all)
     wanted = {question for question in asked.values() if question is not None}
     report.step(f"verify: {len(found)} containers, {len(wanted)} images to ask for")
     answers, about = gather(wanted, questions.entries(subject.workload), means)
