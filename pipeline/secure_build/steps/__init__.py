@@ -180,7 +180,7 @@ def _with_contract(work: Job, published: BuildRecord) -> Ran:
     if config.workload is None and config.env is None:
         return Ran(published)
     made = made_sections(work, published)
-    verified = verifying.verify_made(work, published, made)
+    verified = verifying.verify_made(work, published, made, just_published=True)
     emitted = []
     assembled = None
     try:

@@ -8,12 +8,13 @@ shows that the config and its secrets make the very text in it, that text is dec
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from secure_build import files
+from secure_build.config import Workload
 from secure_build.contract import checks, document, play
 from secure_build.contract.advice import mapping
 from secure_build.contract.checks.keys import signature_finding
@@ -23,6 +24,7 @@ from secure_build.contract.decision.model import Verified
 from secure_build.contract.document import Contract, SectionText
 from secure_build.errors import UsageError
 from secure_build.model import BuildRecord, Finding
+from secure_build.reference import Reference, Repository
 from secure_build.registry.http import Transport
 from secure_build.report import Report
 from secure_build.steps import delivery, show
@@ -128,8 +130,11 @@ def verify_job(work: Job, options: VerifyOptions) -> Verified:
     return replace(verified, evidence=evidence(work, current)) if own & named else verified
 
 
-def verify_made(work: Job, current: BuildRecord, sections: Made) -> Verified:
-    """Decide about the sections that the config makes, before they are written."""
+def verify_made(work: Job, current: BuildRecord, sections: Made, *, just_published: bool = False) -> Verified:
+    """Decide about the sections that the config makes, before they are written.
+
+    What was `just_published` nobody else can have signed.
+    """
     config, loaded = work.loaded.config, work.loaded
     about: list[Finding] = list(sections.workload.findings) if sections.workload else []
     texts = sections.texts
@@ -143,7 +148,10 @@ def verify_made(work: Job, current: BuildRecord, sections: Made) -> Verified:
     subject = Subject(
         str(loaded.path), config.target, texts.get("workload"), texts.get("env"), pods, tuple(about)
     )
-    verified = _judged(subject, _means(work, current), work.report, _unique(work, current))
+    means = _means(work, current)
+    if just_published and config.workload is not None:
+        means = replace(means, unsigned=frozenset(_signed_by_others(config.workload)))
+    verified = _judged(subject, means, work.report, _unique(work, current))
     return sections.with_places(loaded, verified)
 
 
@@ -248,3 +256,9 @@ def _unique(work: Job, current: BuildRecord) -> frozenset[str]:
     built = work.loaded.config.built
     found = {image.reference for image in current.images if not built[image.name].reuse_tag}
     return frozenset(map(str, found))
+
+
+def _signed_by_others(config: Workload) -> Iterator[Repository]:
+    """The repositories whose cosign key the config only names."""
+    for name in config.confidential_containers.cosign:
+        yield Reference.parse(name).repository

@@ -143,7 +143,9 @@ def _also_signed(decision: Decision, question: Question | None, answer: Answer |
         return decision
     key = f"the cosign key for `{question.entry.name}`"
     signed = answer.signed if answer else None
-    if signed is None or signed.outcome in ("unknown", "deferred"):
+    if signed is not None and signed.outcome == "deferred":
+        return decision
+    if signed is None or signed.outcome == "unknown":
         why = f"{key}: {signed.why if signed else 'nobody has looked for its signature'}"
         return Decision(decision.container, "unknown", why, "inferred", hint=signed.hint if signed else None)
     if signed.outcome == "bad":
@@ -184,6 +186,9 @@ def _around(
 ) -> Iterator[Finding]:
     """What somebody should know who relies on a signature under a tag."""
     reference, what = question.reference, f"`{question.reference}`"
+    if answer is not None and answer.signed is not None and answer.signed.outcome == "deferred":
+        why, hint = f"{answer.signed.why} yet, and the guest wants one", answer.signed.hint
+        yield Finding("signature", "deferred", what, why, "inferred", hint, container.where)
     if reference.tag is None or reference.digest is not None:
         return
     if str(reference) not in unique and not _UNIQUE.fullmatch(reference.tag):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from secure_build.layout import Layout
 from secure_build.model import Descriptor
-from secure_build.reference import Reference
+from secure_build.reference import Reference, Repository
 from secure_build.registry.http import Transport
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ class Means:
     `notary_ca` are the authorities for Notary servers, PEM, and `log` is the key of the transparency log
     that cosign signatures must be in. `lookaside` is where the config puts OpenPGP signatures besides
     registries. `local` are images in the `layout` that are not at their registry yet, and `signatures` is
-    the folder with theirs, by registry. `coming` are images of others whose copies may not be there yet.
+    the folder with theirs, by registry. `coming` are images of others whose copies may not be there yet,
+    and `unsigned` repositories whose images somebody else signs with cosign once they are published.
     """
 
     transport: Transport
@@ -38,3 +39,4 @@ class Means:
     local: Mapping[Reference, Descriptor] = field(default_factory=dict)
     signatures: Path | None = None
     coming: frozenset[Reference] = frozenset()
+    unsigned: frozenset[Repository] = frozenset()

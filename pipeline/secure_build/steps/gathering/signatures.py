@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from secure_build.attestations import publication, statement
-from secure_build.contract.decision.model import Answer, Entry, Question, Signed
+from secure_build.contract.decision.model import Answer, Entry, Outcome, Question, Signed
 from secure_build.errors import MachineError, RefusedError, SecureBuildError, ServiceError, UsageError
 from secure_build.model import Credential
 from secure_build.reference import Pinned, Reference
@@ -164,7 +164,8 @@ class Signatures:
         except (ServiceError, MachineError) as error:
             return Signed("unknown", f"its signatures are not known: {error.message}", error.hint)
         if not kept:
-            return Signed("bad", "it has no signature under cosign's tag", sign)
+            outcome: Outcome = "deferred" if image.repository in self.means.unsigned else "bad"
+            return Signed(outcome, "it has no signature under cosign's tag", sign)
         return Signed("bad", f"none of its {len(kept)} signatures is by the key {verifier.key.digest}", sign)
 
     def _has_bundle(self, client: RemoteRegistry, image: Pinned, verifier: ClassicVerifier) -> bool:
