@@ -147,10 +147,9 @@ def _contract_section(arguments: argparse.Namespace, report: Report) -> int:
     from secure_build import contract_output
     from secure_build.steps import contract_env, contract_workload
 
-    emit = contract_env if arguments.verb == "env" else contract_workload
-
     def act(job: Job) -> int:
-        return contract_output.show_section(*emit(job, draft=True), job, arguments.output)
+        made = contract_env(job, draft=True) if arguments.verb == "env" else contract_workload(job)
+        return contract_output.show_section(*made, job, arguments.output)
 
     return _with_job(arguments, report, act)
 

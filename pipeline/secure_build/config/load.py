@@ -16,15 +16,20 @@ from secure_build.reference import Digest
 
 
 class Loaded(typing.NamedTuple):
-    """A config with the file it came from and the digest of its bytes."""
+    """A config with the file it came from, the digest of its bytes, and its text with places."""
 
     config: Config
     path: Path
     digest: Digest
+    document: strict_yaml.Document
 
     @property
     def directory(self) -> Path:
         return self.path.parent
+
+    def where(self, *path: str) -> str:
+        """File and line of what stands at this path, or of the nearest above it, for messages."""
+        return f"{self.path}:{self.document.line(path)}"
 
 
 def load(path: Path) -> Loaded:
@@ -50,7 +55,7 @@ def parse(content: bytes, path: Path) -> Loaded:
     except ValidationError as error:
         found = mistakes(document, Config, error, tags=UNION_TAGS, own=_own)
         raise UsageError("\n".join(mistake.text(document) for mistake in found)) from None
-    return Loaded(config, path, Digest.of(content))
+    return Loaded(config, path, Digest.of(content), document)
 
 
 def schema() -> str:

@@ -12,17 +12,25 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from secure_build import record, secret
+from secure_build.contract.decision.model import Verified
 from secure_build.contract.document import SECTIONS
-from secure_build.errors import SecureBuildError, UsageError
+from secure_build.errors import RefusedError, SecureBuildError, UsageError
 from secure_build.model import BuildRecord, Finding
 from secure_build.report import Report
+from secure_build.steps import verify as verifying
 from secure_build.steps.assemble import Assembled, check_files, contract_assemble
 from secure_build.steps.build import build, require_locked
 from secure_build.steps.check import check
 from secure_build.steps.content_trust import check_destination
-from secure_build.steps.contract import Fragment, check_workload, contract_images, contract_workload
+from secure_build.steps.contract import (
+    Fragment,
+    check_workload,
+    contract_images,
+    contract_workload,
+    write_workload,
+)
 from secure_build.steps.delivery import check_logins, try_logins
-from secure_build.steps.emission import Emitted, certificate_of
+from secure_build.steps.emission import Emitted, certificate_of, withdraw
 from secure_build.steps.env import check_env, contract_env
 from secure_build.steps.handover import hand_on
 from secure_build.steps.init import InitOptions, Started, init
@@ -38,6 +46,7 @@ from secure_build.steps.show import Shown, ShowOptions, show
 from secure_build.steps.sign import is_wanted, sign
 from secure_build.steps.simple_signing import check_stores
 from secure_build.steps.verdict import settled
+from secure_build.steps.verify import VerifyOptions
 
 __all__ = [
     "Assembled",
@@ -52,6 +61,8 @@ __all__ = [
     "ShowOptions",
     "Shown",
     "Started",
+    "Verified",
+    "VerifyOptions",
     "build",
     "check",
     "contract_assemble",
@@ -70,6 +81,7 @@ __all__ = [
     "show",
     "sign_layout",
     "summary",
+    "verify",
 ]
 
 
@@ -106,11 +118,13 @@ def sign_layout(work: Job) -> BuildRecord:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a run did: the record, the sections that it wrote, and the contract when it has both."""
+    """What a run did: the record, the sections that it wrote, the contract when it has both, and what the
+    runtime would decide about it."""
 
     record: BuildRecord
     sections: tuple[Emitted, ...] = ()
     contract: Assembled | None = None
+    verified: Verified | None = None
 
 
 def run(work: Job) -> Ran:
@@ -160,31 +174,52 @@ def run(work: Job) -> Ran:
 
 
 def _with_contract(work: Job, published: BuildRecord) -> Ran:
-    """The sections that the config has, and the contract when it has both of them."""
+    """The sections that the config has, and the contract when it has both, once they are verified."""
     config = work.loaded.config
-    steps = [contract_workload] if config.workload is not None else []
-    steps += [contract_env] if config.env is not None else []
-    result, found, emitted = published, published.findings if not steps else (), []
+    if config.workload is None and config.env is None:
+        return Ran(published)
+    made = verifying.made(work, published)
+    verified = verifying.verify_made(work, published, made)
+    emitted = []
     assembled = None
     try:
-        for step in steps:
-            result, section = step(work, draft=False)
+        settled(work, verified.all_findings, what="the contract")
+        result, found = published, verified.all_findings
+        if made.workload is not None:
+            result, section = write_workload(work, result, made.workload, (), draft=False)
             emitted.append(section)
             found += result.findings
-        if len(steps) == len(SECTIONS):
+        if made.env is not None:
+            result, section = contract_env(work, draft=False)
+            emitted.append(section)
+            found += result.findings
+        if len(emitted) == len(SECTIONS):
             result, assembled = contract_assemble(work, draft=False)
             found += result.findings
-    except SecureBuildError:
-        written = {section.name for section in emitted}
-        for name in ("workload", "env", "contract"):
-            left = work.options.workdir / f"{name}.yaml"
-            if left.exists() and name not in written:
-                work.report.step(f"`{left}` is that of an earlier run, and stays as it is")
+    except SecureBuildError as error:
+        texts = {name: text for name in SECTIONS if (text := made.text(name)) is not None}
+        withdraw(work, texts if isinstance(error, RefusedError) else {})
         raise
     # What each step found replaced what the one before had found.
     result = replace(result, findings=tuple(dict.fromkeys(found)))
     record.write(work.record_path, result)
-    return Ran(result, tuple(emitted), assembled)
+    return Ran(result, tuple(emitted), assembled, verified)
+
+
+def verify(options: VerifyOptions, report: Report) -> Verified:
+    """Whether the runtime would accept a contract and its images, see `steps/verify.py`."""
+    if options.is_alone:
+        return verifying.verify_alone(options, report)
+    given = Options(
+        config=options.config,
+        workdir=options.workdir,
+        records=options.records,
+        jobs=options.jobs,
+        offline=options.offline,
+        image_version=options.image_version,
+    )
+    with job(given, report) as work:
+        return verifying.verify_job(work, options)
 
 
 def summary(result: BuildRecord) -> dict[str, Any]:

@@ -41,8 +41,6 @@ from secure_build.steps.verdict import settled
 # A Secure Execution header has some kilobytes; this is for the wrong file.
 _LARGEST_BOOT = 1 << 20
 ATTESTATION_KEY: Final = "attestationPublicKey"
-# Checks of what the two sections must agree on, and of what may end between making and joining them.
-_BETWEEN = frozenset({"auths", "env", "signature", "signing-key", "volumes"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,7 @@ def contract_assemble(work: Job, *, draft: bool) -> tuple[BuildRecord, Assembled
     contract = Contract.parse(assembly.contract(values).encode(), "the contract")
     # Findings name the files that the sections came from.
     contract = replace(contract, workload=sections["workload"], env=sections["env"])
-    tokens = _certificates(current, sections.values(), certificate)
+    tokens = certificate_findings(current, sections.values(), certificate)
     findings = (*trust, *tokens, *_checked(contract, opened, config.target))
     settled(work, findings, what="the contract")
     known = dict(current.sections)
@@ -132,26 +130,8 @@ def _checked(
     What is hidden in a token of somebody else is for the guest to find: `deferred`, not `unknown`,
     since nobody who assembles contracts could ever check it.
     """
-    now = datetime.now(UTC)
-    workload, env = opened["workload"], opened["env"]
-    found = [
-        replace(one, level="deferred") if one.level == "unknown" else one
-        for one in checks.contract_findings(contract, target, now=now)
-        if env is None or (one.check, one.level) != ("signature", "unknown")
-    ]
-    tokens = contract.workload.is_token or contract.env.is_token
-    if tokens and env is not None:
-        plain = replace(contract, workload=workload or contract.workload, env=env)
-        between = checks.contract_findings(plain, target, now=now)
-        found += [
-            one
-            for one in between
-            if one.check in _BETWEEN
-            and one not in found
-            and (one.check, one.level) != ("signature", "warn")
-            and one.level != "unknown"
-        ]
-    return found
+    found = checks.opened_findings(contract, opened["workload"], opened["env"], target, now=datetime.now(UTC))
+    return [replace(one, level="deferred") if one.level == "unknown" else one for one in found]
 
 
 def _section(work: Job, current: BuildRecord, name: SectionName, *, draft: bool) -> SectionText:
@@ -179,7 +159,7 @@ def _no_section(current: BuildRecord, name: str) -> UsageError:
     return UsageError(f"there is no `{name}` section", hint=hint)
 
 
-def _certificates(
+def certificate_findings(
     current: BuildRecord, sections: Iterable[SectionText], certificate: EncryptionCertificate | None
 ) -> Iterator[Finding]:
     """Whether the tokens are for the config's certificate: known of those that were made here."""

@@ -89,7 +89,7 @@ def _configured(work: Job) -> CheckedCertificate:
         chain=folder / named.chain if named.chain else None,
         sha256=named.sha256,
         target=work.loaded.config.target,
-        image_version=encrypt.image_version or named.version,
+        image_version=work.options.image_version or encrypt.image_version or named.version,
         insecure=work.options.insecure_unverified_certificate,
     )
     return _checked(asked, Downloads(work.options.workdir / _FOLDER, work.options.offline), work.report)

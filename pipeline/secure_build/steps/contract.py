@@ -5,33 +5,46 @@ Plain sections hold secrets: they go to files that only their owner may read, an
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from secure_build import files, record, strict_yaml
 from secure_build.contract import images, merging, workload
 from secure_build.contract.images import Images
-from secure_build.model import BuildRecord
+from secure_build.contract.places import Place
+from secure_build.contract.text import SecretText
+from secure_build.contract.workload import Packed
+from secure_build.model import BuildRecord, Finding
 from secure_build.reference import Pinned, Reference
 from secure_build.steps.build import previous
 from secure_build.steps.confidential import PodsWorkload, confidential_parts, write_pods
-from secure_build.steps.delivery import runtime_logins
+from secure_build.steps.delivery import check_logins, try_pulls
 from secure_build.steps.descriptors import read_pinnable, read_workload
 from secure_build.steps.emission import Emitted, certificate_of, emit
 from secure_build.steps.job import Job
-from secure_build.steps.pins import check_places, named, pin_places, require_guest, resolve_all
+from secure_build.steps.pins import Pins, check_places, named, pin_places, require_guest, resolve_all
 from secure_build.steps.sections import workload_parts
 from secure_build.steps.verdict import checked, settled
 
 
-def contract_workload(work: Job, *, draft: bool) -> tuple[BuildRecord, Emitted]:
-    """The `workload` section in a file for its owner only, and as a token where there is a certificate.
+@dataclass(frozen=True, slots=True)
+class MadeWorkload:
+    """The `workload` section that the config makes of a record, which nobody has written yet.
 
-    Raises RefusedError when the runtime would not take the section; then nothing is written.
+    `findings` are those of its parts; those of the section itself are for whoever takes it.
     """
+
+    section: SecretText
+    packed: Packed
+    places: tuple[Place, ...]
+    pins: Pins
+    findings: tuple[Finding, ...]
+
+
+def made_workload(work: Job, current: BuildRecord) -> MadeWorkload:
+    """The section for the images of the record; raises UsageError for what cannot go into one."""
     config = work.loaded.config.workload
-    current = work.current_record()
     checkout = work.checkout(commit=current.built_from.commit, allow_dirty=True)
     work.require_commit(current, checkout)
     described = read_workload(work, checkout)
@@ -41,28 +54,46 @@ def contract_workload(work: Job, *, draft: bool) -> tuple[BuildRecord, Emitted]:
         packed = confidential_parts(work, current, described, pins)
     else:
         packed = described.pack(pins.texts)
-    logins, delivery = runtime_logins(work, current, pins.pulled)
-    certificate, trust = certificate_of(work)
+    logins = check_logins(work, (image.repository.registry for image in pins.pulled))
     keys = images.entries((image.reference, image.enforced) for image in pins.own if image.enforced)
-    section = workload.section(logins, keys, {**workload_parts(work, config), **packed.body})
-    findings = [*described.findings, *pins.findings, *packed.findings, *delivery, *trust]
-    findings += checked(work, "workload", section)
+    body = {**workload_parts(work, config), **packed.body}
+    section = workload.section(filter(None, logins.values()), keys, body)
+    findings = (*described.findings, *pins.findings, *packed.findings)
+    return MadeWorkload(section, packed, described.places, pins, findings)
+
+
+def contract_workload(work: Job) -> tuple[BuildRecord, Emitted]:
+    """A draft of the `workload` section, see `write_workload`; whether the guest can pull is tried.
+
+    Raises RefusedError when the runtime would not take the section; then nothing is written.
+    """
+    current = work.current_record()
+    made = made_workload(work, current)
+    return write_workload(work, current, made, try_pulls(work, current, made.pins.pulled), draft=True)
+
+
+def write_workload(
+    work: Job, current: BuildRecord, made: MadeWorkload, delivery: Iterable[Finding], *, draft: bool
+) -> tuple[BuildRecord, Emitted]:
+    """The section in a file for its owner only, and as a token where there is a certificate."""
+    certificate, trust = certificate_of(work)
+    findings = [*made.findings, *delivery, *trust, *checked(work, "workload", made.section)]
     settled(work, findings, what="the workload section")
     emitted = emit(
         work,
         "workload",
-        section,
+        made.section,
         certificate,
         before=current.emitted.get("workload"),
         draft=draft,
-        packed=packed.archive,
+        packed=made.packed.archive,
     )
-    if packed.pods:
-        write_pods(work, packed.pods)
+    if made.packed.pods:
+        write_pods(work, made.packed.pods)
     work.report.step(f"workload: {emitted.told}")
     result = replace(
         current,
-        used=pins.used,
+        used=made.pins.used,
         sections={**current.sections, "workload": emitted.known},
         findings=tuple(findings),
     )
@@ -99,7 +130,11 @@ def contract_images(work: Job) -> tuple[BuildRecord, Fragment]:
     references = pinned | {image.name: named(work, image, image.name) for image in current.images}
     for image in current.images:
         require_guest(image.platforms, f"{image.name} ({image.reference})")
-    logins, findings = runtime_logins(work, current, set(pinned.values()))
+    pulled = set(pinned.values())
+    logins = [
+        one for one in check_logins(work, (image.repository.registry for image in pulled)).values() if one
+    ]
+    findings = try_pulls(work, current, pulled)
     keys = images.entries((image.reference, image.enforced) for image in current.images if image.enforced)
     made = workload.fragment(logins, keys, references)
     plain = made.plain

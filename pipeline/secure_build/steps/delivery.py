@@ -72,20 +72,12 @@ def _push_logins(work: Job, registry: str) -> list[Credential | None]:
     return [work.login(registry, "push")] if known else []
 
 
-def runtime_logins(
-    work: Job, current: BuildRecord, images: Collection[Pinned]
-) -> tuple[list[Credential], list[Finding]]:
-    """The `runtime` logins of the registries that the images come from, each tried with a pull.
+def try_pulls(work: Job, current: BuildRecord, images: Collection[Pinned]) -> list[Finding]:
+    """Whether the guest could pull the images with the config's `runtime` logins; each is tried.
 
-    Raises UsageError for a login that must not be in a contract, or that is missing for a private
-    image, and RefusedError for one that cannot pull.
+    Raises UsageError for a private image without a login, and RefusedError for one that cannot pull.
     """
-    elsewhere = {
-        image.pinned for image in current.images if image.published != image.reference.repository.registry
-    }
-    mirrored = {image.pinned for image in work.resolved.values() if image.mirror}
-    if work.options.to:
-        elsewhere |= mirrored
+    elsewhere = unpublished(work, current)
     logins = check_logins(work, (image.repository.registry for image in images))
 
     def try_pull(image: Pinned) -> Finding:
@@ -99,7 +91,7 @@ def runtime_logins(
         try:
             RemoteRegistry(registry, login, work.transport).resolve(reference)
         except NotFoundError:
-            if image not in mirrored:
+            if image not in _mirrored(work):
                 raise
             return _deferred(image, "it is not copied to its mirror yet")
         except AccessError as error:
@@ -114,8 +106,19 @@ def runtime_logins(
         how = f"as user `{login.username}`" if login else "without a login"
         return Finding(check="delivery", level="pass", what=str(image), why=f"it can be pulled {how}")
 
-    findings = stopping.side_by_side(try_pull, sorted(images), jobs=work.options.jobs)
-    return [login for login in logins.values() if login], findings
+    return stopping.side_by_side(try_pull, sorted(images), jobs=work.options.jobs)
+
+
+def unpublished(work: Job, current: BuildRecord) -> set[Pinned]:
+    """The images that are in the layout, and not at the registry that their references name."""
+    found = {
+        image.pinned for image in current.images if image.published != image.reference.repository.registry
+    }
+    return found | (_mirrored(work) if work.options.to else set())
+
+
+def _mirrored(work: Job) -> set[Pinned]:
+    return {image.pinned for image in work.resolved.values() if image.mirror}
 
 
 def _deferred(image: Pinned, why: str) -> Finding:

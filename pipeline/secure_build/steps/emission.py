@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import hmac
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,6 +110,31 @@ def emit(
         files.write(encrypted, line)
         unchanged = False
     return Emitted(name, path, masked, known, value, encrypted, unchanged)
+
+
+def withdraw(work: Job, refused: Mapping[str, SectionText]) -> None:
+    """Take refused sections out of their places, if an earlier run had put them there, and their contract.
+
+    They become drafts. What has other content was refused by nobody, and stays; that is said.
+    """
+
+    def is_there(name: str) -> bool:
+        return plain_path(work.options.workdir, name, draft=False).exists()
+
+    def is_refused(name: str) -> bool:
+        written = text.block(name, refused[name].value).encode() if name in refused else None
+        return written == plain_path(work.options.workdir, name, draft=False).read_bytes()
+
+    gone = {name for name in document.SECTIONS if is_there(name) and is_refused(name)}
+    for name in (*document.SECTIONS, "contract"):
+        path = plain_path(work.options.workdir, name, draft=False)
+        if name in gone or (gone and name == "contract"):
+            for place in (plain_path, encrypted_path):
+                if (written := place(work.options.workdir, name, draft=False)).exists():
+                    written.replace(place(work.options.workdir, name, draft=True))
+                    work.report.step(f"`{written}` is refused now, and was made a draft")
+        elif path.exists():
+            work.report.step(f"`{path}` is that of an earlier run, and stays as it is")
 
 
 def encrypt(

@@ -23,15 +23,14 @@ def contract_env(work: Job, *, draft: bool) -> tuple[BuildRecord, Emitted]:
     Raises UsageError for a secret, file or key that is missing, RefusedError when the runtime would not
     take the section; then nothing is written.
     """
-    config = work.loaded.config
-    if config.env is None:
+    section = made_env(work)
+    if section is None:
         raise UsageError(
             f"`{work.loaded.path}` has no `env`",
             hint="say where the guest logs to: `env: {logging: {syslog: …}}` or `{log-router: …}`",
         )
     current = work.record_or_new()
     certificate, trust = certificate_of(work)
-    section = _section(work, config.env)
     findings = (*trust, *checked(work, "env", section))
     settled(work, findings, what="the env section")
     emitted = emit(work, "env", section, certificate, before=current.emitted.get("env"), draft=draft)
@@ -45,13 +44,22 @@ def contract_env(work: Job, *, draft: bool) -> tuple[BuildRecord, Emitted]:
     return result, emitted
 
 
-def check_env(work: Job) -> list[Finding]:
-    """What the runtime would say of the env section that the config makes; nothing without one.
+def made_env(work: Job) -> SecretText | None:
+    """The env section that the config makes, None without one.
 
     Raises UsageError for a secret, file or key that is missing.
     """
     config = work.loaded.config.env
-    return [] if config is None else checked(work, "env", _section(work, config))
+    return None if config is None else _section(work, config)
+
+
+def check_env(work: Job) -> list[Finding]:
+    """What the runtime would say of the env section that the config makes; nothing without one.
+
+    Raises as `made_env` does.
+    """
+    section = made_env(work)
+    return [] if section is None else checked(work, "env", section)
 
 
 def _section(work: Job, config: Env) -> SecretText:

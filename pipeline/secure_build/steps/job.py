@@ -63,6 +63,7 @@ class Options:
     section: Literal["workload", "env"] | None = None
     plain: Path | None = None
     old_record: Path | None = None
+    image_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

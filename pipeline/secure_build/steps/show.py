@@ -82,7 +82,7 @@ def show(options: ShowOptions) -> Shown | str:
         section: Literal["workload", "env"] = "workload" if found[1] == "workload" else "env"
         parts, values = [SectionText(name, section, text, 1)], {section: text}
     else:
-        parts, values = _parts(content, name)
+        parts, values = parts_of(content, name)
     opened = {part.section: _open(part, key) for part in parts}
     pods = "confidential-containers" in (data(opened.get("workload")) or ())
     model = schema.models(options.target or ("ccco" if pods else "ccrt"))
@@ -97,7 +97,7 @@ def show(options: ShowOptions) -> Shown | str:
     )
 
 
-def _parts(content: bytes, name: str) -> tuple[list[SectionText], dict[str, str]]:
+def parts_of(content: bytes, name: str) -> tuple[list[SectionText], dict[str, str]]:
     """The sections of a contract, or the one of a file that holds no more, and all values by name."""
     try:
         contract = Contract.parse(content, name)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
+from secure_build.config import Loaded
 from secure_build.contract import checks, document
 from secure_build.contract.checks import keys, sections
+from secure_build.contract.document import SectionText
 from secure_build.contract.text import SecretText
 from secure_build.errors import RefusedError
 from secure_build.model import Finding
+from secure_build.steps.config_lines import located
 from secure_build.steps.job import Job
 
 _LOGGING = """\
@@ -44,12 +47,12 @@ def checked(work: Job, name: Literal["workload", "env"], section: SecretText) ->
     signing = read.document.data.get("signingKey") if name == "env" and read.document else None
     if signing is not None:
         found += keys.signing_key(signing, datetime.now(UTC), read.name)
-    # The text is made from the config, so its lines and its form say nothing to people.
+    return of_config(work.loaded, read, found)
+
+
+def of_config(loaded: Loaded, section: SectionText, findings: Iterable[Finding]) -> list[Finding]:
+    """Findings of a section that was made of the config, in the words and with the places of the config."""
     return [
-        replace(
-            one,
-            where=one.where and str(work.loaded.path),
-            hint=_LOGGING if one.hint == sections.LOGGING else one.hint,
-        )
-        for one in found
+        replace(one, hint=_LOGGING if one.hint == sections.LOGGING else one.hint)
+        for one in located(loaded, section, findings)
     ]

@@ -6,6 +6,7 @@ Pure: nothing is decrypted, no signature is verified, nobody is asked. What a to
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -26,8 +27,10 @@ from secure_build.mistakes import mistakes
 from secure_build.model import Finding
 from secure_build.strict_yaml import Path
 
-__all__ = ["contract_findings", "section_findings"]
+__all__ = ["contract_findings", "opened_findings", "section_findings"]
 
+# Checks of what the two sections must agree on, and of what may end between making and joining them.
+_BETWEEN = frozenset({"auths", "env", "signature", "signing-key", "volumes"})
 # IBM Cloud takes 64 KB of user data, in base64 by IBM's general rules for servers.
 _LARGE = 48 << 10
 
@@ -46,6 +49,31 @@ def contract_findings(contract: Contract, target: str, *, now: datetime) -> list
         *_shared(contract, workload, env, "env", "variable"),
         *_boot(contract, target),
         *_size(contract),
+    ]
+
+
+def opened_findings(
+    contract: Contract, workload: SectionText | None, env: SectionText | None, target: str, *, now: datetime
+) -> list[Finding]:
+    """The same, with what is known of the sections' text besides the tokens; None for what stays closed.
+
+    Of a text behind a token only that is said which concerns the other section too.
+    """
+    found = contract_findings(contract, target, now=now)
+    if env is not None:
+        found = [one for one in found if (one.check, one.level) != ("signature", "unknown")]
+    if not (contract.workload.is_token or contract.env.is_token) or env is None:
+        return found
+    plain = replace(contract, workload=workload or contract.workload, env=env)
+    if workload is not None:
+        found = [one for one in found if (one.check, one.level) != ("volumes", "unknown")]
+    return found + [
+        one
+        for one in contract_findings(plain, target, now=now)
+        if one.check in _BETWEEN
+        and one not in found
+        and (one.check, one.level) != ("signature", "warn")
+        and one.level != "unknown"
     ]
 
 

@@ -1,14 +1,14 @@
-"""Checks of the public keys that a contract carries in plain text.
-
-Whether a signature is right is not checked here.
-"""
+"""Checks of the public keys that a contract carries in plain text, and of what they signed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from secure_build.contract.advice import mapping
 from secure_build.contract.checks.sections import finding
+from secure_build.contract.document import Contract, SectionText
+from secure_build.contract.encryption import signature
 from secure_build.contract.encryption.key_material import public_material
 from secure_build.errors import UsageError
 from secure_build.model import Finding
@@ -52,6 +52,33 @@ def signing_key(value: str, now: datetime, where: str) -> Iterator[Finding]:
     if material.certificate is not None:
         first, last = material.certificate.not_valid_before_utc, material.certificate.not_valid_after_utc
         yield from _dates(first, last, now, where)
+
+
+def signature_finding(contract: Contract, env: SectionText | None) -> Iterator[Finding]:
+    """Whether `envWorkloadSignature` is of these two values by the `signingKey` in the env, which is known.
+
+    Only of tokens: which bytes of a plain section count is not known.
+    """
+    if (
+        contract.signature is None
+        or env is None
+        or not (contract.workload.is_token and contract.env.is_token)
+    ):
+        return
+    key = mapping(env.document.data if env.document else None).get("signingKey")
+    what, where = "`envWorkloadSignature`", contract.where("envWorkloadSignature")
+    try:
+        material = public_material(str(key).encode(), "`signingKey`", most_encodings=2)
+    except UsageError:
+        # That there is none, or what is wrong with it, is said already.
+        return
+    if signature.verify(contract.workload.value, contract.env.value, contract.signature, material.key):
+        why = "is of these two sections, by the `signingKey` in `env`"
+        yield finding("signature", what, why, level="pass", where=where)
+    else:
+        why = "is not of these two sections by the `signingKey` in `env`"
+        hint = "sign again what stands in the contract: `secure-build contract assemble`"
+        yield finding("signature", what, why, code="HPL12001E", hint=hint, where=where)
 
 
 def _dates(first: datetime, last: datetime, now: datetime, where: str) -> Iterator[Finding]:
