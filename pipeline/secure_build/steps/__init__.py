@@ -197,8 +197,7 @@ def _with_contract(work: Job, published: BuildRecord) -> Ran:
             result, assembled = contract_assemble(work, draft=False)
             found += result.findings
     except SecureBuildError as error:
-        texts = {name: text for name in SECTIONS if (text := made.text(name)) is not None}
-        withdraw(work, texts if isinstance(error, RefusedError) else {})
+        withdraw(work, made.texts if isinstance(error, RefusedError) else {})
         raise
     # What each step found replaced what the one before had found.
     result = replace(result, findings=tuple(dict.fromkeys(found)))

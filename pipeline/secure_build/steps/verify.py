@@ -43,7 +43,6 @@ from secure_build.steps.verdict import of_config
 from secure_build.steps.verified_evidence import evidence
 
 CONFIG = Path("secure-build.yaml")
-_NAMES: tuple[Literal["workload", "env"], ...] = ("workload", "env")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +84,15 @@ class Made:
     workload: MadeWorkload | None
     env: SectionText | None
 
-    def text(self, name: str) -> SectionText | None:
-        """One of them, as something to read; it is called as nobody would call a file."""
-        if name == "env" or self.workload is None:
-            return self.env if name == "env" else None
-        return _section(self.workload.section.plain, "workload")
+    @property
+    def texts(self) -> dict[str, SectionText]:
+        """Those that there are, as something to read; they are called as nobody would call a file."""
+        found: dict[str, SectionText] = {}
+        if self.workload is not None:
+            found["workload"] = _section(self.workload.section.plain, "workload")
+        if self.env is not None:
+            found["env"] = self.env
+        return found
 
 
 def verify_alone(options: VerifyOptions, report: Report) -> Verified:
@@ -145,7 +148,7 @@ def verify_made(work: Job, current: BuildRecord, sections: Made) -> Verified:
     """Decide about the sections that the config makes, before they are written."""
     config, loaded = work.loaded.config, work.loaded
     about: list[Finding] = list(sections.workload.findings) if sections.workload else []
-    texts = {name: text for name in _NAMES if (text := sections.text(name)) is not None}
+    texts = sections.texts
     about += _of_texts(loaded, texts, config.target)
     if config.encrypt.certificate is not None:
         about += configured_certificate(work).findings
@@ -229,7 +232,7 @@ def _about(
             finding for section in sections.values() for finding in checks.section_findings(section, target)
         ]
         return found + behind
-    workload, env = (opened.get(name) or _plain(sections[name]) for name in _NAMES)
+    workload, env = (opened.get(name) or _plain(sections[name]) for name in document.SECTIONS)
     found = checks.opened_findings(contract, workload, env, target, now=now)
     return found + behind + list(signature_finding(contract, env))
 
@@ -238,7 +241,9 @@ def _opened(
     work: Job, current: BuildRecord, sections: Mapping[str, SectionText]
 ) -> tuple[dict[str, SectionText], list[Finding]]:
     """The sections in plain text, those of tokens only where they are proven; and what stays closed."""
-    tokens = [section for section in sections.values() if section.is_token and section.section in _NAMES]
+    tokens = [
+        section for section in sections.values() if section.is_token and section.section in document.SECTIONS
+    ]
     opened = {name: section for name, section in sections.items() if not section.is_token}
     if not tokens:
         return opened, []
@@ -281,7 +286,7 @@ def _behind(
     if key is None:
         why = "the key of its keyed digest is not here"
         return None, why, f"take `{name}.key` from the work folder that made it into `{work.options.workdir}`"
-    text = here.text(name) if here is not None else None
+    text = here.texts.get(name) if here is not None else None
     if text is None:
         return None, f"the config makes no `{name}`", "name the config that made it: `--config FILE`"
     if keyed_digest(key, text.value.encode()) != of_token[0].plaintext_keyed:
@@ -300,8 +305,8 @@ def _section(plain: str, name: Literal["workload", "env"]) -> SectionText:
 def _of_texts(loaded: Loaded, texts: Mapping[str, SectionText], target: str) -> list[Finding]:
     """What the sections show, and what they must agree on, in the words of the config."""
     found: list[Finding] = []
-    if len(texts) == len(_NAMES):
-        values = {name: texts[name].value for name in _NAMES}
+    if len(texts) == len(document.SECTIONS):
+        values: dict[str, str] = {name: texts[name].value for name in document.SECTIONS}
         contract = Contract.parse(assembly.contract(values).encode(), "the contract")
         contract = replace(contract, workload=texts["workload"], env=texts["env"])
         # Signed, and measured, is what is made of them later.

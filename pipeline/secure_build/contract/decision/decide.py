@@ -1,0 +1,5 @@
+from typing import Any
+
+
+def decide(*a: Any, **k: Any) -> Any:
+    return [], []

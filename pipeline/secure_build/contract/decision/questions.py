@@ -1,0 +1,9 @@
+from typing import Any
+
+
+def questions(*a: Any) -> Any:
+    return {}, []
+
+
+def entries(*a: Any) -> Any:
+    return ()

@@ -1,0 +1,5 @@
+from typing import Any
+
+
+def evidence(*a: Any) -> Any:
+    return ()
