@@ -197,7 +197,8 @@ def _with_contract(work: Job, published: BuildRecord) -> Ran:
             result, assembled = contract_assemble(work, draft=False)
             found += result.findings
     except SecureBuildError as error:
-        withdraw(work, made.texts if isinstance(error, RefusedError) else {})
+        refused = made.texts if isinstance(error, RefusedError) else {}
+        withdraw(work, refused, written={section.name for section in emitted})
         raise
     # What each step found replaced what the one before had found.
     result = replace(result, findings=tuple(dict.fromkeys(found)))

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,29 +112,31 @@ def emit(
     return Emitted(name, path, masked, known, value, encrypted, unchanged)
 
 
-def withdraw(work: Job, refused: Mapping[str, SectionText]) -> None:
-    """Take refused sections out of their places, if an earlier run had put them there, and their contract.
+def withdraw(work: Job, refused: Mapping[str, SectionText], *, written: Collection[str]) -> None:
+    """Make drafts of the sections and the contract that an earlier run put in place, if they are refused now.
 
-    They become drafts. What has other content was refused by nobody, and stays; that is said.
+    They are when all of them are the refused ones; else nobody has refused them, and they stay. Both is
+    said, of all but those that were `written` just now.
     """
 
-    def is_there(name: str) -> bool:
-        return plain_path(work.options.workdir, name, draft=False).exists()
+    def path_of(name: str) -> Path:
+        return plain_path(work.options.workdir, name, draft=False)
 
     def is_refused(name: str) -> bool:
-        written = text.block(name, refused[name].value).encode() if name in refused else None
-        return written == plain_path(work.options.workdir, name, draft=False).read_bytes()
+        content = text.block(name, refused[name].value).encode()
+        return path_of(name).exists() and path_of(name).read_bytes() == content
 
-    gone = {name for name in document.SECTIONS if is_there(name) and is_refused(name)}
+    all_refused = bool(refused) and all(map(is_refused, refused))
     for name in (*document.SECTIONS, "contract"):
-        path = plain_path(work.options.workdir, name, draft=False)
-        if name in gone or (gone and name == "contract"):
-            for place in (plain_path, encrypted_path):
-                if (written := place(work.options.workdir, name, draft=False)).exists():
-                    written.replace(place(work.options.workdir, name, draft=True))
-                    work.report.step(f"`{written}` is refused now, and was made a draft")
-        elif path.exists():
-            work.report.step(f"`{path}` is that of an earlier run, and stays as it is")
+        if name in written or not path_of(name).exists():
+            continue
+        if not all_refused:
+            work.report.step(f"`{path_of(name)}` is that of an earlier run, and stays as it is")
+            continue
+        for place in (plain_path, encrypted_path):
+            if (path := place(work.options.workdir, name, draft=False)).exists():
+                path.replace(place(work.options.workdir, name, draft=True))
+                work.report.step(f"`{path}` is refused now, and was made a draft")
 
 
 def encrypt(
