@@ -1,13 +1,14 @@
 """Variables in compose files (Compose specification, Interpolation), as far as images need them.
 
-The guest fills them in from the contract's variables, which are not known here: only a variable's
-own default is.
+The guest fills them in from the contract's variables. Where a workload is made they are not known: only
+a variable's own default is.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from secure_build.errors import UsageError
@@ -15,6 +16,7 @@ from secure_build.strict_yaml import Path
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OPERATOR = re.compile(r":?[-?+]")
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
 _DEEPEST = 16
 
 
@@ -23,8 +25,20 @@ def with_defaults(text: str) -> str | None:
 
     Raises UsageError for what compose would refuse.
     """
-    value, _ = _read(text, 0, closing=False, depth=0)
-    return value
+    return with_values(text, {})
+
+
+def with_values(text: str, values: Mapping[str, str]) -> str | None:
+    """The text with these variables set and all others unset; None when one has neither value nor default.
+
+    Raises UsageError for what compose would refuse.
+    """
+    return _Reader(text, values).read(0, closing=False, depth=0)[0]
+
+
+def names(text: str) -> set[str]:
+    """The names of the variables that the text asks for, defaults among it or not."""
+    return {found[1] for found in _VARIABLE.finditer(text.replace("$$", ""))}
 
 
 def required(data: Any) -> list[str]:
@@ -41,43 +55,54 @@ def is_valid(text: str) -> bool:
     return True
 
 
-def _read(text: str, position: int, *, closing: bool, depth: int) -> tuple[str | None, int]:
-    """What stands from a position on, to its end or to the brace that closes it."""
-    if depth > _DEEPEST:
-        raise UsageError(f"`{text[:80]}`: variables in variables, too deep")
-    pieces: list[str | None] = []
-    while position < len(text):
-        if closing and text[position] == "}":
-            return _joined(pieces), position + 1
-        if text[position] != "$":
-            pieces.append(text[position])
-            position += 1
-        elif text.startswith("$$", position):
-            pieces.append("$")
-            position += 2
-        elif name := _NAME.match(text, position + 1):
-            pieces.append(None)
-            position = name.end()
-        else:
-            value, position = _braced(text, position, depth)
-            pieces.append(value)
-    if closing:
-        raise _invalid(text)
-    return _joined(pieces), position
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    text: str
+    values: Mapping[str, str]
 
+    def read(self, position: int, *, closing: bool, depth: int) -> tuple[str | None, int]:
+        """What stands from a position on, to its end or to the brace that closes it."""
+        text = self.text
+        if depth > _DEEPEST:
+            raise UsageError(f"`{text[:80]}`: variables in variables, too deep")
+        pieces: list[str | None] = []
+        while position < len(text):
+            if closing and text[position] == "}":
+                return _joined(pieces), position + 1
+            if text[position] != "$":
+                pieces.append(text[position])
+                position += 1
+            elif text.startswith("$$", position):
+                pieces.append("$")
+                position += 2
+            elif name := _NAME.match(text, position + 1):
+                pieces.append(self.values.get(name[0]))
+                position = name.end()
+            else:
+                value, position = self._braced(position, depth)
+                pieces.append(value)
+        if closing:
+            raise _invalid(text)
+        return _joined(pieces), position
 
-def _braced(text: str, position: int, depth: int) -> tuple[str | None, int]:
-    name = _NAME.match(text, position + 2) if text.startswith("${", position) else None
-    if name is None:
-        raise _invalid(text)
-    if text.startswith("}", name.end()):
-        return None, name.end() + 1
-    operator = _OPERATOR.match(text, name.end())
-    if operator is None:
-        raise _invalid(text)
-    argument, end = _read(text, operator.end(), closing=True, depth=depth + 1)
-    kind = operator[0][-1]
-    return (argument if kind == "-" else None if kind == "?" else ""), end
+    def _braced(self, position: int, depth: int) -> tuple[str | None, int]:
+        text = self.text
+        name = _NAME.match(text, position + 2) if text.startswith("${", position) else None
+        if name is None:
+            raise _invalid(text)
+        value = self.values.get(name[0])
+        if text.startswith("}", name.end()):
+            return value, name.end() + 1
+        operator = _OPERATOR.match(text, name.end())
+        if operator is None:
+            raise _invalid(text)
+        argument, end = self.read(operator.end(), closing=True, depth=depth + 1)
+        is_set = bool(value) if operator[0].startswith(":") else value is not None
+        if operator[0].endswith("+"):
+            return (argument if is_set else ""), end
+        if is_set:
+            return value, end
+        return (argument if operator[0].endswith("-") else None), end
 
 
 def _joined(pieces: list[str | None]) -> str | None:

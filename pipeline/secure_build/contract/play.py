@@ -123,8 +123,8 @@ def _places(document: Document, number: int, *, templates: bool) -> Iterator[Pla
         return
     grammar: Grammar = "template" if templates else "plain"
     pod = document.data["metadata"]["name"]
-    _check_spelling(document, document.data, ())
-    _check_annotations(document, pod)
+    check_spelling(document, document.data, ())
+    check_annotations(document, document.data, (), pod)
     _check_pod(document, pod)
     found: list[tuple[str, Path, str]] = [
         (f"{what} of pod `{pod}`", path, "image") for what, path, _ in containers(document)
@@ -195,11 +195,11 @@ def _check_ports(document: Document, path: Path, container: dict[str, Any], what
                 )
 
 
-def _check_spelling(document: Document, data: Any, path: Path) -> None:
+def check_spelling(document: Document, data: Any, path: Path) -> None:
     """Refuse `InitContainers`, `Image` and the like: podman reads keys in any case (Go's encoding/json)."""
     if isinstance(data, list):
         for index, item in enumerate(data):
-            _check_spelling(document, item, (*path, index))
+            check_spelling(document, item, (*path, index))
     for key, value in mapping(data).items():
         meant = _LETTERS.get(key.casefold(), key)
         if key != meant:
@@ -209,15 +209,16 @@ def _check_spelling(document: Document, data: Any, path: Path) -> None:
                 hint=f"write `{meant}`",
             )
         if key in _ON_THE_WAY:
-            _check_spelling(document, value, (*path, key))
+            check_spelling(document, value, (*path, key))
 
 
-def _check_annotations(document: Document, pod: str) -> None:
-    for key in mapping(document.data["metadata"].get("annotations")):
+def check_annotations(document: Document, data: Any, path: Path, pod: str) -> None:
+    """Refuse annotations that name images, in the pod whose `data` stands at a path."""
+    for key in mapping(mapping(mapping(data).get("metadata")).get("annotations")):
         if key.startswith(_AUTOMOUNT):
+            where = place_of(document, (*path, "metadata", "annotations", key))
             raise UsageError(
-                f"{place_of(document, ('metadata', 'annotations', key))}: the annotation `{key}` of pod "
-                f"`{pod}` names images that cannot be pinned",
+                f"{where}: the annotation `{key}` of pod `{pod}` names images that cannot be pinned",
                 hint="use a volume with `image: {reference: …}`",
             )
 

@@ -172,14 +172,21 @@ def _of_config(work: Job, current: BuildRecord, sections: Made, options: VerifyO
 
 def _judged(subject: Subject, means: Means, report: Report, unique: frozenset[str] = frozenset()) -> Verified:
     found, unread = containers.containers(subject.workload, subject.env)
-    found += containers.pods(subject.pods)
-    asked, idle = questions.questions(found, subject.workload, subject.env, subject.target)
+    runs = containers.pods(subject.pods)
+    found += runs
+    asked, idle = questions.questions(found, subject.workload, subject.env)
     wanted = {question for question in asked.values() if question is not None}
     report.step(f"verify: {len(found)} containers, {len(wanted)} images to ask for")
     entries = questions.entries(subject.workload)
     answers = gather(wanted, means)
     decisions, around = decide.decide(
-        found, asked, answers, target=subject.target, workload=subject.workload, unique=unique
+        found,
+        asked,
+        answers,
+        target=subject.target,
+        workload=subject.workload,
+        commands=runs,
+        unique=unique,
     )
     findings = (*subject.findings, *unread, *idle, *key_findings(entries, means), *around)
     return Verified(subject.name, subject.target, tuple(decisions), tuple(dict.fromkeys(findings)))

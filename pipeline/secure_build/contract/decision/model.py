@@ -23,8 +23,9 @@ class Container:
     """One place of the workload that names an image: what people call it, and where it stands.
 
     `where` is file and line of the contract, `inside` file and line in its archive. `reference` is what
-    `written` means, with the registry written out; None when that is not decided by the contract, or
-    cannot be read, for the reason in `doubt`.
+    `written` means, with the registry written out; None when that cannot be told, for the reason in
+    `doubt`: either the guest cannot read it (`is_broken`), or somebody else decides. `chooser` is the
+    variable that the deployer fills in; with a `digest`, it stands for the registry only.
     """
 
     what: str
@@ -35,7 +36,10 @@ class Container:
     doubt: str | None = None
     hint: str | None = None
     inside: str | None = None
+    is_broken: bool = False
     is_init: bool = False
+    chooser: str | None = None
+    digest: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,197 @@
+"""What is to be asked for each container: with which login of the contract, and signed by whose key.
+
+A key covers images by its name: `rhs` by the rules for scopes of containers-policy.json(5), the most
+specific first, `dct` the repository, cosign the repository as well, which is not documented. Keys that
+are asked for nothing are findings, since people believe that they protect something.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from secure_build.contract.advice import mapping
+from secure_build.contract.auths import HUB_KEY, registry_of
+from secure_build.contract.decision.containers import data_of
+from secure_build.contract.decision.model import Container, Entry, Kind, Question
+from secure_build.contract.document import SectionText
+from secure_build.contract.enforcement import Way
+from secure_build.contract.places import place_of
+from secure_build.errors import UsageError
+from secure_build.model import Credential, Finding
+from secure_build.reference import DOCKER_HUB, Reference
+from secure_build.secret import Secret
+from secure_build.strict_yaml import Path
 
-def questions(*a: Any) -> Any:
-    return {}, []
+# Which keys the runtime looks at, by what it runs.
+KIND_OF: Mapping[Way, Kind] = {"compose": "dct", "play": "rhs", "pods": "cosign"}
+_COSIGN: Path = ("confidential-containers", "config", "cosign")
 
 
-def entries(*a: Any) -> Any:
-    return ()
+def entries(workload: SectionText | None) -> list[Entry]:
+    """The keys of a plain workload section, in its order; those whose form is wrong are left out."""
+    return list(_entries(workload)) if workload is not None else []
+
+
+def questions(
+    containers: Sequence[Container], workload: SectionText | None, env: SectionText | None
+) -> tuple[dict[Container, Question | None], list[Finding]]:
+    """The question of each container, None where nothing can be asked; and what enforces nothing."""
+    known = entries(workload)
+    logins = [_logins(data_of(section)) for section in (workload, env)]
+    asked: dict[Container, Question | None] = {}
+    for container in containers:
+        reference = container.reference
+        if reference is None:
+            asked[container] = None
+            continue
+        entry = None
+        if reference.digest is None or container.way == "pods":
+            entry = covering(reference, [one for one in known if one.kind == KIND_OF[container.way]])
+        asked[container] = Question(reference.tagged(), _login(container.way, reference, logins), entry)
+    used = {question.entry for question in asked.values() if question and question.entry}
+    found = [finding for one in known if one not in used for finding in _idle(one, known, containers)]
+    if containers:
+        found += _idle_logins(workload, env, containers)
+    return asked, found
+
+
+def covering(reference: Reference, known: Iterable[Entry]) -> Entry | None:
+    """The most specific of these keys that covers a reference, None when none does."""
+    fitting = [one for one in known if _covers(one, reference)]
+    return max(fitting, key=lambda one: len(one.name), default=None)
+
+
+def _covers(entry: Entry, reference: Reference) -> bool:
+    name, repository = entry.name, str(reference.repository)
+    if entry.kind != "rhs":
+        return name == repository
+    tagged = reference.tagged()
+    exact = f"{repository}@{tagged.digest}" if tagged.digest else f"{repository}:{tagged.tag}"
+    return name in (exact, repository) or repository.startswith(f"{name}/")
+
+
+def _entries(workload: SectionText) -> Iterator[Entry]:
+    data, document = data_of(workload), workload.document if data_of(workload) is not None else None
+    if data is None or document is None:
+        return
+    images = mapping(data.get("images"))
+    for kind, path, named in (
+        ("dct", ("images", "dct"), mapping(images.get("dct"))),
+        ("rhs", ("images", "rhs"), mapping(images.get("rhs"))),
+        ("cosign", _COSIGN, _at(data, _COSIGN)),
+    ):
+        for name, body in named.items():
+            key, notary = mapping(body).get("publicKey"), mapping(body).get("notary")
+            if isinstance(key, str) and (kind != "dct" or isinstance(notary, str)):
+                where = place_of(document, (*path, name))
+                of_kind: Kind = "dct" if kind == "dct" else "rhs" if kind == "rhs" else "cosign"
+                yield Entry(of_kind, name, key, notary if kind == "dct" else None, where)
+
+
+def _at(data: Any, path: Path) -> dict[str, Any]:
+    for part in path:
+        data = mapping(data).get(str(part))
+    return mapping(data)
+
+
+def _logins(data: Mapping[str, Any] | None) -> dict[str, tuple[str, str]]:
+    """User name and password by the keys of `auths`."""
+    found = {}
+    for key, login in mapping((data or {}).get("auths")).items():
+        username, password = mapping(login).get("username"), mapping(login).get("password")
+        if isinstance(username, str) and isinstance(password, str):
+            found[key] = (username, password)
+    return found
+
+
+def _login(way: Way, reference: Reference, logins: Sequence[dict[str, tuple[str, str]]]) -> Credential | None:
+    """The login that the guest finds for a registry; the workload's keys win over equal ones of the env."""
+    registry = reference.repository.registry
+    merged = {**logins[1], **logins[0]}
+    for key, (username, password) in merged.items():
+        # Docker's client looks for Docker Hub under the whole address only.
+        hidden = way == "compose" and registry == DOCKER_HUB and key != HUB_KEY
+        if registry_of(key) == registry and not hidden:
+            return Credential(registry, username, Secret(password))
+    return None
+
+
+def _idle(entry: Entry, known: Sequence[Entry], containers: Sequence[Container]) -> Iterator[Finding]:
+    """Why a key enforces nothing."""
+
+    def idle(why: str, hint: str) -> Finding:
+        what = f"the {entry.kind} key for `{entry.name}`"
+        return Finding("unused-key", "warn", what, f"enforces nothing: {why}", "inferred", hint, entry.where)
+
+    ways = {one.way for one in containers}
+    wanted = {KIND_OF[way] for way in ways}
+    same = [one for one in containers if one.reference is not None]
+    if ways and entry.kind not in wanted:
+        runs = " and ".join(sorted("pods" if way == "play" else way for way in ways))
+        looks = " or ".join(f"`{kind}`" for kind in sorted(wanted))
+        yield idle(f"for {runs} the runtime looks at {looks} keys only", "take it out, and pin by digest")
+        return
+    pinned = [
+        one for one in same if _covers_repository(entry, one) and one.reference and one.reference.digest
+    ]
+    tagged = [one for one in same if _covers_repository(entry, one) and one not in pinned]
+    others = [one for one in known if one.kind == entry.kind and one is not entry]
+    narrower = [one for one in others if len(one.name) > len(entry.name)]
+    if any(
+        covering(one.reference, narrower) for one in tagged if one.reference and _covers(entry, one.reference)
+    ):
+        yield idle("narrower keys cover every image under it", "take it out, or them")
+    elif pinned and not tagged:
+        yield idle(
+            f"{pinned[0].what} is named by digest, and the runtime looks at keys for tags only",
+            "take the key out, or name the image by its tag",
+        )
+    else:
+        names = {str(one.reference.repository): one for one in same if one.reference}
+        names |= {str(one.reference.tagged()): one for one in same if one.reference}
+        close = difflib.get_close_matches(entry.name, sorted(names), n=1, cutoff=0.75)
+        hint = (
+            f"did you mean `{close[0]}`?" if close else "take it out, or name the image as the workload does"
+        )
+        yield idle("no image of the workload has this name", hint)
+
+
+def _covers_repository(entry: Entry, container: Container) -> bool:
+    """Whether a key is of the repository of a container's image, whatever the tag."""
+    assert container.reference is not None
+    repository = str(container.reference.repository)
+    name = entry.name.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    name = head + slash + last.partition(":")[0]
+    return repository == name or repository.startswith(f"{name}/")
+
+
+def _idle_logins(
+    workload: SectionText | None, env: SectionText | None, containers: Sequence[Container]
+) -> Iterator[Finding]:
+    if any(one.reference is None or one.chooser for one in containers):
+        # Somebody else decides where those come from.
+        return
+    needed = {one.reference.repository.registry for one in containers if one.reference}
+    for section in (workload, env):
+        document = _document(section)
+        for key in mapping(mapping(data_of(section)).get("auths")) if document else ():
+            if registry_of(key) not in needed and document is not None:
+                yield Finding(
+                    "unused-login",
+                    "warn",
+                    f"the login for `{key}`",
+                    "no image comes from there, and whoever reads the contract could use it",
+                    "inferred",
+                    "take it out",
+                    place_of(document, ("auths", key)),
+                )
+
+
+def _document(section: SectionText | None) -> Any:
+    try:
+        return section.document if section is not None else None
+    except UsageError:
+        return None

@@ -1,0 +1,105 @@
+"""What an image's name means in the guest, with the contract's variables filled in.
+
+Rules: IBM's page "About the contract" (variables of both sections, the workload's win; Go templates with
+`.Env`) and that on overriding registries. Podman's short names are in containers-registries.conf(5).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from secure_build.contract import interpolation
+from secure_build.contract.places import Grammar
+from secure_build.errors import UsageError
+from secure_build.reference import Digest, Reference
+
+_EXPRESSION = re.compile(r"\{\{-?\s*\.Env\.([A-Za-z_][A-Za-z0-9_]*)\s*-?\}\}")
+_REGISTRY_FIRST = re.compile(
+    r"(?:\$\{?|\{\{-?\s*\.Env\.)([A-Za-z_][A-Za-z0-9_]*)[^/@]*/[^$@{]+@(sha256:[0-9a-f]{64})"
+)
+_DIGEST_HINT = "write the image's name out, by digest; only the registry may stay a variable"
+
+
+@dataclass(frozen=True, slots=True)
+class Variables:
+    """The contract's variables: those of the workload, and those of the env, None when it is not known."""
+
+    workload: Mapping[str, str]
+    env: Mapping[str, str] | None
+
+    @property
+    def values(self) -> Mapping[str, str]:
+        return {**(self.env or {}), **self.workload}
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a name means; see `Container` for the fields."""
+
+    reference: Reference | None
+    doubt: str | None = None
+    hint: str | None = None
+    is_broken: bool = False
+    chooser: str | None = None
+    digest: Digest | None = None
+
+
+def meaning(written: str, grammar: Grammar, variables: Variables, *, short_names: bool) -> Meaning:
+    """What the guest takes a name for; `short_names` tells that Docker's defaults are sure to apply."""
+    try:
+        asked = _asked(written, grammar)
+        foreign = sorted(asked - variables.workload.keys())
+        value = _value(written, grammar, variables.values)
+    except UsageError as error:
+        return Meaning(None, error.message, error.hint, is_broken=True)
+    if not foreign:
+        return _literal(value or "", short_names=short_names)
+    registry = _REGISTRY_FIRST.fullmatch(written)
+    digest = Digest.parse(registry[2]) if registry and {registry[1]} == set(foreign) else None
+    if digest is None and variables.env is None:
+        named = ", ".join(f"`{name}`" for name in foreign)
+        return Meaning(None, f"the deployer decides it, by {named}", _DIGEST_HINT, chooser=foreign[0])
+    if value is None:
+        if digest is not None and variables.env is None:
+            return Meaning(None, chooser=foreign[0], digest=digest)
+        missing = ", ".join(f"`{name}`" for name in foreign if name not in variables.values)
+        why = f"the contract gives {missing} no value, so this is no image"
+        return Meaning(None, why, f"set {missing} under `env` of a section", is_broken=True)
+    found = _literal(value, short_names=short_names)
+    return Meaning(
+        found.reference, found.doubt, found.hint, found.is_broken, chooser=foreign[0], digest=digest
+    )
+
+
+def _asked(written: str, grammar: Grammar) -> set[str]:
+    if grammar == "compose":
+        return interpolation.names(written)
+    return set(_EXPRESSION.findall(written)) if grammar == "template" else set()
+
+
+def _value(written: str, grammar: Grammar, values: Mapping[str, str]) -> str | None:
+    """The name with its variables filled in, None when one has no value; raises UsageError."""
+    if grammar == "compose":
+        return interpolation.with_values(written, values)
+    if grammar == "template" and "{{" in written:
+        if set(_EXPRESSION.findall(written)) - values.keys():
+            return None
+        return _EXPRESSION.sub(lambda found: values[found[1]], written)
+    return written
+
+
+def _literal(value: str, *, short_names: bool) -> Meaning:
+    if "{{" in value:
+        why = "it has an expression that nothing here evaluates"
+        return Meaning(None, why, "write the image's name out, or `{{ .Env.NAME }}` for its registry")
+    try:
+        reference = Reference.parse(value)
+    except UsageError as error:
+        return Meaning(None, error.message, error.hint, is_broken=True)
+    first, slash, _ = value.partition("/")
+    if not short_names and not (slash and ("." in first or ":" in first or first == "localhost")):
+        full = str(reference)
+        return Meaning(None, "which registry podman takes it from is not documented", f"write `{full}`")
+    return Meaning(reference)
