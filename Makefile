@@ -37,6 +37,8 @@ schema: setup
 	for target in hpvs ccrt ccrv ccco; do \
 	  $(python) -c "from secure_build.contract import schema; print(schema.json_schema('$$target'), end='')" > .schema.new && \
 	  mv .schema.new pipeline/secure_build/data/contract-$$target.schema.json || exit 1; done
+	$(python) -c 'from secure_build import verify_document; print(verify_document.schema(), end="")' > .schema.new
+	mv .schema.new pipeline/secure_build/data/verify.schema.json
 	$(python) docs/reference.py > .reference.new
 	mv .reference.new docs/config.md
 	$(python) docs/contract_reference.py > .reference.new

@@ -46,7 +46,7 @@ failed, 5 something could not be checked, 70 a bug in this program
 
 def parse(argv: Sequence[str], environment: Mapping[str, str]) -> argparse.Namespace:
     own = parser()
-    apply_environment(own, environment)
+    apply_environment(own, environment, argv)
     arguments = own.parse_args(argv)
     if arguments.verb is None:
         own.print_help(sys.stderr)
@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     build = _verb(verbs, "build", "build the images of the commit into the layout")
     sign = _verb(verbs, "sign", "sign what the layout holds, and attest where it comes from")
     publish = _verb(verbs, "publish", "publish the layout's images and signatures, tags last")
+    verify = _verb(verbs, "verify", "what the runtime would decide about every container of a contract")
     lock = _verb(verbs, "lock", "write the digests of bases and third-party images beside the config")
     for verb in (plan, run, build, lock):
         verb.add_argument(
@@ -116,8 +117,9 @@ def parser() -> argparse.ArgumentParser:
     for verb in (plan, run, build, sign, publish):
         verb.add_argument("images", nargs="*", metavar="IMAGE", help="images of the config to work on")
 
+    _verify_arguments(verify)
     parts = _contract_parts(verbs)
-    for verb in (run, sign, publish, parts["workload"], parts["images"]):
+    for verb in (run, sign, publish, verify, parts["workload"], parts["images"]):
         verb.add_argument(
             "--record",
             metavar="FILE",
@@ -141,8 +143,43 @@ def parser() -> argparse.ArgumentParser:
     schema.add_argument(
         "--contract", metavar="TARGET", choices=TARGETS, help="of a plain contract for this runtime instead"
     )
+    schema.add_argument("--verify", action="store_true", help="of what `verify --output json` prints instead")
     schema.set_defaults(verb="schema")
     return parser
+
+
+def _verify_arguments(verify: argparse.ArgumentParser) -> None:
+    verify.add_argument(
+        "contract",
+        nargs="?",
+        metavar="CONTRACT",
+        type=Path,
+        help="a contract or one section of it; default: what the config and the build record make",
+    )
+    verify.add_argument(
+        "--target", choices=TARGETS, help="the runtime; default: that of the config, where there is one"
+    )
+    verify.add_argument(
+        "--image-version", metavar="V", help="version of the installed image; default: that of the config"
+    )
+    verify.add_argument(
+        "--pods", metavar="PATH", type=Path, help="the pods of ccco that go with CONTRACT, a file or a folder"
+    )
+    verify.add_argument("--strict", action="store_true", help="take warnings for failures")
+    verify.add_argument(
+        "--offline", action="store_true", help="ask nobody: decide by what is here, and defer the rest"
+    )
+    verify.add_argument(
+        "--report",
+        metavar="FILE",
+        dest="reports",
+        action=Several,
+        help="write the result to a file too; its ending says how: .txt, .json, .md, .sarif or .xml (JUnit); "
+        "may stand several times (in the variable one a line)",
+    )
+    for action in verify._actions:  # noqa: SLF001 - argparse has no other way to change a shared flag
+        if action.dest == "output":
+            action.choices = ("text", "json", "markdown", "sarif", "junit")
 
 
 def _contract_parts(verbs: Any) -> dict[str, argparse.ArgumentParser]:

@@ -216,8 +216,32 @@ def _contract_certificate(arguments: argparse.Namespace, report: Report) -> int:
     return output.show_certificate(checked, arguments.output)
 
 
+def _verify(arguments: argparse.Namespace, report: Report) -> int:
+    from secure_build import verify_output
+    from secure_build.steps import VerifyOptions, verify
+
+    reports = [Path(name) for name in arguments.reports or ()]
+    for path in reports:
+        # A mistake in a name is found before anybody is asked.
+        verify_output.form_of(path)
+        if arguments.contract is not None and path.resolve() == arguments.contract.resolve():
+            raise UsageError(
+                f"`--report {path}` would be written over the contract", hint="name another file"
+            )
+    given = {
+        name: value for name, value in vars(arguments).items() if name in VerifyOptions.__dataclass_fields__
+    }
+    found = verify(VerifyOptions(**given | {"records": tuple(arguments.records or ())}), report)
+    if arguments.strict:
+        found = verify_output.strict(found)
+    return verify_output.show_verified(found, arguments.output, reports)
+
+
 def _schema(arguments: argparse.Namespace, _report: Report) -> int:
-    name = f"contract-{arguments.contract}" if arguments.contract else "secure-build"
+    if arguments.contract and arguments.verify:
+        raise UsageError("`--contract` and `--verify` are two schemas", hint="ask for one")
+    of_contract = f"contract-{arguments.contract}" if arguments.contract else "secure-build"
+    name = "verify" if arguments.verify else of_contract
     path = Path(__file__).parent / "data" / f"{name}.schema.json"
     sys.stdout.write(path.read_text(encoding="utf-8"))
     return 0
@@ -245,6 +269,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, Report], int]] = {
     "build": _build,
     "sign": _sign,
     "publish": _publish,
+    "verify": _verify,
     "lock": _lock,
     "images": _contract_images,
     "workload": _contract_section,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from secure_build import verify_document, verify_output
 from secure_build.contract.deployment import expected, needs
 from secure_build.contract.deployment.expected import Expected
 from secure_build.model import BuildRecord
@@ -18,10 +19,12 @@ from secure_build.steps import Assembled, Emitted, Job, Ran, ReEncrypted, Shown,
 
 def show_run(ran: Ran, job: Job, form: str) -> int:
     """All that a run wrote: of the contract or, without one, of its sections."""
-    if not ran.sections:
+    if not ran.sections or ran.verified is None:
         return show_record(ran.record, job, form)
+    job.report.step(f"verify: {verify_output.summary(ran.verified)}")
     if form == "json":
-        print_json(_document(ran.record, job, ran.sections, ran.contract))
+        document = _document(ran.record, job, ran.sections, ran.contract)
+        print_json({**document, "verify": verify_document.document(ran.verified)})
     elif ran.contract is not None:
         _print_assembled(ran.contract)
     else:

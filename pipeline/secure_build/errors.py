@@ -32,6 +32,10 @@ class UsageError(SecureBuildError):
     exit_code = 2
 
 
+class AbsentKeyError(UsageError):
+    """A key or identity is not here: no mistake where nothing is to be signed with it."""
+
+
 class MachineError(SecureBuildError):
     """A tool or a permission of this machine is missing."""
 

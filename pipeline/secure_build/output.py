@@ -5,7 +5,6 @@ Each function that shows a result returns the exit code that goes with it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,14 @@ from typing import Any
 from secure_build.contract.certificates.certificate import describe
 from secure_build.model import BuildRecord, Material
 from secure_build.reference import Pinned
-from secure_build.report import finding_lines, shown, size
+from secure_build.report import finding_lines, json_text, shown, size
 from secure_build.steps import Fragment, Job, Locked, findings, summary
 from secure_build.steps.certificates import CheckedCertificate
 from secure_build.steps.planned import Plan, PlannedImage, Write
 
 
 def print_json(data: dict[str, Any]) -> None:
-    print(json.dumps(data, indent=2, ensure_ascii=False))
+    print(json_text(data), end="")
 
 
 def exit_code(result: BuildRecord | Plan | CheckedCertificate) -> int:

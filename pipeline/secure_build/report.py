@@ -8,6 +8,7 @@ made visible: a build's output must not steer the reader's terminal.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import sys
 import threading
@@ -26,8 +27,9 @@ QUIET, NORMAL, VERBOSE = -1, 0, 1
 # Without a display, a long transfer says this often, in seconds, how far it is.
 _EVERY = 15.0
 _LONGEST_NOTE = 60
-# C0 and C1 controls but the tab, and the marks that turn the direction of text.
-_CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# C0 and C1 controls but the tab, the marks that turn the direction of text, and halves of characters,
+# such as Python makes of bytes in a file's name: no output takes them.
+_CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 # What colours a line: nothing is lost without it.
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -178,6 +180,13 @@ def shown(text: str) -> str:
 def visible(text: str) -> str:
     """The text with its controls written out, but for the ends of lines; nothing is masked."""
     return "\n".join(map(_written_out, text.split("\n")))
+
+
+def json_text(data: object) -> str:
+    """Plain data as JSON that ends with a newline, controls in it escaped; nothing is masked."""
+    # Within strings JSON has escapes for all of them, and elsewhere it has none of them but the line ends.
+    lines = json.dumps(data, indent=2, ensure_ascii=False).split("\n")
+    return "\n".join(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", line) for line in lines) + "\n"
 
 
 def _written_out(line: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from secure_build.errors import UsageError
@@ -34,8 +34,13 @@ def without_twin(action: argparse.Action, why: str) -> None:
     action.without_twin = why  # type: ignore[attr-defined]
 
 
-def apply_environment(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
-    """Make variables the defaults of their flags; raises UsageError for one that nobody reads."""
+def apply_environment(
+    parser: argparse.ArgumentParser, environment: Mapping[str, str], argv: Sequence[str]
+) -> None:
+    """Make variables the defaults of their flags; raises UsageError for one that nobody reads.
+
+    A value has to suit the verb in `argv` only: verbs take different ones for the same flag.
+    """
     without = {twin(action): why for action in options(parser) if (why := why_without(action))}
     actions = [action for action in options(parser) if not why_without(action)]
     known = {twin(action) for action in actions} | _OTHER_VARIABLES
@@ -46,11 +51,22 @@ def apply_environment(parser: argparse.ArgumentParser, environment: Mapping[str,
             if name in without:
                 hint = f"this option {without[name]}, so it must be given on the command line"
             raise UsageError(f"the environment variable `{name}` means nothing", hint=hint)
-    for action in actions:
+    for action in options(_chosen(parser, argv)):
+        if why_without(action):
+            continue
         value = environment.get(twin(action))
         if value:
             action.default = _from_variable(action, twin(action), value)
             action.required = False
+
+
+def _chosen(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of the verb that the words begin with; verbs stand before all flags."""
+    for action in parser._actions:  # noqa: SLF001 - argparse offers no other way to its own table
+        if isinstance(action, argparse._SubParsersAction) and argv and argv[0] in action.choices:  # noqa: SLF001
+            verb: argparse.ArgumentParser = action.choices[argv[0]]
+            return _chosen(verb, argv[1:])
+    return parser
 
 
 def why_without(action: argparse.Action) -> str | None:

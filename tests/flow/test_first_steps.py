@@ -73,9 +73,9 @@ def test_a_contract_of_an_earlier_run_is_called_so(project: Project, monkeypatch
         assert project.run("run").code == 0
         project.configure(images=images, registries={private.host: {"push": login}})
         outcome = project.run("run")
-        assert outcome.code == 2
+        assert outcome.code == 1
         assert "`.secure-build/workload.yaml` is that of an earlier run" in outcome.err
-        assert "there is no login for the guest" in outcome.err
+        assert "is private, and the contract has no login for" in outcome.err
 
 
 def test_a_part_of_another_commit_is_no_part_of_this_run(project: Project, registry: FakeRegistry) -> None:

@@ -193,8 +193,9 @@ def test_private_images_with_logins_of_their_own(project: Project, monkeypatch: 
 
         project.configure(registries={private.host: {"push": access["push"]}})
         outcome = project.run("run")
-        assert outcome.code == 2
-        assert "is private, and there is no login for the guest to pull it with" in outcome.err
+        assert outcome.code == 1
+        assert "is private, and the contract has no login for" in outcome.err
+        assert f"`registries: {private.host}: runtime:`" in outcome.err
 
         # A wrong password is found before anything is built or published.
         monkeypatch.setenv("PULL", "not-the-password")

@@ -66,9 +66,9 @@ def test_each_login_for_its_own_use(private: Project, private_registry: PrivateR
 def test_private_image_without_a_login_for_the_guest(private: Project) -> None:
     del access(private)["runtime"]
     private.commit()
-    outcome = private.run("run", status=2)
-    assert "is private, and there is no login for the guest to pull it with" in outcome.stderr
-    assert "`runtime:`" in outcome.stderr
+    outcome = private.run("run", status=1)
+    assert "is private, and the contract has no login for" in outcome.stderr
+    assert "runtime:`" in outcome.stderr
     assert not private.contract_path.exists()
 
 

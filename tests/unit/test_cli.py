@@ -32,6 +32,20 @@ def test_a_variable_of_another_verb_is_passed_over() -> None:
     assert not hasattr(parse("contract workload", SECURE_BUILD_TO="oci:x"), "to")
 
 
+def test_a_value_has_to_suit_the_verb_that_takes_it() -> None:
+    assert parse("verify", SECURE_BUILD_OUTPUT="sarif").output == "sarif"
+    assert parse("verify", SECURE_BUILD_TARGET="ccco").target == "ccco"
+    with pytest.raises(UsageError, match="must be one of hpvs, ccrt, ccrv"):
+        parse("init", SECURE_BUILD_TARGET="ccco")
+
+
+def test_verify_has_twins() -> None:
+    given = {"REPORT": "a.md\nb.xml", "STRICT": "1", "OFFLINE": "1", "PODS": "pods", "IMAGE_VERSION": "1.2"}
+    parsed = parse("verify", **{f"SECURE_BUILD_{name}": value for name, value in given.items()})
+    assert (parsed.reports, parsed.strict, parsed.offline) == (("a.md", "b.xml"), True, True)
+    assert (str(parsed.pods), parsed.image_version, parsed.output) == ("pods", "1.2", "text")
+
+
 def test_the_folder_of_secrets_is_no_flag() -> None:
     parse("build", SECURE_BUILD_SECRETS="/run/secrets")
 

@@ -46,7 +46,9 @@ class Place:
         publication.publish_bundles(self.layout, bundles, self.client, self.repository)
 
     def read(self, kind: str | None = None) -> Iterator[publication.KeptBundle]:
-        return publication.read_bundles(self.client, self.repository, SUBJECT.digest, predicate_type=kind)
+        return publication.read_bundles(
+            self.client, self.repository, SUBJECT.digest, predicate_types={kind} if kind else None
+        )
 
     def contents(self, kind: str | None = None) -> list[bytes]:
         return [one.content for one in self.read(kind)]

@@ -104,13 +104,16 @@ def test_colours_within_a_secret_do_not_show_it() -> None:
 
 def test_findings_as_data_are_masked() -> None:
     value = Secret("finding-canary-1").reveal()
-    (told,) = findings([Finding("check", "fail", f"a {value}", f"b {value}", hint=f"c {value}")])
+    found = Finding("check", "fail", f"a {value}", f"b {value}", hint=f"c {value}", runtime_code="HPL06010E")
+    (told,) = findings([found])
     assert told == {
         "check": "check",
         "level": "fail",
         "what": "a ***",
         "why": "b ***",
+        "basis": "documented",
         "hint": "c ***",
+        "runtime-code": "HPL06010E",
     }
 
 

@@ -7,11 +7,14 @@ another artifact type into the index of referrers than into the manifest.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from secure_build import manifest
+from secure_build.attestations.encoding import decoded
 from secure_build.errors import ServiceError
 from secure_build.layout import Layout
 from secure_build.manifest import Manifest
-from secure_build.model import Descriptor
+from secure_build.model import Descriptor, SignatureKind
 from secure_build.reference import Digest
 
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -61,6 +64,27 @@ def read(layout: Layout, digest: Digest) -> bytes | None:
     content = layout.artifact(digest)
     blob = bundle_of(content) if content is not None else None
     return layout.read(blob, at_most=LARGEST) if blob is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a bundle says by its own word: how it is signed, and which statement."""
+
+    kind: SignatureKind
+    payload: bytes
+
+
+def claim(bundle: bytes) -> Claim | None:
+    """What nobody has checked in a bundle; None for what is no bundle of a statement.
+
+    Keys are named, identities have certificates (sigstore bundle, `verificationMaterial`).
+    """
+    try:
+        document = manifest.load_object(bundle)
+        kind: SignatureKind = "cosign" if "publicKey" in document["verificationMaterial"] else "keyless"
+        return Claim(kind, decoded(document["dsseEnvelope"]["payload"]))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _check_size(size: int) -> None:

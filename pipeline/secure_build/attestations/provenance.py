@@ -87,6 +87,38 @@ def predicate(
     }
 
 
+def disagreement(said: Mapping[str, Any], image: Image, source: Source) -> str | None:
+    """In what provenance says otherwise than the record: commit, repository or builder; None in nothing."""
+    definition, details = _part(said, "buildDefinition"), _part(said, "runDetails")
+    dependencies = definition.get("resolvedDependencies")
+    listed = dependencies if isinstance(dependencies, list) else []
+    built = next((one for one in listed if isinstance(one, dict) and one.get("name") == "source"), {})
+    expected, invocation = _sources(source)[0], image.invocation
+    for what, found, wanted in (
+        ("commit", _part(built, "digest").get("gitCommit"), source.commit),
+        ("source", built.get("uri"), expected.get("uri")),
+        (
+            "repository",
+            _part(_part(definition, "externalParameters"), "source").get("repository"),
+            _address(source.url),
+        ),
+        ("host", _part(details, "builder").get("id"), invocation.host if invocation else UNKNOWN_HOST),
+        (
+            "builder",
+            _part(_part(details, "builder"), "version").get(image.builder.name),
+            image.builder.version,
+        ),
+    ):
+        if found != wanted:
+            return f"its {what} is `{str(found)[:200]}`, and in the build record `{wanted}`"
+    return None
+
+
+def _part(document: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = document.get(name)
+    return found if isinstance(found, dict) else {}
+
+
 def _build(parameters: Parameters) -> dict[str, Any]:
     arguments = parameters.arguments or {}
     cache = _known(

@@ -7,7 +7,7 @@ as whoever verifies does; the readers give everything, so that disagreement show
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -51,17 +51,17 @@ def publish_bundles(
 
 
 def read_bundles(
-    reader: Reader, repository: Repository, subject: Digest, *, predicate_type: str | None = None
+    reader: Reader, repository: Repository, subject: Digest, *, predicate_types: Collection[str] | None = None
 ) -> Iterator[KeptBundle]:
     """The bundles about a manifest, each read when it is asked for; nobody has checked them.
 
-    With `predicate_type` those come first that are said to be of this type, and those that are said to
+    With `predicate_types` those come first that are said to be of these types, and those that are said to
     be of another one are left out; nobody has signed that either. One that cannot be read hides no
     other: ServiceError is raised for it at the end.
     """
     unread: ServiceError | None = None
     for listed in reader.referrers_by_turns(repository, subject):
-        for one in _ordered(listed, predicate_type):
+        for one in _ordered(listed, predicate_types):
             try:
                 content = reader.get_manifest(repository, one.descriptor)
                 blob = artifact.bundle_of(content)
@@ -118,12 +118,12 @@ def read_classic(reader: Reader, image: Pinned) -> list[Signed]:
     return classic.signatures(found, lambda layer: b"".join(reader.blob(image.repository, layer)))
 
 
-def _ordered(listed: Sequence[Referrer], predicate_type: str | None) -> list[Referrer]:
+def _ordered(listed: Sequence[Referrer], predicate_types: Collection[str] | None) -> list[Referrer]:
     """Those worth reading, the most promising first. cosign lists its own without a type."""
-    if predicate_type is None:
+    if predicate_types is None:
         return list(listed)
     named = [one.annotations.get(artifact.PREDICATE_TYPE) for one in listed]
-    sure = [one for one, name in zip(listed, named, strict=True) if name == predicate_type]
+    sure = [one for one, name in zip(listed, named, strict=True) if name in predicate_types]
     return sure + [one for one, name in zip(listed, named, strict=True) if name is None]
 
 

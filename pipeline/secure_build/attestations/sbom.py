@@ -57,6 +57,15 @@ def generate(layout: Layout, image: Pinned, formats: Sequence[str], *, folder: P
         return {kind: _read(place / name, image) for kind, name in written.items()}
 
 
+def count(kind: str, document: Mapping[str, Any]) -> int:
+    """How many packages a document of this format lists; raises RefusedError for one of no such format."""
+    mark, listed = ("spdxVersion", "packages") if kind == "spdx" else ("bomFormat", "components")
+    found = document.get(listed, [])
+    if mark not in document or not isinstance(found, list):
+        raise RefusedError(f"what is signed as an SBOM is no document of the format `{kind}`")
+    return len(found)
+
+
 def _environment(place: Path) -> dict[str, str]:
     homes = "HOME TMPDIR XDG_CONFIG_HOME XDG_CONFIG_DIRS XDG_CACHE_HOME XDG_DATA_HOME".split()
     return {

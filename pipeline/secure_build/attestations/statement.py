@@ -38,6 +38,15 @@ def statement(
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
 
+def type_of(payload: bytes) -> str | None:
+    """The predicate type that a statement names, whoever wrote it; None for what is no statement."""
+    try:
+        named = manifest.load_object(payload).get("predicateType")
+    except (ValueError, RecursionError):
+        return None
+    return named if isinstance(named, str) else None
+
+
 def predicate(payload: bytes, *, predicate_type: str, subject: Digest) -> dict[str, Any]:
     """The predicate of a statement whose signature has been verified.
 

@@ -25,10 +25,13 @@ class KeyOrCommand(Strict):
     )
     public_key: str | None = Field(default=None, description="PEM file with the command's public key.")
 
-    def check_command(self, *, passphrase: object, public: object, public_ways: str) -> None:
+    def check_command(
+        self, *, passphrase: object, public: object, public_ways: str, public_beside_key: bool = False
+    ) -> None:
         """Raise for what goes with a command only, or with a stored key only.
 
-        `public` is what says which key the command signs with.
+        `public` is what says which key the command signs with; with `public_beside_key` a stored key may
+        have its public half named too.
         """
         if self.command is not None:
             if not self.command:
@@ -37,5 +40,6 @@ class KeyOrCommand(Strict):
                 raise PydanticCustomError("key", "`passphrase` goes with a key that is stored")
             if public is None:
                 raise PydanticCustomError("key", "`command` needs {ways}", {"ways": public_ways})
-        elif self.public_key is not None or self.variables:
-            raise PydanticCustomError("key", "`public-key` and `variables` go with `command`")
+        elif self.variables or (self.public_key is not None and not public_beside_key):
+            named = "`variables` go" if public_beside_key else "`public-key` and `variables` go"
+            raise PydanticCustomError("key", "{named} with `command`", {"named": named})

@@ -82,6 +82,10 @@ class RhsSigning(Strict):
         description="The key. It signs itself where it can, else by a subkey, which older readers refuse."
     )
     passphrase: Passphrase = Field(default=None, description="Of the key.")
+    public_key: str | None = Field(
+        default=None,
+        description="File with the public key, armored, to check with where the private one is not here.",
+    )
     lookaside: Lookaside | None = Field(
         default=None, description="Default: the registry's own extension for signatures."
     )
@@ -145,13 +149,23 @@ class CosignSigning(KeyOrCommand):
         default=None, description="Private key: encrypted as cosign writes it, or PKCS#8 PEM."
     )
     passphrase: Passphrase = Field(default=None, description="Of an encrypted key.")
+    public_key: str | None = Field(
+        default=None,
+        description="PEM file with the public key: that of the command, or to check with where the private "
+        "one is not here.",
+    )
     rekor: Rekor | None = Field(default=None, description="Default: no transparency log.")
 
     @model_validator(mode="after")
     def _one(self) -> CosignSigning:
         if (self.key is None) == (self.command is None):
             raise PydanticCustomError("key", "must name either `key` or `command`")
-        self.check_command(passphrase=self.passphrase, public=self.public_key, public_ways="`public-key`")
+        self.check_command(
+            passphrase=self.passphrase,
+            public=self.public_key,
+            public_ways="`public-key`",
+            public_beside_key=True,
+        )
         return self
 
 

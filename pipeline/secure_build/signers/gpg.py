@@ -12,10 +12,11 @@ import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from secure_build import files, process
-from secure_build.errors import RefusedError, SecureBuildError, UsageError
+from secure_build.errors import AbsentKeyError, RefusedError, SecureBuildError, UsageError
 from secure_build.process import ProcessError, Program
 from secure_build.secret import Secret
 
@@ -121,11 +122,43 @@ class Signed:
 
 
 @dataclass(frozen=True, slots=True)
-class GpgVerifier:
-    """Tells what one public key has signed."""
+class PublicPart:
+    """A primary key: its fingerprint, what gpg has against it (None: nothing), and when it ends.
+
+    `can_sign` tells whether anything of it signs, `by_subkey` that the primary key itself does not.
+    """
 
     fingerprint: str
+    fault: str | None
+    ends: datetime | None
+    can_sign: bool
+    by_subkey: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GpgVerifier:
+    """Tells what public keys have signed; mostly there is one."""
+
+    fingerprints: frozenset[str]
     _home: _Home
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the only key."""
+        (only,) = self.fingerprints
+        return only
+
+    def parts(self) -> list[PublicPart]:
+        """The keys as gpg knows them now."""
+        found: list[tuple[list[str], str, list[list[str]]]] = []
+        for fields in _listed(self._home, "--list-keys", ""):
+            if fields[0] == "pub":
+                found.append((fields, "", []))
+            elif fields[0] == "fpr" and found and not found[-1][1]:
+                found[-1] = (found[-1][0], fields[9], found[-1][2])
+            elif fields[0] == "sub" and found:
+                found[-1][2].append(fields)
+        return [_part(primary, fingerprint, subkeys) for primary, fingerprint, subkeys in found]
 
     def verify(self, message: bytes) -> Signed:
         """What is in a signed message, which is binary; raises RefusedError for every other, and for what a
@@ -153,9 +186,9 @@ class GpgVerifier:
             # VALIDSIG: fingerprint, day, time, expiry, version, reserved, algorithm, hash, class, primary.
             if valid[0][7] not in _HASHES:
                 raise RefusedError("its hash algorithm is too weak")
-            if valid[0][-1] != self.fingerprint:
+            if valid[0][-1] not in self.fingerprints:
                 raise RefusedError("it is signed by another key")
-            return Signed(files.read(content, at_most=_LARGEST_SIGNED), self.fingerprint)
+            return Signed(files.read(content, at_most=_LARGEST_SIGNED), valid[0][-1])
 
 
 def _reason(said: str) -> str | None:
@@ -182,23 +215,38 @@ def opened_key(content: bytes, passphrase: Secret | None, folder: Path, what: st
 
 
 def own_key(fingerprint: str, passphrase: Secret | None, folder: Path) -> GpgKey:
-    """A key that this machine's own gpg has, in its agent or on a card; raises UsageError without it."""
+    """A key that this machine's own gpg has, in its agent or on a card.
+
+    Raises AbsentKeyError without it, and UsageError when it cannot sign.
+    """
     what = f"the key {fingerprint}"
     home = _Home(None)
     return GpgKey(*_signing_key(home, fingerprint, what), what, home, folder, passphrase)
 
 
+def _part(primary: list[str], fingerprint: str, subkeys: list[list[str]]) -> PublicPart:
+    signs = [part for part in (primary, *subkeys) if "s" in part[11] and part[1] not in _UNUSABLE]
+    ends = datetime.fromtimestamp(int(primary[6]), UTC) if primary[6].isdecimal() else None
+    return PublicPart(fingerprint, _UNUSABLE.get(primary[1]), ends, bool(signs), primary not in signs)
+
+
 @contextlib.contextmanager
-def opened_verifier(public_key: bytes, folder: Path, what: str) -> Iterator[GpgVerifier]:
-    """The public key in `public_key`, in a home below `folder`; raises UsageError for what is not one."""
+def opened_verifier(
+    public_key: bytes, folder: Path, what: str, *, several: bool = False
+) -> Iterator[GpgVerifier]:
+    """The public key in `public_key`, in a home below `folder`; raises UsageError for what is not one.
+
+    With `several` it may hold more than one, and each may have signed.
+    """
     _check_block(public_key, _PUBLIC, what)
     with _home(folder) as home:
         _import(home, public_key, what)
-        primary = [fields[9] for fields in _listed(home, "--list-keys", "") if fields[0] == "fpr"]
-        count = sum(fields[0] == "pub" for fields in _listed(home, "--list-keys", ""))
-        if count != 1:
-            raise UsageError(f"{what} holds {count} keys", hint="export one: `gpg --armor --export ID`")
-        yield GpgVerifier(primary[0], home)
+        primary = [part.fingerprint for part in GpgVerifier(frozenset(), home).parts()]
+        if not primary or (len(primary) > 1 and not several):
+            raise UsageError(
+                f"{what} holds {len(primary)} keys", hint="export one: `gpg --armor --export ID`"
+            )
+        yield GpgVerifier(frozenset(primary), home)
 
 
 def _check_block(content: bytes, kind: str, what: str) -> None:
@@ -264,7 +312,7 @@ def _signing_key(home: _Home, fingerprint: str, what: str) -> tuple[str, str]:
     prints = [fields[9] for fields in records if fields[0] == "fpr"]
     primaries = [fields for fields in parts if fields[0] == "sec"]
     if not primaries:
-        raise UsageError(f"{what} is not here: `gpg` finds no private key")
+        raise AbsentKeyError(f"{what} is not here: `gpg` finds no private key")
     if len(primaries) > 1:
         raise UsageError(
             f"{what} holds {len(primaries)} private keys",

@@ -38,6 +38,7 @@ from secure_build.steps.job import Job, Options, opened
 from secure_build.steps.join import join
 from secure_build.steps.keys import keys
 from secure_build.steps.lock import Locked, lock
+from secure_build.steps.made import made as made_sections
 from secure_build.steps.plan import plan
 from secure_build.steps.publish import publish
 from secure_build.steps.re_encrypt import ReEncrypted, contract_re_encrypt
@@ -178,7 +179,7 @@ def _with_contract(work: Job, published: BuildRecord) -> Ran:
     config = work.loaded.config
     if config.workload is None and config.env is None:
         return Ran(published)
-    made = verifying.made(work, published)
+    made = made_sections(work, published)
     verified = verifying.verify_made(work, published, made)
     emitted = []
     assembled = None
@@ -247,8 +248,8 @@ def findings(listed: Sequence[Finding]) -> list[dict[str, Any]]:
     """Findings as plain data, masked, since they quote others; what is not known of one is left out."""
     return [
         {
-            name: secret.mask(value)
-            for name in ("check", "level", "what", "why", "hint", "where")
+            name.replace("_", "-"): secret.mask(value)
+            for name in ("check", "level", "what", "why", "basis", "hint", "where", "runtime_code")
             if (value := getattr(finding, name)) is not None
         }
         for finding in listed

@@ -19,6 +19,7 @@ from secure_build.attestations import artifact, provenance, sbom, statement
 from secure_build.config import Build
 from secure_build.errors import RefusedError, ServiceError, UsageError
 from secure_build.layout import Layout
+from secure_build.manifest import Manifest
 from secure_build.model import BuildRecord, Descriptor, Image, Signature, SignatureKind
 from secure_build.reference import Digest, Pinned
 from secure_build.signers import StatementSigner
@@ -47,7 +48,7 @@ def attest(
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class Said:
     """A statement to be: of which type, about which manifests, and signed by which kinds of signer."""
 
     predicate_type: str
@@ -58,7 +59,8 @@ class _Said:
 def _attest(
     work: Job, current: BuildRecord, image: Image, signers: Sequence[StatementSigner]
 ) -> tuple[Signature, ...]:
-    wanted = _wanted(work, image, frozenset(signer.kind for signer in signers))
+    kinds = frozenset(signer.kind for signer in signers)
+    wanted = promised(work, image, work.layout.manifest(image.descriptor), kinds)
     pairs = [(said, signer) for said in wanted for signer in signers if signer.kind in said.kinds]
     done = {
         (said, signer.kind): known
@@ -98,21 +100,21 @@ def _attest(
     return tuple(one for said, signer in pairs for one in done[said, signer.kind])
 
 
-def _wanted(work: Job, image: Image, kinds: frozenset[SignatureKind]) -> list[_Said]:
+def promised(work: Job, image: Image, content: Manifest, kinds: frozenset[SignatureKind]) -> list[Said]:
     """The image's own signatures, and what is said of it: the first by those that the config names for
-    it, the others by all."""
+    it, the others by all of `kinds`. `content` is what the image's descriptor names."""
     config = work.loaded.config.attestations
-    listed = {member.digest: member for member in work.layout.manifest(image.descriptor).members}
+    listed = {member.digest: member for member in content.members}
     every = (image.descriptor, *listed.values())
     signing = kinds & set(work.loaded.config.built[image.name].sign)
-    signatures = [_Said(statement.SIGNATURE, (one,), signing) for one in every if signing]
-    provenances = [_Said(provenance.PREDICATE, every, kinds)]
+    signatures = [Said(statement.SIGNATURE, (one,), signing) for one in every if signing]
+    provenances = [Said(provenance.PREDICATE, every, kinds)]
     members = list(listed.values()) or [image.descriptor]
-    sboms = [_Said(sbom.PREDICATES[kind], (member,), kinds) for member in members for kind in config.sbom]
+    sboms = [Said(sbom.PREDICATES[kind], (member,), kinds) for member in members for kind in config.sbom]
     return [*signatures, *(provenances if config.provenance else ()), *sboms]
 
 
-def _kept(layout: Layout, image: Image, said: _Said, signer: StatementSigner) -> tuple[Signature, ...] | None:
+def _kept(layout: Layout, image: Image, said: Said, signer: StatementSigner) -> tuple[Signature, ...] | None:
     """The signatures of a statement that was made before; None when one lacks, or is not as it should be."""
     found = []
     for subject in said.subjects:
@@ -141,11 +143,11 @@ def _kept(layout: Layout, image: Image, said: _Said, signer: StatementSigner) ->
 
 
 def _predicates(
-    work: Job, current: BuildRecord, image: Image, missing: Collection[_Said]
-) -> Iterator[tuple[_Said, dict[str, Any]]]:
+    work: Job, current: BuildRecord, image: Image, missing: Collection[Said]
+) -> Iterator[tuple[Said, dict[str, Any]]]:
     """What is said in each of these statements; a manifest is read once for all of its formats."""
     formats = {predicate_type: kind for kind, predicate_type in sbom.PREDICATES.items()}
-    members: dict[Descriptor, list[_Said]] = {}
+    members: dict[Descriptor, list[Said]] = {}
     for said in missing:
         if said.predicate_type == statement.SIGNATURE:
             yield said, {}

@@ -5,16 +5,23 @@ Only the `runtime` login, or none, is tried: this machine's own logins are not t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 
 from secure_build import secret, stopping
 from secure_build.contract import auths
-from secure_build.errors import RefusedError, SecureBuildError, UsageError
-from secure_build.model import BuildRecord, Credential, Finding
+from secure_build.contract.decision.model import Question
+from secure_build.errors import RefusedError, SecureBuildError, ServiceError
+from secure_build.model import BuildRecord, Credential, Finding, Image
 from secure_build.reference import Pinned, Reference
-from secure_build.registry.client import AccessError, NotFoundError, RemoteRegistry
+from secure_build.registry.client import RemoteRegistry
 from secure_build.registry.session import LoginRefusedError
+from secure_build.steps.gathering.means import Means
+from secure_build.steps.gathering.pulls import Registries
 from secure_build.steps.job import Job
+
+# What the config calls a login of the contract.
+_LOGIN = re.compile(r"auths: (\S+):")
 
 
 def check_logins(work: Job, registries: Iterable[str]) -> dict[str, Credential | None]:
@@ -75,38 +82,52 @@ def _push_logins(work: Job, registry: str) -> list[Credential | None]:
 def try_pulls(work: Job, current: BuildRecord, images: Collection[Pinned]) -> list[Finding]:
     """Whether the guest could pull the images with the config's `runtime` logins; each is tried.
 
-    Raises UsageError for a private image without a login, and RefusedError for one that cannot pull.
+    Raises RefusedError for one that it could not pull, and ServiceError when a registry gives no answer.
     """
-    elsewhere = unpublished(work, current)
     logins = check_logins(work, (image.repository.registry for image in images))
+    registries = Registries(means(work, current))
 
     def try_pull(image: Pinned) -> Finding:
-        registry = image.repository.registry
-        login = logins[registry]
-        if work.options.offline:
-            return _deferred(image, "the network is not to be used")
-        if image in elsewhere:
-            return _deferred(image, "it is not published to its registry yet")
         reference = Reference(image.repository, digest=image.digest)
-        try:
-            RemoteRegistry(registry, login, work.transport).resolve(reference)
-        except NotFoundError:
-            if image not in _mirrored(work):
-                raise
-            return _deferred(image, "it is not copied to its mirror yet")
-        except AccessError as error:
-            if login is None:
-                raise UsageError(
-                    f"`{image}` is private, and there is no login for the guest to pull it with",
-                    hint=f"add a pull-only `runtime:` login under `registries: {registry}:`",
-                ) from None
-            raise RefusedError(
-                f"the guest could not pull `{image}`: {error.message}", hint=error.hint
-            ) from None
-        how = f"as user `{login.username}`" if login else "without a login"
-        return Finding(check="delivery", level="pass", what=str(image), why=f"it can be pulled {how}")
+        pull = registries.pull(Question(reference, logins[image.repository.registry])).pull
+        if pull.outcome == "unknown":
+            raise ServiceError(f"whether the guest could pull `{image}` is {pull.why}", hint=pull.hint)
+        if pull.outcome == "bad":
+            hint = pull.hint and in_config_words(pull.hint)
+            raise RefusedError(f"the guest could not pull `{image}`: {pull.why}", hint=hint)
+        return Finding("delivery", "pass" if pull.outcome == "good" else "deferred", str(image), pull.why)
 
     return stopping.side_by_side(try_pull, sorted(images), jobs=work.options.jobs)
+
+
+def means(work: Job, current: BuildRecord) -> Means:
+    """With what images are asked for; without what only signatures need."""
+    here = unpublished(work, current)
+    local = {
+        reference: image.descriptor
+        for image in current.images
+        if image.pinned in here
+        for reference in names(image)
+    }
+    return Means(
+        transport=work.transport,
+        folder=work.options.workdir,
+        jobs=work.options.jobs,
+        offline=work.options.offline,
+        layout=work.layout,
+        local=local,
+        coming=frozenset(Reference(one.repository, digest=one.digest) for one in mirrored(work)),
+    )
+
+
+def names(image: Image) -> tuple[Reference, Reference]:
+    """How a contract names a built image: by its tag, or by its digest."""
+    return image.reference, Reference(image.reference.repository, digest=image.descriptor.digest)
+
+
+def in_config_words(hint: str) -> str:
+    """A hint about the contract's logins, as people write them in the config."""
+    return _LOGIN.sub(r"registries: \1: runtime:", hint)
 
 
 def unpublished(work: Job, current: BuildRecord) -> set[Pinned]:
@@ -114,12 +135,9 @@ def unpublished(work: Job, current: BuildRecord) -> set[Pinned]:
     found = {
         image.pinned for image in current.images if image.published != image.reference.repository.registry
     }
-    return found | (_mirrored(work) if work.options.to else set())
+    return found | (mirrored(work) if work.options.to else set())
 
 
-def _mirrored(work: Job) -> set[Pinned]:
+def mirrored(work: Job) -> set[Pinned]:
+    """The images that are copied to a registry of one's own, where each is now or will be."""
     return {image.pinned for image in work.resolved.values() if image.mirror}
-
-
-def _deferred(image: Pinned, why: str) -> Finding:
-    return Finding("delivery", "deferred", str(image), f"{why}, so the guest's pull could not be tried")

@@ -242,12 +242,17 @@ class Job:
         )
 
     def own_reader(self, repository: Repository) -> RemoteRegistry:
-        """A registry to read one's own images from before they are published: as `reader`, and with
-        the login for pushing, if it is here, where there is none for pulling."""
-        access = self.loaded.config.access(repository.registry)
-        if access.pull or not access.push or not secret.is_known(access.push.password.secret):
-            return self.reader(repository)
-        return self._client(repository.registry, self.login(repository.registry, "push"), push=False)
+        """A registry to read one's own images from, and what is said of them, with `own_login`."""
+        return self._client(repository.registry, self.own_login(repository), push=False)
+
+    def own_login(self, repository: Repository) -> Credential | None:
+        """The login for pulling, or another of the config's that is here; else the machine's own."""
+        registry = repository.registry
+        for use in ("pull", "push", "runtime"):
+            named: Login | None = getattr(self.loaded.config.access(registry), use)
+            if named is not None and secret.is_known(named.password.secret):
+                return self.login(registry, use)
+        return self.login(registry, "pull") or self.machine_login(repository)
 
 
 def layout_directory(destination: str) -> Path:

@@ -7,12 +7,11 @@ signature, or with that of other bytes, is refused where the config knows who mu
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from secure_build import files, manifest, record
-from secure_build.attestations import statement
+from secure_build import files, record
+from secure_build.attestations import artifact, statement
 from secure_build.errors import RefusedError
 from secure_build.model import SignatureKind
 from secure_build.reference import Digest
@@ -76,7 +75,7 @@ def check(
     """
     by = []
     for bundle in bundles:
-        kind = _kind(name, bundle)
+        kind = kind_of(name, bundle)
         asked = [verifier for verifier in verifiers if verifier.kind == kind]
         reasons = {verifier.signer: _reason(verifier, bundle, content) for verifier in asked}
         taken = next((signer for signer, reason in reasons.items() if reason is None), None)
@@ -135,18 +134,19 @@ def _reason(verifier: StatementVerifier, bundle: bytes, content: bytes) -> str |
 
 def _claims(bundle: bytes, content: bytes) -> bool:
     """Whether the bundle is about this content, by its own word."""
+    claimed = artifact.claim(bundle)
+    if claimed is None:
+        return False
     try:
-        payload = base64.b64decode(manifest.load_object(bundle)["dsseEnvelope"]["payload"], validate=True)
-        statement.predicate(payload, predicate_type=PREDICATE, subject=Digest.of(content))
-    except (ValueError, KeyError, TypeError, RecursionError, RefusedError):
+        statement.predicate(claimed.payload, predicate_type=PREDICATE, subject=Digest.of(content))
+    except RefusedError:
         return False
     return True
 
 
-def _kind(name: str, bundle: bytes) -> SignatureKind:
-    """Keys are named, identities have certificates (sigstore bundle, `verificationMaterial`)."""
-    try:
-        material = manifest.load_object(bundle)["verificationMaterial"]
-        return "cosign" if "publicKey" in material else "keyless"
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise RefusedError(f"`{name}` has a signature that is no sigstore bundle") from None
+def kind_of(name: str, bundle: bytes) -> SignatureKind:
+    """How the record called `name` is signed by its own word; raises RefusedError for no bundle."""
+    claimed = artifact.claim(bundle)
+    if claimed is None:
+        raise RefusedError(f"`{name}` has a signature that is no sigstore bundle")
+    return claimed.kind

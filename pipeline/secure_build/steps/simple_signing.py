@@ -127,26 +127,45 @@ def _number(tree: Tree, verifier: GpgVerifier, pinned: Pinned, image: Image) -> 
 
 def store_of(work: Job, repository: Repository) -> SignatureStore:
     """Where the signatures of a repository's images are served; raises UsageError when nowhere."""
+    if found := lookaside_of(work):
+        return found
+    login = work.push_login(repository)
+    extension = SignatureExtension(repository.registry, login, work.transport, push=True)
+    if not extension.is_there():
+        raise UsageError(
+            f"`{repository.registry}` has no place for OpenPGP signatures, so nobody could find them",
+            hint="IBM Cloud Container Registry and OpenShift have one; elsewhere name "
+            "`signing: rhs: lookaside:`, which the guest must be told of",
+        )
+    return extension
+
+
+def lookaside_of(work: Job, *, reading: bool = False) -> SignatureStore | None:
+    """Where the config puts signatures besides registries; None when it names no such place.
+
+    To read, a login that is not here is left out: whoever pulls has none.
+    """
     signing = work.loaded.config.signing.rhs
-    assert signing is not None
-    if signing.lookaside is None:
-        login = work.push_login(repository)
-        extension = SignatureExtension(repository.registry, login, work.transport, push=True)
-        if not extension.is_there():
-            raise UsageError(
-                f"`{repository.registry}` has no place for OpenPGP signatures, so nobody could find them",
-                hint="IBM Cloud Container Registry and OpenShift have one; elsewhere name "
-                "`signing: rhs: lookaside:`, which the guest must be told of",
-            )
-        return extension
+    if signing is None or signing.lookaside is None:
+        return None
     if signing.lookaside.directory is not None:
         return Tree(work.loaded.directory / signing.lookaside.directory)
     assert signing.lookaside.upload is not None
     upload, named = signing.lookaside.upload, signing.lookaside.login
     credential = None
-    if named is not None:
+    if named is not None and (not reading or secret.is_known(named.password.secret)):
         credential = Credential(upload, named.username, secret.look_up(named.password.secret))
     return Upload(upload, credential, work.transport)
+
+
+def kept_signatures(work: Job, image: Image, *, in_work_folder: bool) -> SignatureStore:
+    """Where to read an image's signatures: where they are served, or where they wait to be."""
+    if in_work_folder:
+        return _tree(work, image)
+    registry = image.reference.repository.registry
+    return lookaside_of(work, reading=True) or SignatureExtension(
+        registry, work.own_login(image.reference.repository), work.transport
+    )
 
 
 def check_stores(work: Job) -> None:

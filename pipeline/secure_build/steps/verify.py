@@ -12,37 +12,38 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 from secure_build import files
-from secure_build.config import Loaded
-from secure_build.contract import assembly, checks, document, play
+from secure_build.contract import checks, document, play
 from secure_build.contract.advice import mapping
 from secure_build.contract.checks.keys import signature_finding
 from secure_build.contract.confidential.pods import ConfidentialFile
 from secure_build.contract.decision import containers, decide, questions
-from secure_build.contract.decision.model import Container, Decision, Verified
+from secure_build.contract.decision.model import Verified
 from secure_build.contract.document import Contract, SectionText
 from secure_build.errors import UsageError
 from secure_build.model import BuildRecord, Finding
 from secure_build.registry.http import Transport
 from secure_build.report import Report
-from secure_build.steps import show
-from secure_build.steps.assemble import certificate_findings
+from secure_build.steps import delivery, show
 from secure_build.steps.certificates import configured_certificate
-from secure_build.steps.config_lines import place
-from secure_build.steps.contract import MadeWorkload, made_workload
-from secure_build.steps.delivery import unpublished
-from secure_build.steps.emission import keyed_digest, plain_path, read_key
-from secure_build.steps.env import made_env
-from secure_build.steps.gathering import Means, gather, key_findings
+from secure_build.steps.gathering import Means, gather
 from secure_build.steps.job import Job
 from secure_build.steps.keys import keys
+from secure_build.steps.made import Made, made
+from secure_build.steps.proven import closed, opened
 from secure_build.steps.sections import read_file
-from secure_build.steps.verdict import of_config
+from secure_build.steps.simple_signing import SIGNATURES, lookaside_of
 from secure_build.steps.verified_evidence import evidence
 
 CONFIG = Path("secure-build.yaml")
+_NO_PODS = Finding(
+    "pods",
+    "unknown",
+    "the containers",
+    "the pods of the cluster are not in the contract, so what it would let run is not known",
+    hint="name them: `--pods PATH`",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +78,6 @@ class Subject:
     findings: tuple[Finding, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
-    """The sections that the config makes, None where it has none of them."""
-
-    workload: MadeWorkload | None
-    env: SectionText | None
-
-    @property
-    def texts(self) -> dict[str, SectionText]:
-        """Those that there are, as something to read; they are called as nobody would call a file."""
-        found: dict[str, SectionText] = {}
-        if self.workload is not None:
-            found["workload"] = _section(self.workload.section.plain, "workload")
-        if self.env is not None:
-            found["env"] = self.env
-        return found
-
-
 def verify_alone(options: VerifyOptions, report: Report) -> Verified:
     """Verify a contract without a config: with what stands in it, and no keys but those."""
     assert options.contract is not None
@@ -106,6 +89,11 @@ def verify_alone(options: VerifyOptions, report: Report) -> Verified:
     target = options.target or _target(workload)
     pods = _pods(options.pods) if options.pods else ()
     about = _about(contract, sections, {}, target)
+    about += [
+        closed(section, "only the runtime opens it", "name the config that it was made from: `--config FILE`")
+        for section in sections.values()
+        if section.is_token and section.section in document.SECTIONS
+    ]
     subject = Subject(
         str(options.contract), target, _plain(workload), _plain(sections.get("env")), pods, tuple(about)
     )
@@ -127,21 +115,17 @@ def verify_job(work: Job, options: VerifyOptions) -> Verified:
         return _of_config(work, current, made(work, current), options)
     sections, contract = _read(options.contract)
     current = work.record_or_new()
-    opened, about = _opened(work, current, sections)
-    about += _about(contract, sections, opened, config.target)
+    plain, about = opened(work, current, sections)
+    about += _about(contract, sections, plain, config.target)
     pods = _pods(options.pods) if options.pods else ()
     subject = Subject(
-        str(options.contract), config.target, opened.get("workload"), opened.get("env"), pods, tuple(about)
+        str(options.contract), config.target, plain.get("workload"), plain.get("env"), pods, tuple(about)
     )
-    verified = _judged(subject, _means(work, current), work.report, _unique(current))
-    return replace(verified, evidence=evidence(work, current)) if current.images else verified
-
-
-def made(work: Job, current: BuildRecord) -> Made:
-    """The sections that the config makes; raises UsageError for what is missing."""
-    workload = made_workload(work, current) if work.loaded.config.workload is not None else None
-    env = made_env(work)
-    return Made(workload, _section(env.plain, "env") if env is not None else None)
+    verified = _judged(subject, _means(work, current), work.report, _unique(work, current))
+    named = {decision.container.reference for decision in verified.decisions}
+    own = {name for image in current.images for name in delivery.names(image)}
+    # A contract of somebody else has nothing to do with what was built here.
+    return replace(verified, evidence=evidence(work, current)) if own & named else verified
 
 
 def verify_made(work: Job, current: BuildRecord, sections: Made) -> Verified:
@@ -149,7 +133,7 @@ def verify_made(work: Job, current: BuildRecord, sections: Made) -> Verified:
     config, loaded = work.loaded.config, work.loaded
     about: list[Finding] = list(sections.workload.findings) if sections.workload else []
     texts = sections.texts
-    about += _of_texts(loaded, texts, config.target)
+    about += sections.findings(loaded)
     if config.encrypt.certificate is not None:
         about += configured_certificate(work).findings
     pods: tuple[ConfidentialFile, ...] = ()
@@ -159,8 +143,8 @@ def verify_made(work: Job, current: BuildRecord, sections: Made) -> Verified:
     subject = Subject(
         str(loaded.path), config.target, texts.get("workload"), texts.get("env"), pods, tuple(about)
     )
-    verified = _judged(subject, _means(work, current), work.report, _unique(current))
-    return _with_places(loaded, sections, texts, verified)
+    verified = _judged(subject, _means(work, current), work.report, _unique(work, current))
+    return sections.with_places(loaded, verified)
 
 
 def _of_config(work: Job, current: BuildRecord, sections: Made, options: VerifyOptions) -> Verified:
@@ -171,14 +155,16 @@ def _of_config(work: Job, current: BuildRecord, sections: Made, options: VerifyO
 
 
 def _judged(subject: Subject, means: Means, report: Report, unique: frozenset[str] = frozenset()) -> Verified:
+    if subject.pods and subject.target != "ccco":
+        raise UsageError(f"pods of the cluster are for `ccco`, and this is for `{subject.target}`")
     found, unread = containers.containers(subject.workload, subject.env)
     runs = containers.pods(subject.pods)
     found += runs
-    asked, idle = questions.questions(found, subject.workload, subject.env)
+    are_all = all(one.level != "unknown" for one in unread)
+    asked, idle = questions.questions(found, subject.workload, subject.env, are_all=are_all)
     wanted = {question for question in asked.values() if question is not None}
     report.step(f"verify: {len(found)} containers, {len(wanted)} images to ask for")
-    entries = questions.entries(subject.workload)
-    answers = gather(wanted, means)
+    answers, about = gather(wanted, questions.entries(subject.workload), means)
     decisions, around = decide.decide(
         found,
         asked,
@@ -188,7 +174,9 @@ def _judged(subject: Subject, means: Means, report: Report, unique: frozenset[st
         commands=runs,
         unique=unique,
     )
-    findings = (*subject.findings, *unread, *idle, *key_findings(entries, means), *around)
+    if subject.target == "ccco" and subject.workload is not None and not runs:
+        unread.append(_NO_PODS)
+    findings = (*subject.findings, *unread, *idle, *about, *around)
     return Verified(subject.name, subject.target, tuple(decisions), tuple(dict.fromkeys(findings)))
 
 
@@ -244,134 +232,19 @@ def _about(
     return found + behind + list(signature_finding(contract, env))
 
 
-def _opened(
-    work: Job, current: BuildRecord, sections: Mapping[str, SectionText]
-) -> tuple[dict[str, SectionText], list[Finding]]:
-    """The sections in plain text, those of tokens only where they are proven; and what stays closed."""
-    tokens = [
-        section for section in sections.values() if section.is_token and section.section in document.SECTIONS
-    ]
-    opened = {name: section for name, section in sections.items() if not section.is_token}
-    if not tokens:
-        return opened, []
-    findings: list[Finding] = []
-    here = made(work, current) if current.images or work.loaded.config.workload is None else None
-    for section in tokens:
-        text, reason, hint = _behind(work, current, section, here)
-        if text is not None:
-            opened[section.section] = text
-            continue
-        what = f"what is encrypted in `{section.section}`"
-        where = f"{section.name}:{section.line}"
-        findings.append(Finding("token", "unknown", what, reason, hint=hint, where=where))
-    certificate = None
-    if work.loaded.config.encrypt.certificate is not None:
-        checked = configured_certificate(work)
-        certificate = checked.certificate
-        findings += checked.findings
-    known = [
-        finding
-        for finding in certificate_findings(current, tokens, certificate)
-        if finding.level != "deferred"
-    ]
-    return opened, findings + known
-
-
-def _behind(
-    work: Job, current: BuildRecord, section: SectionText, here: Made | None
-) -> tuple[SectionText | None, str, str]:
-    """The text in a token where the keyed digest proves it; else why it does not, and what would help."""
-    name = section.section
-    of_token = [
-        one
-        for one in (current.sections.get(name), current.earlier.get(name))
-        if one is not None and one.token == section.digest
-    ]
-    if not of_token:
-        return None, "the build record does not know this token", "name the record of it: `--record FILE`"
-    key = read_key(plain_path(work.options.workdir, name, draft=False))
-    if key is None:
-        why = "the key of its keyed digest is not here"
-        return None, why, f"take `{name}.key` from the work folder that made it into `{work.options.workdir}`"
-    text = here.texts.get(name) if here is not None else None
-    if text is None:
-        return None, f"the config makes no `{name}`", "name the config that made it: `--config FILE`"
-    if keyed_digest(key, text.value.encode()) != of_token[0].plaintext_keyed:
-        return (
-            None,
-            "the config and its secrets make another text than was encrypted",
-            "give the secrets, and check out the commit, that it was made with",
-        )
-    return text, "", ""
-
-
-def _section(plain: str, name: Literal["workload", "env"]) -> SectionText:
-    return SectionText(f"the {name} section", name, plain, 1)
-
-
-def _of_texts(loaded: Loaded, texts: Mapping[str, SectionText], target: str) -> list[Finding]:
-    """What the sections show, and what they must agree on, in the words of the config."""
-    found: list[Finding] = []
-    if len(texts) == len(document.SECTIONS):
-        values: dict[str, str] = {name: texts[name].value for name in document.SECTIONS}
-        contract = Contract.parse(assembly.contract(values).encode(), "the contract")
-        contract = replace(contract, workload=texts["workload"], env=texts["env"])
-        # Signed, and measured, is what is made of them later.
-        found = [
-            one
-            for one in checks.contract_findings(contract, target, now=datetime.now(UTC))
-            if one.check not in ("signature", "size")
-        ]
-    else:
-        found = [one for section in texts.values() for one in checks.section_findings(section, target)]
-    for section in texts.values():
-        found = of_config(loaded, section, found)
-    return found
-
-
-def _with_places(
-    loaded: Loaded, sections: Made, texts: Mapping[str, SectionText], verified: Verified
-) -> Verified:
-    """The same with places of the config and of the files that it names: those are mended."""
-    places = {one.what: one.where for one in sections.workload.places} if sections.workload else {}
-
-    def moved(where: str) -> str:
-        for section in texts.values():
-            where = place(loaded, section, where)
-        return where
-
-    def at_source(container: Container) -> Container:
-        where = places.get(container.what) or moved(container.where)
-        return replace(container, where=where, inside=None)
-
-    def with_source(decision: Decision) -> Decision:
-        return replace(decision, container=at_source(decision.container))
-
-    def of_source(finding: Finding) -> Finding:
-        return replace(finding, where=finding.where and moved(finding.where))
-
-    return replace(
-        verified,
-        decisions=tuple(map(with_source, verified.decisions)),
-        findings=tuple(map(of_source, verified.findings)),
-    )
-
-
 def _means(work: Job, current: BuildRecord) -> Means:
     signing = work.loaded.config.signing
-    here = unpublished(work, current)
-    local = {image.reference for image in current.images if image.pinned in here}
-    return Means(
-        transport=work.transport,
-        folder=work.options.workdir,
-        jobs=work.options.jobs,
-        offline=work.options.offline,
+    return replace(
+        delivery.means(work, current),
         notary_ca=read_file(work, signing.dct.ca.file) if signing.dct and signing.dct.ca else None,
         log=keys(work).log if signing.cosign else None,
-        layout=work.layout,
-        local=frozenset(local | set(here)),
+        lookaside=lookaside_of(work, reading=True),
+        signatures=work.options.workdir / SIGNATURES,
     )
 
 
-def _unique(current: BuildRecord) -> frozenset[str]:
-    return frozenset(str(image.reference) for image in current.images)
+def _unique(work: Job, current: BuildRecord) -> frozenset[str]:
+    """The tags that no other build has, by the config's own word."""
+    built = work.loaded.config.built
+    found = {image.reference for image in current.images if not built[image.name].reuse_tag}
+    return frozenset(map(str, found))

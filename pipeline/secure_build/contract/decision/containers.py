@@ -50,8 +50,14 @@ def containers(
         return [], []
     other = data_of(env)
     variables = Variables(_texts(data.get("env")), _texts(other.get("env")) if other is not None else None)
-    walk = _Walk(variables, [], [])
+    walk = _Walk(variables, [], [], set())
     walk.section(workload.document, data)
+    if walk.kinds == {"ConfigMap"}:
+        where = place_of(workload.document, ("play",))
+        why = "has no Pod, so nothing would run"
+        walk.unread.append(
+            Finding("play", "fail", "workload.play", why, "inferred", "add one", where, "HPL15006I")
+        )
     return walk.found, walk.unread
 
 
@@ -98,11 +104,15 @@ class _Spot:
 
 @dataclass(frozen=True, slots=True)
 class _Walk:
-    """Finds images; `archive` is where the archive stands that the documents at hand are in."""
+    """Finds images; `archive` is where the archive stands that the documents at hand are in.
+
+    `kinds` are those of all descriptors.
+    """
 
     variables: Variables
     found: list[Container]
     unread: list[Finding]
+    kinds: set[str]
     archive: str | None = None
 
     def section(self, document: Document, data: dict[str, Any]) -> None:
@@ -183,6 +193,7 @@ class _Walk:
             play.check_annotations(spot.document, pod, spot.path, str(name))
         except UsageError as error:
             self._doubt(spot, "a descriptor", error.message.partition(": ")[2], error.hint)
+        self.kinds.add(str(pod.get("kind")))
         if pod.get("kind") != "Pod":
             return
         spec = mapping(pod.get("spec"))

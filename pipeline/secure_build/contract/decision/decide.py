@@ -12,11 +12,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from secure_build.contract import keys
 from secure_build.contract.advice import mapping
 from secure_build.contract.confidential.container import ConfidentialContainer
 from secure_build.contract.confidential.policy import Policy
 from secure_build.contract.decision.containers import data_of
 from secure_build.contract.decision.model import Answer, Container, Decision, Entry, Pull, Question, Signed
+from secure_build.contract.decision.names import TAG_AND_DIGEST
 from secure_build.contract.decision.questions import KIND_OF
 from secure_build.contract.document import SectionText
 from secure_build.contract.enforcement import Way
@@ -63,7 +65,7 @@ def decide(
             around += _delivery(container, answer.pull)
         if question is not None and question.entry is not None and decision.verdict != "refused":
             around += _around(container, question, answer, unique)
-        if container.chooser is not None and container.digest is not None:
+        if container.chooser is not None and (container.digest or decision.verdict == "accepted"):
             around.append(_chosen(container))
         decisions.append(decision)
     return decisions, list(dict.fromkeys(around))
@@ -101,23 +103,25 @@ def _by_rule(container: Container, question: Question | None, answer: Answer | N
         return Decision(container, "unknown", why, "inferred", hint=container.hint)
     reference = question.reference
     if reference.digest is not None and reference.tag is not None:
-        why = "it has a tag and a digest, and what the runtime makes of both is not documented"
         hint = f"drop the tag: `{reference.repository}@{reference.digest}`"
-        return Decision(container, "unknown", why, "inferred", hint=hint)
+        return Decision(container, "unknown", TAG_AND_DIGEST, "inferred", hint=hint)
     if reference.digest is not None:
         return Decision(
             container, "accepted", "named by digest", "documented", BUILD, digest=reference.digest
         )
     if container.way == "pods":
+        # Whether that runs is the policy's word.
         why = "it is named by a tag, which whoever controls the registry can move"
-        return _decision(container, why, hint=_BY_DIGEST, basis="inferred")
+        return Decision(container, "unknown", why, "inferred", hint=_BY_DIGEST)
     if container.is_init:
         why = "init containers run by digest only"
         return _decision(container, why, hint=_BY_DIGEST, code=_NOT_STARTED["play"])
     if question.entry is None:
         kind = KIND_OF[container.way]
         why = f"it is named by a tag, and the contract has no `{kind}` key for `{reference.repository}`"
-        hint = f"{_BY_DIGEST}, or sign it and add `images: {kind}: {reference.repository}:`"
+        hint = _BY_DIGEST
+        if kind != "cosign" and keys.is_key(kind, str(reference.repository)):
+            hint += f", or sign it and add `images: {kind}: {reference.repository}:`"
         return _decision(container, why, hint=hint, code="HPL06010E" if kind == "dct" else "HPL15005E")
     return _by_signature(container, question.entry, answer.signed if answer else None)
 
@@ -150,7 +154,7 @@ def _also_signed(decision: Decision, question: Question | None, answer: Answer |
 def _delivered(decision: Decision, answer: Answer) -> Decision:
     """The same where the image can be had; else what becomes of it."""
     pull = answer.pull
-    if decision.verdict == "accepted" and pull.outcome == "bad":
+    if decision.verdict != "refused" and pull.outcome == "bad":
         code = _NOT_STARTED[decision.container.way]
         return replace(
             decision,
@@ -169,7 +173,7 @@ def _delivered(decision: Decision, answer: Answer) -> Decision:
 def _delivery(container: Container, pull: Pull) -> Iterator[Finding]:
     """Whether the guest gets the image, where that is no part of the decision."""
     if pull.outcome in ("good", "deferred"):
-        what = f"`{container.reference}`"
+        what = str(container.reference)
         yield Finding(
             "delivery", _LEVELS[pull.outcome], what, pull.why, "documented", pull.hint, container.where
         )
@@ -202,14 +206,13 @@ def _around(
 
 
 def _chosen(container: Container) -> Finding:
-    return Finding(
-        "image",
-        "warn",
-        f"{container.what}: `{container.written}`",
-        "the deployer chooses the registry, and whoever that is must have this very content",
-        hint=f"the `env` section must have `{container.chooser}`, and a login where the registry needs one",
-        where=container.where,
-    )
+    why = "the deployer chooses the registry, and whoever that is must have this very content"
+    hint = f"the `env` section must have `{container.chooser}`, and a login where the registry needs one"
+    if container.digest is None:
+        why = f"the deployer chooses the image by `{container.chooser}`: another `env` runs another one"
+        hint = f"write the image's name out, or set `{container.chooser}` under `env` of the workload"
+    what = f"{container.what}: `{container.written}`"
+    return Finding("image", "warn", what, why, hint=hint, where=container.where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,11 +242,14 @@ class _Policy:
     ) -> Decision:
         """What the policy makes of a container that is decided so without it."""
         reference = container.reference
-        if decision.verdict != "accepted" or reference is None or reference.digest is None:
+        if decision.verdict == "refused" or reference is None or (reference.digest and reference.tag):
             return decision
         if self.policy is None:
             hint = "nothing here evaluates policies of others; `secure-build contract workload` writes one"
             return Decision(container, "unknown", self.why, "inferred", hint=hint)
+        if reference.digest is None:
+            why = "it is named by a tag, and the policy names images by digest"
+            return _decision(container, why, hint=_BY_DIGEST, basis="inferred")
         image = Pinned(reference.repository, reference.digest)
         asked = runs or ConfidentialContainer(container.what, image, None, None)
         if not self.policy.covers(asked):

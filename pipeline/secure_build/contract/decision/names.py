@@ -7,7 +7,7 @@ Rules: IBM's page "About the contract" (variables of both sections, the workload
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from secure_build.contract import interpolation
@@ -16,10 +16,11 @@ from secure_build.errors import UsageError
 from secure_build.reference import Digest, Reference
 
 _EXPRESSION = re.compile(r"\{\{-?\s*\.Env\.([A-Za-z_][A-Za-z0-9_]*)\s*-?\}\}")
-_REGISTRY_FIRST = re.compile(
-    r"(?:\$\{?|\{\{-?\s*\.Env\.)([A-Za-z_][A-Za-z0-9_]*)[^/@]*/[^$@{]+@(sha256:[0-9a-f]{64})"
-)
+_FIRST = re.compile(r"(?:\$\{?|\{\{-?\s*\.Env\.)([A-Za-z_][A-Za-z0-9_]*)")
+# Stands for a registry that only the deployer knows.
+_SOME_REGISTRY = "registry.test"
 _DIGEST_HINT = "write the image's name out, by digest; only the registry may stay a variable"
+TAG_AND_DIGEST = "it has a tag and a digest, and what the runtime makes of both is not documented"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,12 @@ def meaning(written: str, grammar: Grammar, variables: Variables, *, short_names
         return Meaning(None, error.message, error.hint, is_broken=True)
     if not foreign:
         return _literal(value or "", short_names=short_names)
-    registry = _REGISTRY_FIRST.fullmatch(written)
-    digest = Digest.parse(registry[2]) if registry and {registry[1]} == set(foreign) else None
+    behind = _behind_registry(written, grammar, variables.workload, foreign)
+    digest = behind.digest if behind is not None and behind.tag is None else None
     if digest is None and variables.env is None:
+        if behind is not None:
+            hint = f"drop the tag: `{written.replace(f':{behind.tag}@', '@')}`"
+            return Meaning(None, TAG_AND_DIGEST, hint, chooser=foreign[0])
         named = ", ".join(f"`{name}`" for name in foreign)
         return Meaning(None, f"the deployer decides it, by {named}", _DIGEST_HINT, chooser=foreign[0])
     if value is None:
@@ -71,6 +75,23 @@ def meaning(written: str, grammar: Grammar, variables: Variables, *, short_names
     return Meaning(
         found.reference, found.doubt, found.hint, found.is_broken, chooser=foreign[0], digest=digest
     )
+
+
+def _behind_registry(
+    written: str, grammar: Grammar, fixed: Mapping[str, str], foreign: Sequence[str]
+) -> Reference | None:
+    """The image by digest that a name means in whatever registry one variable at its beginning says."""
+    first = _FIRST.match(written)
+    if first is None or [first[1]] != list(foreign):
+        return None
+    value = _value(written, grammar, {**fixed, first[1]: _SOME_REGISTRY}) or ""
+    if not value.startswith(_SOME_REGISTRY) or "/" not in value:
+        return None
+    try:
+        reference = Reference.parse(value)
+    except UsageError:
+        return None
+    return reference if reference.digest is not None else None
 
 
 def _asked(written: str, grammar: Grammar) -> set[str]:

@@ -26,6 +26,7 @@ from secure_build.strict_yaml import Path
 
 # Which keys the runtime looks at, by what it runs.
 KIND_OF: Mapping[Way, Kind] = {"compose": "dct", "play": "rhs", "pods": "cosign"}
+_WAY_OF: Mapping[str, Way] = {"compose": "compose", "play": "play", "confidential-containers": "pods"}
 _COSIGN: Path = ("confidential-containers", "config", "cosign")
 
 
@@ -35,9 +36,17 @@ def entries(workload: SectionText | None) -> list[Entry]:
 
 
 def questions(
-    containers: Sequence[Container], workload: SectionText | None, env: SectionText | None
+    containers: Sequence[Container],
+    workload: SectionText | None,
+    env: SectionText | None,
+    *,
+    are_all: bool = True,
 ) -> tuple[dict[Container, Question | None], list[Finding]]:
-    """The question of each container, None where nothing can be asked; and what enforces nothing."""
+    """The question of each container, None where nothing can be asked; and what enforces nothing.
+
+    `are_all` tells that the workload names no images besides these. Nothing is said to be unused that an
+    image may need which is not known.
+    """
     known = entries(workload)
     logins = [_logins(data_of(section)) for section in (workload, env)]
     asked: dict[Container, Question | None] = {}
@@ -51,10 +60,31 @@ def questions(
             entry = covering(reference, [one for one in known if one.kind == KIND_OF[container.way]])
         asked[container] = Question(reference.tagged(), _login(container.way, reference, logins), entry)
     used = {question.entry for question in asked.values() if question and question.entry}
-    found = [finding for one in known if one not in used for finding in _idle(one, known, containers)]
-    if containers:
+    ways = _ways(containers, workload)
+    are_known = bool(containers) and are_all and not any(map(_is_open, containers))
+    found: list[Finding] = []
+    for entry in known:
+        if ways and entry.kind not in {KIND_OF[way] for way in ways}:
+            found.append(_of_other_kind(entry, ways))
+        elif entry not in used and are_known:
+            found.append(_idle(entry, known, containers))
+    if containers and are_all:
         found += _idle_logins(workload, env, containers)
     return asked, found
+
+
+def _ways(containers: Sequence[Container], workload: SectionText | None) -> set[Way]:
+    """What the workload runs, also when its containers are not known."""
+    data = data_of(workload) or {}
+    return {one.way for one in containers} or {way for key, way in _WAY_OF.items() if key in data}
+
+
+def _is_open(container: Container) -> bool:
+    """Whether the image may turn out to be one that a key is looked up for."""
+    reference = container.reference
+    if reference is None:
+        return not container.is_broken and container.digest is None
+    return reference.tag is not None and reference.digest is not None
 
 
 def covering(reference: Reference, known: Iterable[Entry]) -> Entry | None:
@@ -109,7 +139,7 @@ def _logins(data: Mapping[str, Any] | None) -> dict[str, tuple[str, str]]:
 def _login(way: Way, reference: Reference, logins: Sequence[dict[str, tuple[str, str]]]) -> Credential | None:
     """The login that the guest finds for a registry; the workload's keys win over equal ones of the env."""
     registry = reference.repository.registry
-    merged = {**logins[1], **logins[0]}
+    merged = {**logins[0], **{key: login for key, login in logins[1].items() if key not in logins[0]}}
     for key, (username, password) in merged.items():
         # Docker's client looks for Docker Hub under the whole address only.
         hidden = way == "compose" and registry == DOCKER_HUB and key != HUB_KEY
@@ -118,21 +148,21 @@ def _login(way: Way, reference: Reference, logins: Sequence[dict[str, tuple[str,
     return None
 
 
-def _idle(entry: Entry, known: Sequence[Entry], containers: Sequence[Container]) -> Iterator[Finding]:
-    """Why a key enforces nothing."""
+def _unused(entry: Entry, why: str, hint: str) -> Finding:
+    what = f"the {entry.kind} key for `{entry.name}`"
+    return Finding("unused-key", "warn", what, f"enforces nothing: {why}", "inferred", hint, entry.where)
 
-    def idle(why: str, hint: str) -> Finding:
-        what = f"the {entry.kind} key for `{entry.name}`"
-        return Finding("unused-key", "warn", what, f"enforces nothing: {why}", "inferred", hint, entry.where)
 
-    ways = {one.way for one in containers}
-    wanted = {KIND_OF[way] for way in ways}
+def _of_other_kind(entry: Entry, ways: Iterable[Way]) -> Finding:
+    runs = " and ".join(sorted("pods" if way == "play" else way for way in ways))
+    looks = " or ".join(f"`{kind}`" for kind in sorted(KIND_OF[way] for way in ways))
+    why = f"for {runs} the runtime looks at {looks} keys only"
+    return _unused(entry, why, "take it out, and pin by digest")
+
+
+def _idle(entry: Entry, known: Sequence[Entry], containers: Sequence[Container]) -> Finding:
+    """Why a key enforces nothing for these images, all of which are known."""
     same = [one for one in containers if one.reference is not None]
-    if ways and entry.kind not in wanted:
-        runs = " and ".join(sorted("pods" if way == "play" else way for way in ways))
-        looks = " or ".join(f"`{kind}`" for kind in sorted(wanted))
-        yield idle(f"for {runs} the runtime looks at {looks} keys only", "take it out, and pin by digest")
-        return
     pinned = [
         one for one in same if _covers_repository(entry, one) and one.reference and one.reference.digest
     ]
@@ -142,20 +172,19 @@ def _idle(entry: Entry, known: Sequence[Entry], containers: Sequence[Container])
     if any(
         covering(one.reference, narrower) for one in tagged if one.reference and _covers(entry, one.reference)
     ):
-        yield idle("narrower keys cover every image under it", "take it out, or them")
-    elif pinned and not tagged:
-        yield idle(
+        return _unused(entry, "narrower keys cover every image under it", "take it out, or them")
+    if pinned and not tagged:
+        return _unused(
+            entry,
             f"{pinned[0].what} is named by digest, and the runtime looks at keys for tags only",
             "take the key out, or name the image by its tag",
         )
-    else:
-        names = {str(one.reference.repository): one for one in same if one.reference}
-        names |= {str(one.reference.tagged()): one for one in same if one.reference}
-        close = difflib.get_close_matches(entry.name, sorted(names), n=1, cutoff=0.75)
-        hint = (
-            f"did you mean `{close[0]}`?" if close else "take it out, or name the image as the workload does"
-        )
-        yield idle("no image of the workload has this name", hint)
+    has_tag = ":" in entry.name.rpartition("/")[2]
+    named = [one.reference for one in same if one.reference]
+    names = {str(one.tagged() if has_tag else one.repository) for one in named}
+    close = difflib.get_close_matches(entry.name, sorted(names), n=1, cutoff=0.75)
+    hint = f"did you mean `{close[0]}`?" if close else "take it out, or name the image as the workload does"
+    return _unused(entry, "no image of the workload has this name", hint)
 
 
 def _covers_repository(entry: Entry, container: Container) -> bool:

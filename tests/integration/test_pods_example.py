@@ -1,4 +1,4 @@
-"""examples/shop: a registry with TLS and tokens and one with basic auth, pods, a ConfigMap, in one run."""
+"""examples/pods: a registry with TLS and tokens and one with basic auth, pods, a ConfigMap, in one run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from services.pushed import planned, pushed
 from services.running import RunningRegistry
 from services.tokens import TokenService
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "shop"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "pods"
 SECRETS = {
     "PUBLIC_PUSH": "public-push-canary-1f",
     "PRIVATE_PUSH": "private-push-canary-2f",

@@ -1,0 +1,40 @@
+"""With what is asked: nothing of this machine's own logins is among it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from secure_build.layout import Layout
+from secure_build.model import Descriptor
+from secure_build.reference import Reference
+from secure_build.registry.http import Transport
+
+if TYPE_CHECKING:
+    from secure_build.signers.cosign_key import PublicKey
+    from secure_build.signers.lookaside import SignatureStore
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """With what is asked. `folder` is there to work in, `jobs` is how much is done side by side.
+
+    `notary_ca` are the authorities for Notary servers, PEM, and `log` is the key of the transparency log
+    that cosign signatures must be in. `lookaside` is where the config puts OpenPGP signatures besides
+    registries. `local` are images in the `layout` that are not at their registry yet, and `signatures` is
+    the folder with theirs, by registry. `coming` are images of others whose copies may not be there yet.
+    """
+
+    transport: Transport
+    folder: Path
+    jobs: int
+    offline: bool
+    notary_ca: bytes | None = None
+    log: PublicKey | None = None
+    lookaside: SignatureStore | None = None
+    layout: Layout | None = None
+    local: Mapping[Reference, Descriptor] = field(default_factory=dict)
+    signatures: Path | None = None
+    coming: frozenset[Reference] = frozenset()
