@@ -275,7 +275,7 @@ MUTATIONS: list[tuple[str, str, Any, Any, list[str]]] = [
         "key with a tag of two",
         ("workload", "images", "rhs", "us.icr.io/team/api:v1"),
         {"publicKey": "a2V5"},
-        [UNUSED, SCHEMA],
+        [SCHEMA],
     ),
     (
         "play",
