@@ -65,7 +65,8 @@ def meaning(written: str, grammar: Grammar, variables: Variables, *, short_names
             return Meaning(None, TAG_AND_DIGEST, hint, chooser=foreign[0])
         named = ", ".join(f"`{name}`" for name in foreign)
         return Meaning(None, f"the deployer decides it, by {named}", _DIGEST_HINT, chooser=foreign[0])
-    if value is None and digest is not None and variables.env is None:
+    if digest is not None and variables.env is None:
+        # Not even a default says where: the deployer may set another.
         return Meaning(None, chooser=foreign[0], digest=digest)
     found = None
     if value is None and grammar == "compose":
