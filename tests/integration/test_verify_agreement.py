@@ -29,6 +29,7 @@ from secure_build.registry.http import Transport
 from secure_build.registry.signatures import SignatureExtension
 from secure_build.signers import rhs
 from secure_build.signers.classic import ClassicSigner
+from secure_build.signers.cosign import CosignSigner
 from secure_build.signers.cosign_key import FileKey
 from secure_build.signers.dct import Keys as NotaryKeys
 from secure_build.signers.dct import opened
@@ -391,3 +392,20 @@ def test_unlike_cosign_the_repository_must_be_the_signed_one(
     answers, _ = gather([question], [], means(tmp_path / "work", transport))
     assert Cosigns(tmp_path).verify("cosign2", public, image.image)
     assert outcome(answers[question]) == "bad"
+
+
+def test_a_bundle_alone_is_unknown(registry: RunningRegistry, transport: Transport, tmp_path: Path) -> None:
+    """cosign 3 takes it, and whether the guest does is not documented."""
+    need("cosign3", "skopeo")
+    own = FileKey(ec.generate_private_key(ec.SECP256R1()))
+    public = tmp_path / "own.pub"
+    public.write_bytes(own.public.pem)
+    image = cosigns.publish(tmp_path, registry.host, transport, repository="acme/bundled")
+    image.put_bundle(CosignSigner(own), image.about())
+    reference = Reference(image.image.repository, digest=image.image.digest)
+    question = Question(reference, None, entry("cosign", str(reference.repository), own.public.pem))
+    answers, _ = gather([question], [], means(tmp_path / "work", transport))
+    assert Cosigns(tmp_path).verify("cosign3", public, image.image)
+    signed = answers[question].signed
+    assert signed is not None
+    assert signed.outcome == "unknown"

@@ -183,12 +183,37 @@ def test_no_answer_and_lies_are_unknown(registry: FakeRegistry, means: Means, na
     assert found.why.startswith("not known: ")
 
 
-def test_a_registry_that_is_down_is_asked_once(means: Means) -> None:
-    with FakeRegistry() as gone:
-        asked = [question(gone, Digest.of(str(number).encode())) for number in range(200)]
+@pytest.mark.parametrize(
+    ("fault", "most"),
+    [
+        (Fault("GET", "manifests", times=9999, drop="status"), 3),
+        (Fault("GET", "manifests", times=9999, status=503), 9),
+        (Fault("GET", "manifests", times=9999, status=429), 9),
+    ],
+)
+def test_a_registry_that_does_not_answer_is_not_asked_for_every_image(
+    registry: FakeRegistry, means: Means, fault: Fault, most: int
+) -> None:
+    registry.faults.append(replace(fault))
+    asked = [question(registry, Digest.of(str(number).encode())) for number in range(200)]
     answers, _ = gather(asked, [], replace(means, jobs=1))
     assert {answer.pull.outcome for answer in answers.values()} == {"unknown"}
-    assert all("cannot reach" in answer.pull.why for answer in answers.values())
+    # Each is tried three times.
+    assert len(registry.requests) <= most
+
+
+def test_an_error_about_one_image_hides_no_other(registry: FakeRegistry, means: Means) -> None:
+    digests = [registry.add("acme/web", small_image(layer=layer)) for layer in (b"one", b"two", b"three")]
+    registry.faults.append(Fault("GET", str(digests[0]), times=99, status=500))
+    asked = [question(registry, digest) for digest in digests]
+    answers, _ = gather(asked, [], replace(means, jobs=1))
+    assert [answers[one].pull.outcome for one in asked] == ["unknown", "good", "good"]
+
+
+def test_a_registry_that_is_down_is_unknown(means: Means) -> None:
+    with FakeRegistry() as gone:
+        asked = question(gone, Digest.of(b"x"))
+    assert "cannot reach" in pulled(means, asked).why
 
 
 def test_offline_nobody_is_asked(registry: FakeRegistry, means: Means) -> None:

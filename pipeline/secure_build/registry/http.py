@@ -152,7 +152,11 @@ def _shut_all() -> None:
 stopping.on_stop(_shut_all)
 
 
-class InterruptedTransferError(ServiceError):
+class UnavailableError(ServiceError):
+    """A service cannot answer now; it was tried again, where that could help."""
+
+
+class InterruptedTransferError(UnavailableError):
     """The connection broke or stalled; trying again may help."""
 
 

@@ -17,7 +17,14 @@ from secure_build.model import Credential
 from secure_build.reference import DOCKER_HUB
 from secure_build.registry import network
 from secure_build.registry.auth import IDENTITY_USER
-from secure_build.registry.http import Answer, Body, Transport, redacted
+from secure_build.registry.http import (
+    TEMPORARY,
+    Answer,
+    Body,
+    Transport,
+    UnavailableError,
+    redacted,
+)
 from secure_build.registry.tokens import (
     Challenge,
     Token,
@@ -145,6 +152,8 @@ class Session:
             return self._refused()
         if answer.status in (401, 403):
             return AccessError(answer.explained(what), hint=self._not_allowed())
+        if answer.status in TEMPORARY:
+            return UnavailableError(answer.explained(what))
         return ServiceError(answer.explained(what))
 
     # Inside

@@ -7,6 +7,7 @@ them first (distribution-spec v1.1, "Pushing Manifests").
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 
 from secure_build import manifest
@@ -17,10 +18,12 @@ from secure_build.manifest import Manifest
 from secure_build.model import GUEST, Credential, Descriptor
 from secure_build.reference import Digest, Reference, Repository
 from secure_build.registry.client import RemoteRegistry
-from secure_build.registry.http import InterruptedTransferError
+from secure_build.registry.http import InterruptedTransferError, UnavailableError
 from secure_build.registry.session import AccessError, LoginRefusedError
 from secure_build.steps.gathering.means import Means
 
+# How often a registry may say that it cannot answer now.
+_MOST_FAILURES = 3
 Way = tuple[str, Credential | None]
 
 
@@ -42,11 +45,16 @@ class _NoGuestError(Exception):
 
 @dataclass(slots=True)
 class Registries:
-    """The registries, each with each login opened once. One that gives no answer is not asked again."""
+    """The registries, each with each login opened once.
+
+    One that cannot be reached is not asked again, nor one that says several times that it cannot answer:
+    each time has been tried and waited for.
+    """
 
     means: Means
     _clients: dict[Way, RemoteRegistry] = field(default_factory=dict)
     _silent: dict[str, ServiceError] = field(default_factory=dict)
+    _failures: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def client(self, registry: str, login: Credential | None) -> RemoteRegistry:
@@ -60,9 +68,12 @@ class Registries:
             return found
 
     def silent(self, registry: str, error: ServiceError) -> None:
-        """Remember that a registry gave no answer."""
-        if isinstance(error, InterruptedTransferError):
-            with self._lock:
+        """Remember that a registry gave no answer, or none that helps."""
+        if not isinstance(error, UnavailableError):
+            return
+        with self._lock:
+            self._failures[registry] += 1
+            if isinstance(error, InterruptedTransferError) or self._failures[registry] >= _MOST_FAILURES:
                 self._silent.setdefault(registry, error)
 
     def pull(self, question: Question, reference: Reference | None = None) -> Pulled:

@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from secure_build.attestations import publication
+from secure_build.attestations import publication, statement
 from secure_build.contract.decision.model import Answer, Entry, Question, Signed
 from secure_build.errors import MachineError, RefusedError, SecureBuildError, ServiceError, UsageError
 from secure_build.model import Credential
 from secure_build.reference import Pinned, Reference
+from secure_build.registry.client import RemoteRegistry
 from secure_build.registry.signatures import SignatureExtension
 from secure_build.signers import rhs
+from secure_build.signers.classic import ClassicVerifier
+from secure_build.signers.cosign import CosignVerifier
 from secure_build.signers.gpg import GpgVerifier
 from secure_build.signers.lookaside import Tree
 from secure_build.signers.notary import NoTrustDataError
@@ -153,13 +156,29 @@ class Signatures:
         try:
             client = self.registries.client(image.repository.registry, question.login)
             kept = publication.read_classic(client, image)
+            if any(verifier.accepts(one, image) for one in kept):
+                return Signed("good", f"its key {verifier.key.digest}", digest=digest)
+            if self._has_bundle(client, image, verifier):
+                why = "it is signed by a bundle only, and whether the guest reads those is not documented"
+                return Signed("unknown", why, "sign it in the older form: `enforce: cosign`")
         except (ServiceError, MachineError) as error:
             return Signed("unknown", f"its signatures are not known: {error.message}", error.hint)
         if not kept:
             return Signed("bad", "it has no signature under cosign's tag", sign)
-        if any(verifier.accepts(one, image) for one in kept):
-            return Signed("good", f"its key {verifier.key.digest}", digest=digest)
         return Signed("bad", f"none of its {len(kept)} signatures is by the key {verifier.key.digest}", sign)
+
+    def _has_bundle(self, client: RemoteRegistry, image: Pinned, verifier: ClassicVerifier) -> bool:
+        """Whether the key has signed the image in the newer form, which cosign 3 writes."""
+        by_key = CosignVerifier(verifier.key, verifier.log)
+        kinds = (statement.SIGNATURE,)
+        for one in publication.read_bundles(client, image.repository, image.digest, predicate_types=kinds):
+            try:
+                payload = by_key.verify(one.content)
+                statement.predicate(payload, predicate_type=statement.SIGNATURE, subject=image.digest)
+            except RefusedError:
+                continue
+            return True
+        return False
 
 
 def _not_looked(pulled: Pulled, *, offline: bool) -> Signed:
