@@ -124,7 +124,9 @@ def test_without_what_it_needs_a_name_is_none(written: str, env: dict[str, str] 
 )
 def test_the_deployer_may_choose_the_registry_of_a_digest(written: str, grammar: Grammar) -> None:
     found = named(written, grammar=grammar)
-    assert (found.chooser, str(found.digest), found.doubt, found.reference) == ("R", A, None, None)
+    assert (found.chooser, str(found.digest), found.is_broken) == ("R", A, False)
+    # A default can be asked for, and may be replaced.
+    assert (found.reference is None) == (found.doubt is None) == (":-" not in written)
     known = named(written, env={"R": "de.icr.io"}, grammar=grammar)
     assert (known.chooser, str(known.digest)) == ("R", A)
     assert known.reference is not None

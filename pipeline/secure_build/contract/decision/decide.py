@@ -158,6 +158,12 @@ def _delivered(decision: Decision, answer: Answer) -> Decision:
     """The same where the image can be had; else what becomes of it."""
     pull = answer.pull
     if decision.verdict != "refused" and pull.outcome == "bad":
+        if decision.container.doubt is not None:
+            # Only the registry was asked that counts when nobody chooses another.
+            why = f"{pull.why}; {decision.container.doubt}"
+            return replace(
+                decision, verdict="unknown", why=why, hint=pull.hint, basis="inferred", proves=None
+            )
         code = _NOT_STARTED[decision.container.way]
         return replace(
             decision,

@@ -66,8 +66,9 @@ def meaning(written: str, grammar: Grammar, variables: Variables, *, short_names
         named = ", ".join(f"`{name}`" for name in foreign)
         return Meaning(None, f"the deployer decides it, by {named}", _DIGEST_HINT, chooser=foreign[0])
     if digest is not None and variables.env is None:
-        # Not even a default says where: the deployer may set another.
-        return Meaning(None, chooser=foreign[0], digest=digest)
+        default = None if value is None else _literal(value, short_names=short_names).reference
+        why = f"the deployer may set another registry by `{foreign[0]}`" if default else None
+        return Meaning(default, why, chooser=foreign[0], digest=digest)
     found = None
     if value is None and grammar == "compose":
         # Compose puts nothing in place of a variable that is not set.
