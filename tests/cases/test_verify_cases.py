@@ -63,6 +63,7 @@ def tar(*names: str) -> str:
 
 WRITTEN = {
     "ENVARCHIVE": tar("docker-compose.yml", ".env"),
+    "OVERRIDEARCHIVE": tar("docker-compose.yml", "docker-compose.override.yml"),
     "TWOARCHIVE": tar("docker-compose.yml", "docker-compose.yaml"),
     "DOTARCHIVE": tar("./docker-compose.yml"),
     "LINKARCHIVE": tar("docker-compose.yml", "link"),

@@ -75,3 +75,38 @@ def test_lines_of_a_record(record: str, names: list[str]) -> None:
 
 def test_a_digest_of_a_record_is_kept_with_its_name() -> None:
     assert expected.parse(f"x\n{TWOS} env") == [Line("contract:env", Digest(f"sha256:{TWOS}"))]
+
+
+# What records of real guests were seen to name. Only sections and files of `cidata` are known beforehand;
+# what belongs to the image and the machine is left to whoever audits a record.
+OF_THE_CONTRACT = ["workload", "env", "attestationPublicKey", "envWorkloadSignature"]
+OF_THE_DISK = ["cidata/meta-data", "cidata/user-data", "cidata/vendor-data"]
+OF_IMAGE_AND_MACHINE = ["certificate_expiry_date.json", "root.tar.gz", "baseimage", "sbom",
+                        "/dev/disk/by-label/cidata", "AP(1):secret", "uv_firmware.state",
+                        "user-data.decrypted"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*OF_THE_DISK, *OF_IMAGE_AND_MACHINE])
+@pytest.mark.parametrize("end", ["", " ", "\r"])
+def test_other_names_stay_as_they_are(name: str, end: str) -> None:
+    assert expected.parse(f"{ONES} {name}{end}\n") == [Line(name, Digest(f"sha256:{ONES}"))]
+
+
+@pytest.mark.parametrize("name", OF_THE_CONTRACT)
+@pytest.mark.parametrize("before", ["", "contract:", "contract: "])
+def test_sections_of_all_images_have_one_name(name: str, before: str) -> None:
+    assert expected.parse(f"{ONES} {before}{name}\n") == [Line(f"contract:{name}", Digest(f"sha256:{ONES}"))]
+
+
+def test_only_what_the_contract_decides_is_said_beforehand() -> None:
+    sections = expected.of_sections(dict.fromkeys([*OF_THE_CONTRACT, *OF_IMAGE_AND_MACHINE], "x"))
+    assert [line.name for line in sections] == [f"contract:{name}" for name in OF_THE_CONTRACT]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["26.7.1", "Machine Type/Plant/Serial: 9175/02/X", "Image age: 12 days since creation.",
+     "Encryption Certificate valid until: 2027-01-01", "Attestation Certificate valid until: 2027-01-01"],
+)  # fmt: skip
+def test_headers_are_no_lines(line: str) -> None:
+    assert expected.parse(f"{line}\n{ONES} sbom\n") == [Line("sbom", Digest(f"sha256:{ONES}"))]

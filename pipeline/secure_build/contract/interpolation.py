@@ -28,12 +28,13 @@ def with_defaults(text: str) -> str | None:
     return with_values(text, {})
 
 
-def with_values(text: str, values: Mapping[str, str]) -> str | None:
+def with_values(text: str, values: Mapping[str, str], *, blank: bool = False) -> str | None:
     """The text with these variables set and all others unset; None when one has neither value nor default.
 
+    With `blank` that counts as empty, as for compose, and None is what it refuses to do without (`:?`).
     Raises UsageError for what compose would refuse.
     """
-    return _Reader(text, values).read(0, closing=False, depth=0)[0]
+    return _Reader(text, values, "" if blank else None).read(0, closing=False, depth=0)[0]
 
 
 def names(text: str) -> set[str]:
@@ -59,6 +60,7 @@ def is_valid(text: str) -> bool:
 class _Reader:
     text: str
     values: Mapping[str, str]
+    unset: str | None
 
     def read(self, position: int, *, closing: bool, depth: int) -> tuple[str | None, int]:
         """What stands from a position on, to its end or to the brace that closes it."""
@@ -76,7 +78,7 @@ class _Reader:
                 pieces.append("$")
                 position += 2
             elif name := _NAME.match(text, position + 1):
-                pieces.append(self.values.get(name[0]))
+                pieces.append(self.values.get(name[0], self.unset))
                 position = name.end()
             else:
                 value, position = self._braced(position, depth)
@@ -92,7 +94,7 @@ class _Reader:
             raise _invalid(text)
         value = self.values.get(name[0])
         if text.startswith("}", name.end()):
-            return value, name.end() + 1
+            return self.unset if value is None else value, name.end() + 1
         operator = _OPERATOR.match(text, name.end())
         if operator is None:
             raise _invalid(text)

@@ -16,7 +16,12 @@ from secure_build import strict_yaml
 from secure_build.contract.advice import mapping
 from secure_build.contract.auths import registry_of
 from secure_build.contract.checks import keys
-from secure_build.contract.checks.sections import finding, section_findings, token_findings
+from secure_build.contract.checks.sections import (
+    finding,
+    login_findings,
+    section_findings,
+    token_findings,
+)
 from secure_build.contract.document import Contract, SectionText
 from secure_build.contract.places import place_of
 from secure_build.contract.reading import guest_data
@@ -25,6 +30,7 @@ from secure_build.contract.schema.contract import Boot
 from secure_build.errors import UsageError
 from secure_build.mistakes import mistakes
 from secure_build.model import Finding
+from secure_build.reference import DOCKER_HUB
 from secure_build.strict_yaml import Path
 
 __all__ = ["contract_findings", "opened_findings", "section_findings"]
@@ -45,6 +51,7 @@ def contract_findings(contract: Contract, target: str, *, now: datetime) -> list
         *_signature(contract, env),
         *_signing_key(contract, env, now),
         *_volumes(contract, workload, env),
+        *_logins(contract, workload, env),
         *_shared(contract, workload, env, "auths", "login"),
         *_shared(contract, workload, env, "env", "variable"),
         *_boot(contract, target),
@@ -172,13 +179,9 @@ def _shared(
     contract: Contract, workload: dict[str, Any] | None, env: dict[str, Any] | None, key: str, what: str
 ) -> Iterator[Finding]:
     """What both sections say and the workload decides."""
-
-    def named(name: str) -> str:
-        return registry_of(name) if key == "auths" else name
-
-    winners = {named(name) for name in mapping(mapping(workload).get(key))}
+    winners = mapping(mapping(workload).get(key))
     for name in mapping(mapping(env).get(key)):
-        if named(name) in winners:
+        if name in winners:
             yield finding(
                 key,
                 f"{what} `{name}` of `env`",
@@ -186,6 +189,29 @@ def _shared(
                 level="warn",
                 hint="leave it out of one of the sections",
                 where=_place(contract.env, (key, name)),
+            )
+
+
+def _logins(
+    contract: Contract, workload: dict[str, Any] | None, env: dict[str, Any] | None
+) -> Iterator[Finding]:
+    """Logins of the env that no image finds, or that podman finds beside another one of the workload."""
+    if env is None or contract.env.document is None:
+        return
+    is_compose = "compose" in mapping(workload)
+    yield from login_findings(contract.env.document, env, is_compose=is_compose)
+    own, theirs = mapping(mapping(workload).get("auths")), mapping(env.get("auths"))
+    for name in theirs:
+        others = [key for key in own if registry_of(key) == registry_of(name) == DOCKER_HUB]
+        if others and name not in own and not is_compose:
+            yield finding(
+                "auths",
+                f"login `{name}` of `env`",
+                f"is for Docker Hub, as is `{others[0]}` in the workload, and which one counts is not known",
+                level="warn",
+                basis="inferred",
+                hint="leave it out of one of the sections",
+                where=_place(contract.env, ("auths", name)),
             )
 
 

@@ -53,7 +53,7 @@ def section_findings(section: SectionText, target: str) -> list[Finding]:
     found = [*_schema_findings(document, data, section.section, target)]
     if section.section == "workload":
         found += _archive_findings(document, data)
-        found += _hub_findings(document, data)
+        found += login_findings(document, data, is_compose="compose" in mapping(data))
     if not found:
         return [
             finding("schema", f"`{section.section}`", f"has nothing that `{target}` refuses", level="pass")
@@ -118,10 +118,22 @@ def _misplaced(mistake: Mistake, section: str, target: str) -> str | None:
     return None
 
 
-def _hub_findings(document: Document, data: Any) -> Iterator[Finding]:
+def login_findings(document: Document, data: Any, *, is_compose: bool) -> Iterator[Finding]:
+    """Logins of a section that no image finds, by how their registry is written."""
     for key in mapping(mapping(data).get("auths")):
-        other_spelling = key != HUB_KEY and is_key(key) and registry_of(key) == DOCKER_HUB
-        if "compose" in data and other_spelling:
+        if not is_key(key):
+            continue
+        if key != key.lower():
+            yield finding(
+                "auths",
+                f"the login for `{key}`",
+                "no image finds it: it is looked for letter by letter, and hosts are in lower case",
+                level="warn",
+                basis="inferred",
+                hint=f"write `{key.lower()}`",
+                where=place_of(document, ("auths", key)),
+            )
+        elif is_compose and key != HUB_KEY and registry_of(key) == DOCKER_HUB:
             yield finding(
                 "auths",
                 f"the login for `{key}`",

@@ -123,6 +123,9 @@ def _by_rule(container: Container, question: Question | None, answer: Answer | N
         if kind != "cosign" and keys.is_key(kind, str(reference.repository)):
             hint += f", or sign it and add `images: {kind}: {reference.repository}:`"
         return _decision(container, why, hint=hint, code="HPL06010E" if kind == "dct" else "HPL15005E")
+    if container.way == "compose" and "$" in container.written:
+        why = "its tag is signed, and IBM supports variables in images by digest only"
+        return Decision(container, "unknown", why, "documented", hint="write it without variables")
     return _by_signature(container, question.entry, answer.signed if answer else None)
 
 
@@ -157,6 +160,12 @@ def _delivered(decision: Decision, answer: Answer) -> Decision:
     """The same where the image can be had; else what becomes of it."""
     pull = answer.pull
     if decision.verdict != "refused" and pull.outcome == "bad":
+        if decision.container.doubt is not None:
+            # Only the registry was asked that counts when nobody chooses another.
+            why = f"{pull.why}; {decision.container.doubt}"
+            return replace(
+                decision, verdict="unknown", why=why, hint=pull.hint, basis="inferred", proves=None
+            )
         code = _NOT_STARTED[decision.container.way]
         return replace(
             decision,

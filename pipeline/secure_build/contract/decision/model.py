@@ -24,8 +24,9 @@ class Container:
 
     `where` is file and line of the contract, `inside` file and line in its archive. `reference` is what
     `written` means, with the registry written out; None when that cannot be told, for the reason in
-    `doubt`: either the guest cannot read it (`is_broken`), or somebody else decides. `chooser` is the
-    variable that the deployer fills in; with a `digest`, it stands for the registry only.
+    `doubt`: either the guest cannot read it (`is_broken`), or somebody else decides. With a `reference`,
+    `doubt` says why another one may take its place. `chooser` is the variable that the deployer fills in;
+    with a `digest`, it stands for the registry only.
     """
 
     what: str

@@ -65,13 +65,22 @@ def meaning(written: str, grammar: Grammar, variables: Variables, *, short_names
             return Meaning(None, TAG_AND_DIGEST, hint, chooser=foreign[0])
         named = ", ".join(f"`{name}`" for name in foreign)
         return Meaning(None, f"the deployer decides it, by {named}", _DIGEST_HINT, chooser=foreign[0])
-    if value is None:
-        if digest is not None and variables.env is None:
-            return Meaning(None, chooser=foreign[0], digest=digest)
-        missing = ", ".join(f"`{name}`" for name in foreign if name not in variables.values)
+    if digest is not None and variables.env is None:
+        default = None if value is None else _literal(value, short_names=short_names).reference
+        why = f"the deployer may set another registry by `{foreign[0]}`" if default else None
+        return Meaning(default, why, chooser=foreign[0], digest=digest)
+    found = None
+    if value is None and grammar == "compose":
+        # Compose puts nothing in place of a variable that is not set.
+        value = interpolation.with_values(written, variables.values, blank=True)
+        found = _literal(value, short_names=short_names) if value else None
+    elif value is not None:
+        found = _literal(value, short_names=short_names)
+    unset = [name for name in foreign if name not in variables.values]
+    if found is None or (unset and found.is_broken):
+        missing = ", ".join(f"`{name}`" for name in unset or foreign)
         why = f"the contract gives {missing} no value, so this is no image"
         return Meaning(None, why, f"set {missing} under `env` of a section", is_broken=True)
-    found = _literal(value, short_names=short_names)
     return Meaning(
         found.reference, found.doubt, found.hint, found.is_broken, chooser=foreign[0], digest=digest
     )
@@ -120,7 +129,11 @@ def _literal(value: str, *, short_names: bool) -> Meaning:
     except UsageError as error:
         return Meaning(None, error.message, error.hint, is_broken=True)
     first, slash, _ = value.partition("/")
-    if not short_names and not (slash and ("." in first or ":" in first or first == "localhost")):
-        full = str(reference)
-        return Meaning(None, "which registry podman takes it from is not documented", f"write `{full}`")
+    has_registry = bool(slash) and ("." in first or ":" in first or first == "localhost")
+    if has_registry and first != first.lower():
+        # Docker and podman keep the case of a host, and look for logins and keys letter by letter.
+        why = f"`{first}` is in upper case, and its login and key may not be"
+        return Meaning(None, why, f"write `{reference}`")
+    if not short_names and not has_registry:
+        return Meaning(None, "which registry podman takes it from is not documented", f"write `{reference}`")
     return Meaning(reference)

@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from secure_build.contract import keys
 from secure_build.contract.advice import mapping
 from secure_build.contract.auths import HUB_KEY, registry_of
 from secure_build.contract.decision.containers import data_of
@@ -27,7 +28,13 @@ from secure_build.strict_yaml import Path
 # Which keys the runtime looks at, by what it runs.
 KIND_OF: Mapping[Way, Kind] = {"compose": "dct", "play": "rhs", "pods": "cosign"}
 _WAY_OF: Mapping[str, Way] = {"compose": "compose", "play": "play", "confidential-containers": "pods"}
-_COSIGN: Path = ("confidential-containers", "config", "cosign")
+_KEYS: Mapping[Kind, Path] = {
+    "dct": ("images", "dct"),
+    "rhs": ("images", "rhs"),
+    "cosign": ("confidential-containers", "config", "cosign"),
+}
+# The pause container of a pod comes from there (OpenShift's release images), and no pod names it.
+_OF_THE_CLUSTER = "quay.io"
 
 
 def entries(workload: SectionText | None) -> list[Entry]:
@@ -106,18 +113,14 @@ def _entries(workload: SectionText) -> Iterator[Entry]:
     data, document = data_of(workload), workload.document if data_of(workload) is not None else None
     if data is None or document is None:
         return
-    images = mapping(data.get("images"))
-    for kind, path, named in (
-        ("dct", ("images", "dct"), mapping(images.get("dct"))),
-        ("rhs", ("images", "rhs"), mapping(images.get("rhs"))),
-        ("cosign", _COSIGN, _at(data, _COSIGN)),
-    ):
-        for name, body in named.items():
+    for kind, path in _KEYS.items():
+        for name, body in _at(data, path).items():
             key, notary = mapping(body).get("publicKey"), mapping(body).get("notary")
-            if isinstance(key, str) and (kind != "dct" or isinstance(notary, str)):
+            if not isinstance(key, str) or (kind == "dct" and not isinstance(notary, str)):
+                continue
+            if kind == "cosign" or keys.is_key(kind, name):
                 where = place_of(document, (*path, name))
-                of_kind: Kind = "dct" if kind == "dct" else "rhs" if kind == "rhs" else "cosign"
-                yield Entry(of_kind, name, key, notary if kind == "dct" else None, where)
+                yield Entry(kind, name, key, notary if kind == "dct" else None, where)
 
 
 def _at(data: Any, path: Path) -> dict[str, Any]:
@@ -140,12 +143,15 @@ def _login(way: Way, reference: Reference, logins: Sequence[dict[str, tuple[str,
     """The login that the guest finds for a registry; the workload's keys win over equal ones of the env."""
     registry = reference.repository.registry
     merged = {**logins[0], **{key: login for key, login in logins[1].items() if key not in logins[0]}}
-    for key, (username, password) in merged.items():
+    fitting = [key for key in merged if registry_of(key) == registry and key == key.lower()]
+    if way == "compose" and registry == DOCKER_HUB:
         # Docker's client looks for Docker Hub under the whole address only.
-        hidden = way == "compose" and registry == DOCKER_HUB and key != HUB_KEY
-        if registry_of(key) == registry and not hidden:
-            return Credential(registry, username, Secret(password))
-    return None
+        fitting = [key for key in fitting if key == HUB_KEY]
+    if not fitting:
+        return None
+    # podman takes any spelling of Docker Hub, but its own first (containers-auth.json(5)).
+    username, password = merged[registry if registry in fitting else fitting[0]]
+    return Credential(registry, username, Secret(password))
 
 
 def _unused(entry: Entry, why: str, hint: str) -> Finding:
@@ -204,6 +210,8 @@ def _idle_logins(
         # Somebody else decides where those come from.
         return
     needed = {one.reference.repository.registry for one in containers if one.reference}
+    if any(one.way == "pods" for one in containers):
+        needed.add(_OF_THE_CLUSTER)
     for section in (workload, env):
         document = _document(section)
         for key in mapping(mapping(data_of(section)).get("auths")) if document else ():
