@@ -288,7 +288,9 @@ class Section:
     `plaintext_masked` is the SHA-256 of the text with secret values as `***`; `plaintext_keyed` is
     HMAC-SHA256 of the text under a random key that stays with the text, since a bare hash would
     let short secrets be guessed. Of an encrypted section, `token` is the SHA-256 that the attestation
-    record will show, `certificate` the fingerprint of the certificate it was encrypted with.
+    record will show, `certificate` the fingerprint of the certificate it was encrypted with, and
+    `token_keyed` the HMAC of the token's digest and the text, under the same key: that this token is of
+    this text is said by whoever had the key, not by whoever can write a record.
     """
 
     plaintext_masked: Digest
@@ -298,6 +300,7 @@ class Section:
     token: Digest | None = None
     prefix: str | None = None
     certificate: Digest | None = None
+    token_keyed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,6 +168,7 @@ def test_tokens_are_proven_by_the_keyed_digest(project: Project, monkeypatch: py
         ("key", "the key of its keyed digest is not here"),
         ("secret", "the config and its secrets make another text than was encrypted"),
         ("token", "the build record does not know this token"),
+        ("record", "nothing shows that this token is of the recorded text"),
     ],
 )
 def test_what_is_not_proven_is_unknown(
@@ -178,6 +179,14 @@ def test_what_is_not_proven_is_unknown(
         (project.workdir / "workload.key").unlink()
     elif change == "secret":
         monkeypatch.setenv("SEED_W", "another-seed-0123456789")
+    elif change == "record":
+        # Whoever can write a record, but has no key, puts a token of their own into it.
+        foreign = yaml.safe_load(path.read_text())
+        foreign["workload"] = foreign["env"]
+        path.write_text(yaml.safe_dump(foreign, width=1 << 20))
+        record = json.loads((project.workdir / "build-record.json").read_text())
+        record["sections"]["workload"]["token"] = record["sections"]["env"]["token"]
+        (project.workdir / "build-record.json").write_text(json.dumps(record))
     else:
         before = path.read_text()
         assert project.run("contract", "workload", "--re-encrypt").code in (0, 5)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fakes.registry import FakeRegistry, Fault, small_image
-from secure_build.contract.decision.model import Pull, Question
+from secure_build.contract.decision.model import Entry, Pull, Question
 from secure_build.manifest import OCI_INDEX, index_of
 from secure_build.model import Credential, Descriptor, Platform
 from secure_build.reference import Digest, Reference, Repository
@@ -89,7 +92,7 @@ def test_an_index_that_lies_about_its_member_is_bad(registry: FakeRegistry, mean
     assert (found.outcome, "its config says linux/amd64" in found.why) == ("bad", True)
 
 
-def test_two_members_for_the_guest_are_bad(registry: FakeRegistry, means: Means) -> None:
+def test_which_of_two_members_runs_is_unknown(registry: FakeRegistry, means: Means) -> None:
     images = [small_image(layer=layer) for layer in (b"one", b"two")]
     members = [
         Descriptor(one.manifest.media_type, registry.add("acme/web", one), len(one.manifest.content))
@@ -98,7 +101,41 @@ def test_two_members_for_the_guest_are_bad(registry: FakeRegistry, means: Means)
     index = index_of([replace(one, platform=Platform.parse("linux/s390x")) for one in members])
     digest = Digest.of(index.content)
     registry.manifests["acme/web", digest] = (OCI_INDEX, index.content)
-    assert "several members" in pulled(means, question(registry, digest)).why
+    found = pulled(means, question(registry, digest))
+    assert (found.outcome, "several members" in found.why) == ("unknown", True)
+
+
+def test_an_index_in_an_index_is_bad(registry: FakeRegistry, means: Means) -> None:
+    inner = index_of([])
+    member = Digest.of(inner.content)
+    registry.manifests["acme/web", member] = (OCI_INDEX, inner.content)
+    platform = Platform.parse("linux/s390x")
+    index = index_of([Descriptor(OCI_INDEX, member, len(inner.content), platform)])
+    digest = Digest.of(index.content)
+    registry.manifests["acme/web", digest] = (OCI_INDEX, index.content)
+    found = pulled(means, question(registry, digest))
+    assert (found.outcome, "is an index itself" in found.why) == ("bad", True)
+
+
+def test_an_index_in_the_place_of_cosigns_signatures_is_none(registry: FakeRegistry, means: Means) -> None:
+    digest = registry.add_image("acme/web", "one")
+    index = index_of([])
+    registry.manifests["acme/web", Digest.of(index.content)] = (OCI_INDEX, index.content)
+    registry.tags["acme/web", f"sha256-{digest.hexadecimal}.sig"] = Digest.of(index.content)
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    entry = Entry("cosign", "web", base64.b64encode(pem).decode(), None, "c:1")
+    asked = replace(question(registry, digest), entry=entry)
+    signed = gather([asked], [], means)[0][asked].signed
+    assert signed is not None
+    assert signed.outcome == "bad"
+
+
+def test_a_login_that_may_follow_makes_unknown(means: Means) -> None:
+    with FakeRegistry(auth="token", users=USERS) as private:
+        digest = private.add_image("acme/web", "one")
+        asked = replace(question(private, digest), login_may_follow=True)
+        assert pulled(means, asked).outcome == "unknown"
 
 
 def test_what_is_not_there_is_bad(registry: FakeRegistry, means: Means) -> None:

@@ -96,6 +96,9 @@ def write(layout: Layout, signed: Signed) -> Manifest:
 
 def signatures(content: Manifest, read: Callable[[Descriptor], bytes]) -> list[Signed]:
     """The signatures in a manifest; `read` gives the bytes of a layer. Other layers are passed over."""
+    if content.config is None:
+        # An index, which holds no signatures.
+        return []
     found = []
     for layer, entry in zip(content.layers, _layers(content), strict=True):
         annotations = entry.get("annotations")

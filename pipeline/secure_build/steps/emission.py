@@ -100,7 +100,7 @@ def emit(
             write_plain(path, content, key)
         _remove_encrypted(work, name)
         return Emitted(name, path, masked, made, None, None, unchanged)
-    known, value, again = _token(work, name, section, certificate, made=made, before=before)
+    known, value, again = _token(work, name, section, certificate, key, made=made, before=before)
     unchanged = there and not again
     if not there:
         write_plain(path, content, key)
@@ -140,16 +140,27 @@ def withdraw(work: Job, refused: Mapping[str, SectionText], *, written: Collecti
 
 
 def encrypt(
-    work: Job, name: str, plaintext: bytes, certificate: EncryptionCertificate, made: Section
+    work: Job,
+    name: str,
+    plaintext: bytes,
+    certificate: EncryptionCertificate,
+    key: bytes,
+    *,
+    made: Section,
 ) -> tuple[Section, Token]:
-    """A new token of the plaintext, and what the record keeps of it; the auditor's file is written first."""
+    """A new token of the plaintext, and what the record keeps of it; the auditor's file is written first.
+
+    `key` is that of the keyed digest.
+    """
     prefix = prefix_of(work)
     auditor = auditor_of(work) if name in document.SECTIONS else None
     sealed = token.encrypt(plaintext, certificate.public_key, prefix, secrets.token_bytes)
     if auditor is not None:
         _disclose(work, name, sealed.token, sealed.opening, auditor)
     fingerprint = fingerprint_of(certificate)
-    known = replace(made, token=sealed.token.digest, prefix=prefix, certificate=fingerprint)
+    digest = sealed.token.digest
+    keyed = token_keyed(key, digest, plaintext)
+    known = replace(made, token=digest, prefix=prefix, certificate=fingerprint, token_keyed=keyed)
     return known, sealed.token
 
 
@@ -219,6 +230,11 @@ def keyed_digest(key: bytes, plaintext: bytes) -> str:
     return hmac.new(key, plaintext, hashlib.sha256).hexdigest()
 
 
+def token_keyed(key: bytes, token: Digest, plaintext: bytes) -> str:
+    """HMAC-SHA256 in hexadecimal that ties a token to the text in it."""
+    return keyed_digest(key, f"{token}\n".encode() + plaintext)
+
+
 def key_path(path: Path) -> Path:
     """Where the key of the keyed digest of the plain section at `path` is."""
     return path.parent / f"{path.name.partition('.')[0]}.key"
@@ -229,6 +245,7 @@ def _token(
     name: SectionName,
     section: SecretText,
     certificate: EncryptionCertificate,
+    key: bytes,
     *,
     made: Section,
     before: Section | None,
@@ -237,6 +254,7 @@ def _token(
     as_before = replace(
         made,
         token=before.token if before else None,
+        token_keyed=before.token_keyed if before else None,
         prefix=prefix_of(work),
         certificate=fingerprint_of(certificate),
     )
@@ -245,7 +263,7 @@ def _token(
         value = Token.parse(found.value, found.name) if found is not None else None
         if value is not None and _is_disclosed(work, name, value):
             return before, value, False
-    known, value = encrypt(work, name, section.plain.encode(), certificate, made)
+    known, value = encrypt(work, name, section.plain.encode(), certificate, key, made=made)
     return known, value, True
 
 

@@ -1,7 +1,8 @@
 """What is in a contract's tokens, where the build record and the config show it.
 
 No key of ours opens a token that is made for the runtime. What the config makes is what is in it when the
-record has the token, and the keyed digest of the text that it was made of is that of ours.
+record has the token, and its keyed digests, which nobody makes without the key, are those of this token
+and our text.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from secure_build.contract.document import SectionText
 from secure_build.model import BuildRecord, Finding
 from secure_build.steps.assemble import certificate_findings
 from secure_build.steps.certificates import configured_certificate
-from secure_build.steps.emission import keyed_digest, plain_path, read_key
+from secure_build.steps.emission import keyed_digest, plain_path, read_key, token_keyed
 from secure_build.steps.job import Job
 from secure_build.steps.made import Made, made
 
@@ -74,10 +75,14 @@ def _behind(
     text = here.texts.get(name) if here is not None else None
     if text is None:
         return None, f"the config makes no `{name}`", "name the config that made it: `--config FILE`"
-    if keyed_digest(key, text.value.encode()) != of_token[0].plaintext_keyed:
+    content = text.value.encode()
+    if keyed_digest(key, content) != of_token[0].plaintext_keyed:
         return (
             None,
             "the config and its secrets make another text than was encrypted",
             "give the secrets, and check out the commit, that it was made with",
         )
+    if token_keyed(key, section.digest, content) != of_token[0].token_keyed:
+        why = "nothing shows that this token is of the recorded text: the record may have been changed"
+        return None, why, "encrypt it again: `--re-encrypt`"
     return text, "", ""

@@ -83,7 +83,7 @@ def contract_re_encrypt(work: Job) -> tuple[BuildRecord, ReEncrypted]:
             work.report.step(f"{name}: is encrypted for {certificate.fingerprint} already ({there.name})")
             value = Token.parse(there.value, there.name)
             return last, ReEncrypted(name, Path(there.name), value, known.token)
-    made, value = encrypt(work, name, section.value.encode(), certificate, known)
+    made, value = encrypt(work, name, section.value.encode(), certificate, key, made=known)
     written = encrypted_path(work.options.workdir, name, draft=True)
     write_plain(
         plain_path(work.options.workdir, name, draft=True), text.block(name, section.value).encode(), key

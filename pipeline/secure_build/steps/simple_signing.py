@@ -94,7 +94,10 @@ def _read(folder: Path, image: Image, signature: Signature) -> bytes:
     expected = _kept(image, signature.image, int(number[1])) if number else None
     if expected is None or expected != signature.kept or signature.name != image.reference:
         raise RefusedError(f"the record of {image.name} names a signature that cannot be its own")
-    return files.read(folder / expected, what="the signature")
+    path = folder / expected
+    if path.is_symlink() or not path.resolve().is_relative_to(folder.resolve()):
+        raise RefusedError(f"the signature `{path}` of {image.name} lies elsewhere")
+    return files.read(path, what="the signature")
 
 
 def bring(work: Job, folder: Path, image: Image, signature: Signature) -> Signature | None:

@@ -31,7 +31,6 @@ from secure_build.steps import delivery, show
 from secure_build.steps.certificates import configured_certificate
 from secure_build.steps.gathering import Means, gather
 from secure_build.steps.job import Job
-from secure_build.steps.keys import keys
 from secure_build.steps.made import Made, made
 from secure_build.steps.proven import closed, opened
 from secure_build.steps.sections import read_file
@@ -70,7 +69,10 @@ class VerifyOptions:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is decided about, as far as it is known in plain text; `findings` are about it already."""
+    """What is decided about, as far as it is known in plain text; `findings` are about it already.
+
+    `is_part` tells that there will be an env section which is not known.
+    """
 
     name: str
     target: str
@@ -78,6 +80,7 @@ class Subject:
     env: SectionText | None
     pods: tuple[ConfidentialFile, ...] = ()
     findings: tuple[Finding, ...] = ()
+    is_part: bool = False
 
 
 def verify_alone(options: VerifyOptions, report: Report) -> Verified:
@@ -99,6 +102,7 @@ def verify_alone(options: VerifyOptions, report: Report) -> Verified:
     subject = Subject(
         str(options.contract), target, _plain(workload), _plain(sections.get("env")), pods, tuple(about)
     )
+    subject = replace(subject, is_part=subject.env is None)
     with Transport() as transport, tempfile.TemporaryDirectory(prefix="secure-build-") as folder:
         means = Means(transport=transport, folder=Path(folder), jobs=options.jobs, offline=options.offline)
         return _judged(subject, means, report)
@@ -123,6 +127,7 @@ def verify_job(work: Job, options: VerifyOptions) -> Verified:
     subject = Subject(
         str(options.contract), config.target, plain.get("workload"), plain.get("env"), pods, tuple(about)
     )
+    subject = replace(subject, is_part=subject.env is None)
     verified = _judged(subject, _means(work, current), work.report, _unique(work, current))
     named = {decision.container.reference for decision in verified.decisions}
     own = {name for image in current.images for name in delivery.names(image)}
@@ -169,7 +174,9 @@ def _judged(subject: Subject, means: Means, report: Report, unique: frozenset[st
     runs = containers.pods(subject.pods)
     found += runs
     are_all = all(one.level != "unknown" for one in unread)
-    asked, idle = questions.questions(found, subject.workload, subject.env, are_all=are_all)
+    asked, idle = questions.questions(
+        found, subject.workload, subject.env, are_all=are_all, logins_may_follow=subject.is_part
+    )
     wanted = {question for question in asked.values() if question is not None}
     report.step(f"verify: {len(found)} containers, {len(wanted)} images to ask for")
     answers, about = gather(wanted, questions.entries(subject.workload), means)
@@ -245,7 +252,6 @@ def _means(work: Job, current: BuildRecord) -> Means:
     return replace(
         delivery.means(work, current),
         notary_ca=read_file(work, signing.dct.ca.file) if signing.dct and signing.dct.ca else None,
-        log=keys(work).log if signing.cosign else None,
         lookaside=lookaside_of(work, reading=True),
         signatures=work.options.workdir / SIGNATURES,
     )

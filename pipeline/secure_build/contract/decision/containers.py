@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from secure_build import strict_yaml
-from secure_build.contract import archive, play
+from secure_build.contract import archive, interpolation, play
 from secure_build.contract.advice import listed, mapping
 from secure_build.contract.confidential.container import ConfidentialContainer
 from secure_build.contract.confidential.pods import ConfidentialFile
@@ -52,6 +52,8 @@ def containers(
     variables = Variables(_texts(data.get("env")), _texts(other.get("env")) if other is not None else None)
     walk = _Walk(variables, [], [], set())
     walk.section(workload.document, data)
+    if "compose" in data:
+        walk.unread.extend(_of_compose_itself(workload, env))
     if walk.kinds == {"ConfigMap"}:
         where = place_of(workload.document, ("play",))
         why = "has no Pod, so nothing would run"
@@ -59,6 +61,17 @@ def containers(
             Finding("play", "fail", "workload.play", why, "inferred", "add one", where, "HPL15006I")
         )
     return walk.found, walk.unread
+
+
+def _of_compose_itself(*sections: SectionText | None) -> Iterator[Finding]:
+    """Variables that compose takes for its own settings (Compose, "Pre-defined environment variables")."""
+    for section in sections:
+        for name in mapping(mapping(data_of(section)).get("env")):
+            if name.startswith("COMPOSE_") and section is not None and section.document is not None:
+                why = "is a setting of compose, which may make it read other files than the checked one"
+                where = place_of(section.document, ("env", name))
+                hint = "give the variable another name"
+                yield Finding("workload", "unknown", f"the variable `{name}`", why, "inferred", hint, where)
 
 
 def data_of(section: SectionText | None) -> dict[str, Any] | None:
@@ -164,12 +177,31 @@ class _Walk:
             if "image" in mapping(hook):
                 place = spot.at("pre_start", index, "image")
                 self._image(place, f"step {index + 1} of `pre_start` of {what}", hook["image"], "compose")
-        if body.get("pull_policy") in ("never", "build"):
+        self._check_pull(spot, what, body)
+
+    def _check_pull(self, spot: _Spot, what: str, body: dict[str, Any]) -> None:
+        """What keeps the guest from pulling an image that it can run."""
+        policy, platform = (self._filled_in(body.get(key)) for key in ("pull_policy", "platform"))
+        for key, value in (("pull_policy", policy), ("platform", platform)):
+            if value is None and body.get(key) is not None:
+                why = "has a variable whose value is not known here"
+                self._doubt(spot.at(key), f"`{key}` of {what}", why, "leave it out")
+        if policy in ("never", "build"):
             self._not_pulled(spot.at("pull_policy"), f"`pull_policy` of {what}")
-        platform = body.get("platform")
-        if isinstance(platform, str) and "$" not in platform and platform != str(GUEST):
+        if platform and platform != str(GUEST):
             why = f"asks for {platform}, and the guest is {GUEST}"
             self._doubt(spot.at("platform"), f"`platform` of {what}", why, "leave it out", level="fail")
+
+    def _filled_in(self, value: Any) -> str | None:
+        """A compose text with the contract's variables in it; None where the deployer has more to say."""
+        if not isinstance(value, str) or "$" not in value:
+            return value if isinstance(value, str) else None
+        if interpolation.names(value) - self.variables.workload.keys() and self.variables.env is None:
+            return None
+        try:
+            return interpolation.with_values(value, self.variables.values, blank=True)
+        except UsageError:
+            return None
 
     def _not_pulled(self, spot: _Spot, what: str) -> None:
         why = "the guest has no images, and would not pull this one"
@@ -201,8 +233,14 @@ class _Walk:
             for index, container in enumerate(map(mapping, listed(spec.get(key)))):
                 what = f"{word} `{container.get('name')}` of pod `{name}`"
                 place = spot.at("spec", key, index)
-                if container.get("imagePullPolicy") == "Never":
+                pulls = str(container.get("imagePullPolicy"))
+                if pulls == "Never":
                     self._not_pulled(place.at("imagePullPolicy"), f"`imagePullPolicy` of {what}")
+                elif "{{" in pulls:
+                    why = "is an expression, and with `Never` nothing would be pulled"
+                    self._doubt(
+                        place.at("imagePullPolicy"), f"`imagePullPolicy` of {what}", why, "leave it out"
+                    )
                 is_init = key == "initContainers"
                 self._image(place.at("image"), what, container.get("image"), grammar, is_init=is_init)
         for index, volume in enumerate(map(mapping, listed(spec.get("volumes")))):

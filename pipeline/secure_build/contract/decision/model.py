@@ -56,11 +56,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One image to ask for: pulled with this login of the contract or none, signed by this entry's key."""
+    """One image to ask for: pulled with this login of the contract or none, signed by this entry's key.
+
+    `login_may_follow` tells that there is none in what is known, and a part that is not may have one.
+    """
 
     reference: Reference
     login: Credential | None
     entry: Entry | None = None
+    login_may_follow: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ _KEYS: Mapping[Kind, Path] = {
 }
 # The pause container of a pod comes from there (OpenShift's release images), and no pod names it.
 _OF_THE_CLUSTER = "quay.io"
+_MOST_COMPARED = 100
 
 
 def entries(workload: SectionText | None) -> list[Entry]:
@@ -48,10 +49,12 @@ def questions(
     env: SectionText | None,
     *,
     are_all: bool = True,
+    logins_may_follow: bool = False,
 ) -> tuple[dict[Container, Question | None], list[Finding]]:
     """The question of each container, None where nothing can be asked; and what enforces nothing.
 
-    `are_all` tells that the workload names no images besides these. Nothing is said to be unused that an
+    `logins_may_follow` tells that an env which is not known will be there too. `are_all` tells that the
+    workload names no images besides these. Nothing is said to be unused that an
     image may need which is not known.
     """
     known = entries(workload)
@@ -65,7 +68,9 @@ def questions(
         entry = None
         if reference.digest is None or container.way == "pods":
             entry = covering(reference, [one for one in known if one.kind == KIND_OF[container.way]])
-        asked[container] = Question(reference.tagged(), _login(container.way, reference, logins), entry)
+        login = _login(container.way, reference, logins)
+        may_follow = logins_may_follow and login is None
+        asked[container] = Question(reference.tagged(), login, entry, may_follow)
     used = {question.entry for question in asked.values() if question and question.entry}
     ways = _ways(containers, workload)
     are_known = bool(containers) and are_all and not any(map(_is_open, containers))
@@ -188,7 +193,9 @@ def _idle(entry: Entry, known: Sequence[Entry], containers: Sequence[Container])
     has_tag = ":" in entry.name.rpartition("/")[2]
     named = [one.reference for one in same if one.reference]
     names = {str(one.tagged() if has_tag else one.repository) for one in named}
-    close = difflib.get_close_matches(entry.name, sorted(names), n=1, cutoff=0.75)
+    # With very many names the likeness of all to all would take minutes.
+    near = sorted(names) if len(names) <= _MOST_COMPARED else []
+    close = difflib.get_close_matches(entry.name, near, n=1, cutoff=0.75)
     hint = f"did you mean `{close[0]}`?" if close else "take it out, or name the image as the workload does"
     return _unused(entry, "no image of the workload has this name", hint)
 

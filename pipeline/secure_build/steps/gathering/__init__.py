@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from secure_build import stopping
-from secure_build.contract.decision.model import Answer, Entry, Question
+from secure_build.contract.decision.model import Answer, Entry, Pull, Question, Signed
+from secure_build.errors import SecureBuildError, StoppedError
 from secure_build.model import Finding
 from secure_build.steps.gathering import keys
 from secure_build.steps.gathering.means import Means
@@ -27,6 +28,18 @@ def gather(
     with keys.OpenedKeys(means) as opened:
         signatures = Signatures(means, registries, opened)
         ordered = sorted(questions, key=lambda one: str(one.reference))
-        answers = stopping.side_by_side(signatures.answer, ordered, jobs=means.jobs)
+        answers = stopping.side_by_side(lambda one: _answer(signatures, one), ordered, jobs=means.jobs)
         about = keys.findings(entries, opened, means.jobs)
     return dict(zip(ordered, answers, strict=True)), about
+
+
+def _answer(signatures: Signatures, question: Question) -> Answer:
+    """The answer; what is odd about one image ends nothing."""
+    try:
+        return signatures.answer(question)
+    except StoppedError:
+        raise
+    except SecureBuildError as error:
+        unknown = f"not known: {error.message}"
+        signed = Signed("unknown", unknown, error.hint) if question.entry is not None else None
+        return Answer(Pull("unknown", unknown, error.hint), signed)

@@ -13,7 +13,6 @@ from secure_build.reference import Reference, Repository
 from secure_build.registry.http import Transport
 
 if TYPE_CHECKING:
-    from secure_build.signers.cosign_key import PublicKey
     from secure_build.signers.lookaside import SignatureStore
 
 
@@ -21,11 +20,11 @@ if TYPE_CHECKING:
 class Means:
     """With what is asked. `folder` is there to work in, `jobs` is how much is done side by side.
 
-    `notary_ca` are the authorities for Notary servers, PEM, and `log` is the key of the transparency log
-    that cosign signatures must be in. `lookaside` is where the config puts OpenPGP signatures besides
-    registries. `local` are images in the `layout` that are not at their registry yet, and `signatures` is
-    the folder with theirs, by registry. `coming` are images of others whose copies may not be there yet,
-    and `unsigned` repositories whose images somebody else signs with cosign once they are published.
+    `notary_ca` are the authorities for Notary servers, PEM. `lookaside` is where the config puts OpenPGP
+    signatures besides registries. `local` are images in the `layout` that are not at their registry yet,
+    and `signatures` is the folder with theirs, by registry. `coming` are images of others whose copies
+    may not be there yet, and `unsigned` repositories whose images somebody else signs with cosign once
+    they are published.
     """
 
     transport: Transport
@@ -33,7 +32,6 @@ class Means:
     jobs: int
     offline: bool
     notary_ca: bytes | None = None
-    log: PublicKey | None = None
     lookaside: SignatureStore | None = None
     layout: Layout | None = None
     local: Mapping[Reference, Descriptor] = field(default_factory=dict)

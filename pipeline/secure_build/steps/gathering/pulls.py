@@ -61,7 +61,8 @@ class Registries:
         """The registry with this login; raises ServiceError when it did not answer before."""
         with self._lock:
             if registry in self._silent:
-                raise self._silent[registry]
+                known = self._silent[registry]
+                raise ServiceError(known.message, hint=known.hint)
             found = self._clients.get((registry, login))
             if found is None:
                 found = self._clients[registry, login] = RemoteRegistry(registry, login, self.means.transport)
@@ -92,6 +93,8 @@ class Registries:
             found = client.find(wanted)
             if found is None and wanted in self.means.coming:
                 return Pulled(Pull("deferred", "it is not copied to its mirror yet, so a pull was not tried"))
+            if found is None and question.login_may_follow:
+                return Pulled(_open_login(wanted))
             if found is None:
                 hint = "correct its name, or publish it"
                 if login is None:
@@ -101,6 +104,8 @@ class Registries:
         except _NoGuestError as error:
             return Pulled(_without_guest(wanted, error))
         except AccessError as error:
+            if question.login_may_follow:
+                return Pulled(_open_login(wanted))
             return Pulled(_not_allowed(wanted, login, error))
         except SecureBuildError as error:
             if isinstance(error, ServiceError):
@@ -133,15 +138,16 @@ class Registries:
                 named = ", ".join(sorted({str(one.platform) for one in found.members if one.platform}))
                 raise _NoGuestError(f"it is for {named or 'no platform that it names'}", digest)
             if len({one.digest for one in members}) > 1:
-                raise _NoGuestError(
-                    "it has several members for it, and which one runs is not certain", digest
+                raise ServiceError(
+                    f"it has several members for {GUEST}, and which one runs is not documented"
                 )
             # What the guest pulls must be at the registry, though its bytes are here too.
             member = _member(client, layout, repository, members[0])
             if member is None:
                 raise _NoGuestError(f"its member {members[0].digest} is not there", digest)
             image = member
-        assert image.config is not None
+        if image.config is None:
+            raise _NoGuestError("its member for it is an index itself", digest)
         if layout is not None and layout.has(image.config):
             content = layout.config(image)
         else:
@@ -165,6 +171,11 @@ def _member(
 def _without_guest(wanted: Reference, error: _NoGuestError) -> Pull:
     hint = f"build it for {GUEST} too, or name another image"
     return Pull("bad", f"`{wanted}` is not for {GUEST}: {error}", hint, error.digest)
+
+
+def _open_login(wanted: Reference) -> Pull:
+    why = f"`{wanted}` is hidden from those without a login, and whether `env` has one is not known"
+    return Pull("unknown", why, "verify the whole contract, with the config that made it")
 
 
 def _not_allowed(wanted: Reference, login: Credential | None, error: AccessError) -> Pull:

@@ -79,6 +79,10 @@ class Signatures:
         sign = f"sign the tag: `notary addhash {reference.repository} {reference.tag} …`, or `enforce: dct`"
         try:
             notary = self.keys.dct(entry, question.login)
+        except UsageError as error:
+            # A login or an authority that the program does not take says nothing of the contract.
+            return Signed("unknown", error.message, error.hint)
+        try:
             target = notary.lookup(reference.repository, reference.tag, entry.public_key)
         except NoTrustDataError as error:
             return Signed("bad", error.message, sign)
@@ -126,7 +130,8 @@ class Signatures:
             return _judged(verifier, served, pinned, reference, f"served by {registry}")
         if self.means.lookaside is None:
             why = f"`{registry}` keeps no OpenPGP signatures, and the contract cannot name another place"
-            return Signed("bad", why, "use a registry that keeps them, or pin the digest")
+            why += "; whether the guest looks elsewhere is not documented"
+            return Signed("unknown", why, "use a registry that keeps them, or pin the digest")
         try:
             aside = self.means.lookaside.read(pinned)
         except SecureBuildError as error:
