@@ -78,18 +78,24 @@ class Runner:
         *,
         secrets: Mapping[str, str] | None = None,
         variables: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
+        event: str = "push",
         job: str | None = None,
     ) -> Run:
-        """Commit what is in `tree` and run a workflow of it, or one job and what it needs."""
+        """Commit what is in `tree` and run a workflow of it, or one job and what it needs.
+
+        `secrets` and `settings` are those of the repository, `variables` what the machine has.
+        """
         _commit(tree)
-        command = [str(ACT), "push", "--json", "--pull=false", "--rm", "--no-cache-server", "--workflows", workflow]
+        command = [str(ACT), event, "--json", "--pull=false", "--rm", "--no-cache-server", "--workflows", workflow]
         command += [part for name in RUNNERS for part in ("--platform", f"{name}={self.image or '-self-hosted'}")]
         command += [
             part for name, path in self.actions.items() for part in ("--local-repository", f"{name}={path}")
         ]
         command += ["--job", job] if job else []
         # In files, so that they are in no list of processes.
-        for kind, values in (("secret", secrets), ("env", {**self.variables, **(variables or {})})):
+        given = {"secret": secrets, "env": {**self.variables, **(variables or {})}, "var": settings}
+        for kind, values in given.items():
             path = self.folder / f"{kind}.yml"
             path.write_text(json.dumps(values or {}))
             command += [f"--{kind}-file", str(path)]
@@ -129,4 +135,5 @@ def _commit(tree: Path) -> None:
     if not git(tree, "remote"):
         git(tree, "remote", "add", "origin", "https://github.com/acme/app.git")
     git(tree, "add", "--all")
-    git(tree, "commit", "--quiet", "--allow-empty", "-m", "a change")
+    if git(tree, "status", "--porcelain"):
+        git(tree, "commit", "--quiet", "-m", "a change")

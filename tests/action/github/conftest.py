@@ -20,6 +20,7 @@ from services.belongings import Belongings
 from services.needed import need
 
 EXAMPLES = ROOT / "examples" / "github"
+WORKFLOWS = ".github/workflows"
 _USED = re.compile(r"uses: ([\w/-]+@[0-9a-f]{40})")
 # In the place of GitHub's, which keeps files on its servers: they go to the folder KEPT.
 _UPLOAD = """\
@@ -75,10 +76,8 @@ class Repository:
     secrets: Mapping[str, str]
 
     def edit(self, name: str, *edits: tuple[str, str]) -> None:
-        """Replace texts in a file, a workflow of the examples too; each must be there."""
+        """Replace texts in a file; each must be there."""
         path = self.folder / name
-        if not path.exists():
-            path = self._workflow(path.stem)
         text = path.read_text()
         for find, put in edits:
             assert find in text, find
@@ -87,25 +86,20 @@ class Repository:
 
     def run(self, workflow: str, **more: Any) -> Run:
         """Run an example's workflow, as it stands or was edited here."""
-        path = self._workflow(workflow).relative_to(self.folder)
-        return self.runner.run(self.folder, str(path), **{"secrets": self.secrets, **more})
+        return self.runner.run(self.folder, f"{WORKFLOWS}/{workflow}.yml", **{"secrets": self.secrets, **more})
 
     def kept(self, name: str) -> Path:
         """The folder of what a workflow has kept under a name."""
         return Path(self.runner.variables["KEPT"]) / name
 
-    def _workflow(self, name: str) -> Path:
-        path = self.folder / ".github" / "workflows" / f"{name}.yml"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(EXAMPLES / path.name, path)
-        return path
+
+Repositories = Callable[[str], Repository]
 
 
 @pytest.fixture
 def repository(
     short_path: Path, runner: Runner, copy_example: Callable[[str, Path], None], owned: Belongings
-) -> Callable[[str], Repository]:
+) -> Repositories:
     """Makes a repository of an example's project; it builds with buildah, which needs no service."""
 
     def make(example: str) -> Repository:
@@ -114,6 +108,7 @@ def repository(
         copy_example(example, folder)
         # Certificates are committed where a job needs them, and no private key is.
         (folder / ".gitignore").write_text(".secure-build/\n*.key\n")
+        shutil.copytree(EXAMPLES, folder / WORKFLOWS)
         config = folder / "secure-build.yaml"
         if "\nimages:" in config.read_text():
             config.write_text(f"{config.read_text()}\nbuilder: buildah\n")
