@@ -7,7 +7,6 @@ made is kept for the week, as compressed tars beside the prepared programs.
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -64,12 +63,11 @@ def _layer(packages: Sequence[str], architecture: str) -> Path:
             '--customize-hook=ln -sfn ../run "$1/var/run"',
             *(_SUITE, str(made), address),
         ]
-        ended = subprocess.run(
-            command, env=running.environment() | {"LC_ALL": "C.UTF-8"}, capture_output=True, text=True
-        )
+        variables = running.environment() | {"LC_ALL": "C.UTF-8"}
+        ended = subprocess.run(command, check=False, env=variables, capture_output=True, text=True)
         if ended.returncode:
             raise running.ServiceFailed("\n".join(["mmdebstrap failed:", *ended.stderr.splitlines()[-20:]]))
         for old in cache.glob(f"*-{architecture}-{key}.tar.gz"):
             old.unlink(missing_ok=True)
-        os.replace(made, kept)
+        made.replace(kept)
     return kept
