@@ -1,0 +1,89 @@
+"""A namespace of a cluster that is not there: our catalog, a registry, a git server, and the step image."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from action.tekton import catalog, security
+from action.tekton.containers import Containers
+from action.tekton.objects import Folder, KeyValues, Plain, load
+from action.tekton.runs import Namespace
+from action.tekton.security import Platform
+from integration import examples
+from integration.project import git
+from services.belongings import Belongings
+from services.git_servers import HttpGit, http_git
+from services.needed import need
+from services.running import Engine, RunningRegistry
+
+
+@pytest.fixture(scope="session")
+def git_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpGit]:
+    with http_git(tmp_path_factory.mktemp("git")) as started:
+        yield started
+
+
+@dataclass
+class Cluster:
+    """A namespace, with one project in a repository on a server."""
+
+    namespace: Namespace
+    image: str
+    project: Path
+    url: str
+
+    def values(self, document: Plain) -> Plain:
+        """The document with the names of this machine in place of those of the example."""
+        text = yaml.safe_dump(document)
+        for name, value in (
+            ("https://git.example.com/acme/shop.git", self.url),
+            ("registry.example.com/secure-build/step@sha256:" + 64 * "0", self.image),
+        ):
+            text = text.replace(name, value)
+        changed: Plain = yaml.safe_load(text)
+        return changed
+
+
+@pytest.fixture
+def make_cluster(
+    engine: Engine,
+    step_image: str,
+    git_server: HttpGit,
+    owned: Belongings,
+    copy_example: Callable[[str, Path], None],
+    examples_registry: RunningRegistry,
+    short_path: Path,
+) -> Callable[..., Cluster]:
+    """Makes a cluster around an example, all of whose files are in the repository."""
+    need("docker", "git", "skopeo")
+
+    def make(example: str = "ccrt", platform: Platform = security.KUBERNETES) -> Cluster:
+        project = git_server.root / f"{short_path.name}-{example.replace('/', '-')}"
+        copy_example(example, project)
+        (project / ".gitignore").unlink(missing_ok=True)
+        git(project, "init", "--quiet")
+        git(project, "add", "--all")
+        git(project, "commit", "--quiet", "-m", "a change")
+        output = short_path / "output"
+        output.mkdir()
+        output.chmod(0o777)
+        return Cluster(
+            Namespace(
+                Containers(engine, platform),
+                catalog.everything(),
+                claims={"contracts": output},
+                objects={"secure-build-secrets": KeyValues(examples.secrets(project, owned.secrets))},
+            ),
+            step_image,
+            project,
+            f"{git_server.url}/{project.name}/.git",
+        )
+
+    return make
