@@ -45,6 +45,7 @@ schema: setup
 	mv .reference.new docs/contract-fields.md
 	$(python) docs/migration.py > .migration.new
 	mv .migration.new docs/migrate-from-secure-build-server.md
+	$(python) actions/generate.py
 
 # No index and no address is written: the locks hold names, versions and hashes only.
 lock: setup

@@ -11,7 +11,7 @@ from typing import Any
 
 from secure_build import __version__
 from secure_build.errors import UsageError
-from secure_build.twins import Several, apply_environment, without_twin
+from secure_build.twins import Several, apply_environment, with_command, with_twin, without_twin
 
 # Why a flag has none. A variable that is called after a token gets the token, sooner or later.
 _WEAKENS, _NAMES_A_SECRET = (
@@ -35,7 +35,8 @@ INIT_FLAGS = (
 
 EPILOG = """\
 Every flag has an environment variable, SECURE_BUILD_ and its name in capitals (SECURE_BUILD_JOBS=2),
-except those that weaken a check, name a secret or a key, or tell of a single FILE. Secrets are
+except those that weaken a check, name a secret or a key, or tell of a single FILE; so have the verb
+(SECURE_BUILD_COMMAND), IMAGE (SECURE_BUILD_IMAGES) and CONTRACT (SECURE_BUILD_CONTRACT). Secrets are
 looked up by the names in the config, as environment variables, then as files in the folder
 SECURE_BUILD_SECRETS.
 
@@ -46,6 +47,7 @@ failed, 5 something could not be checked, 70 a bug in this program
 
 def parse(argv: Sequence[str], environment: Mapping[str, str]) -> argparse.Namespace:
     own = parser()
+    argv = with_command(own, environment, argv)
     apply_environment(own, environment, argv)
     arguments = own.parse_args(argv)
     if arguments.verb is None:
@@ -115,7 +117,9 @@ def parser() -> argparse.ArgumentParser:
     )
     lock.add_argument("--update", action="store_true", help="resolve everything anew")
     for verb in (plan, run, build, sign, publish):
-        verb.add_argument("images", nargs="*", metavar="IMAGE", help="images of the config to work on")
+        with_twin(
+            verb.add_argument("images", nargs="*", metavar="IMAGE", help="images of the config to work on")
+        )
 
     _verify_arguments(verify)
     parts = _contract_parts(verbs)
@@ -149,12 +153,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _verify_arguments(verify: argparse.ArgumentParser) -> None:
-    verify.add_argument(
-        "contract",
-        nargs="?",
-        metavar="CONTRACT",
-        type=Path,
-        help="a contract or one section of it; default: what the config and the build record make",
+    with_twin(
+        verify.add_argument(
+            "contract",
+            nargs="?",
+            metavar="CONTRACT",
+            type=Path,
+            help="a contract or one section of it; default: what the config and the build record make",
+        )
     )
     verify.add_argument(
         "--target", choices=TARGETS, help="the runtime; default: that of the config, where there is one"
@@ -337,7 +343,7 @@ def _verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
         metavar="DIR",
         type=Path,
         default=Path(".secure-build"),
-        help="kept between runs; default: .secure-build in the current folder",
+        help="folder for what is kept between runs; default: .secure-build in the current folder",
     )
     common.add_argument(
         "--jobs",
@@ -358,7 +364,7 @@ def _new_verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
         metavar="FILE",
         type=Path,
         default=Path("secure-build.yaml"),
-        help="default: secure-build.yaml",
+        help="config of the project; default: secure-build.yaml",
     )
     return verb
 

@@ -25,17 +25,18 @@ if TYPE_CHECKING:
 _INTERRUPTED, _TERMINATED, _BUG = 130, 143, 70
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code."""
+def main(argv: Sequence[str] | None = None, open_report: Callable[[int], Report] | None = None) -> int:
+    """Run one verb; returns the exit code. `open_report` makes what the user sees, for a level."""
     from secure_build.report import NORMAL, QUIET, VERBOSE, Report
 
     signal.signal(signal.SIGTERM, _terminate)
-    report = Report()
+    open_report = open_report or Report
+    report = open_report(NORMAL)
     verbose = False
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv, os.environ)
         verbose = arguments.verbose
-        report = Report(VERBOSE if arguments.verbose else QUIET if arguments.quiet else NORMAL)
+        report = open_report(VERBOSE if arguments.verbose else QUIET if arguments.quiet else NORMAL)
         code = VERBS[arguments.verb](arguments, report)
         sys.stdout.flush()
         return code

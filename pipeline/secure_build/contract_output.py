@@ -8,23 +8,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from secure_build import verify_document, verify_output
+from secure_build import verify_document
 from secure_build.contract.deployment import expected, needs
 from secure_build.contract.deployment.expected import Expected
 from secure_build.model import BuildRecord
-from secure_build.output import exit_code, print_json, print_masked, show_record
+from secure_build.output import exit_code, fragment_document, print_json, print_masked, show_record
 from secure_build.report import shown, visible
 from secure_build.steps import Assembled, Emitted, Job, Ran, ReEncrypted, Shown, findings, summary
 
 
 def show_run(ran: Ran, job: Job, form: str) -> int:
     """All that a run wrote: of the contract or, without one, of its sections."""
-    if not ran.sections or ran.verified is None:
-        return show_record(ran.record, job, form)
-    job.report.step(f"verify: {verify_output.summary(ran.verified)}")
+    if ran.verified is not None:
+        job.report.step(f"verify: {verify_document.summary(ran.verified)}")
     if form == "json":
         document = _document(ran.record, job, ran.sections, ran.contract)
-        print_json({**document, "verify": verify_document.document(ran.verified)})
+        if ran.fragment is not None:
+            document["images-section"] = fragment_document(ran.fragment)
+        if ran.verified is not None:
+            document["verify"] = verify_document.document(ran.verified)
+        print_json(document)
+    elif not ran.sections:
+        return show_record(ran.record, job, form)
     elif ran.contract is not None:
         _print_assembled(ran.contract)
     else:

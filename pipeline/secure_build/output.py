@@ -47,17 +47,20 @@ def show_handed_on(result: BuildRecord, pinned: Pinned, form: str) -> int:
 
 def show_fragment(result: BuildRecord, fragment: Fragment, form: str) -> int:
     if form == "json":
-        print_json(
-            {
-                "path": str(fragment.file.path),
-                "images": fragment.images,
-                "auths": fragment.auths,
-                "references": {name: str(pinned) for name, pinned in fragment.references.items()},
-            }
-        )
+        print_json(fragment_document(fragment))
     else:
         print_masked(fragment.file.path, fragment.file.masked)
     return exit_code(result)
+
+
+def fragment_document(fragment: Fragment) -> dict[str, Any]:
+    return {
+        "path": str(fragment.file.path),
+        "masked": fragment.file.masked,
+        "images": fragment.images,
+        "auths": fragment.auths,
+        "references": {name: str(pinned) for name, pinned in fragment.references.items()},
+    }
 
 
 def show_certificate(checked: CheckedCertificate, form: str) -> int:

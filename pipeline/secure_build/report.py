@@ -59,7 +59,7 @@ class Report:
         if finding.level == "pass" or finding in self._told:
             return
         self._told.add(finding)
-        self._lines(finding_lines(finding))
+        self._show_finding(finding)
 
     def note(self, text: str, hint: str | None = None) -> None:
         """Something that somebody should read and that no check has found."""
@@ -72,6 +72,14 @@ class Report:
 
     def error(self, error: SecureBuildError) -> None:
         self._lines(_explained("error", error.message, error.hint))
+
+    @contextlib.contextmanager
+    def stage(self, _name: str) -> Iterator[None]:
+        """A stretch of the work, which the logs of some CI systems fold."""
+        yield
+
+    def _show_finding(self, finding: Finding) -> None:
+        self._lines(finding_lines(finding))
 
     @contextlib.contextmanager
     def task(self, name: str, doing: str, total: int | None = None) -> Iterator[Task]:

@@ -11,7 +11,7 @@ import base64
 import json
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import quote, quote_plus
@@ -27,6 +27,7 @@ _LARGEST = 1 << 20
 
 _lock = threading.Lock()
 _masked: set[str] = set()
+_listeners: list[Callable[[str], None]] = []
 _taken: dict[str, str] = {}
 
 
@@ -101,6 +102,11 @@ def mask(text: str) -> str:
     return text
 
 
+def tell(listener: Callable[[str], None]) -> None:
+    """Tell it of every text that is hidden from now on, before anybody can use it."""
+    _listeners.append(listener)
+
+
 def basic_authorization(username: str, password: str) -> str:
     """`username:password` in base64 (RFC 7617), hidden by the masker like the password itself."""
     encoded = base64.b64encode(f"{username}:{password}".encode()).decode()
@@ -139,4 +145,8 @@ def _hide(value: str) -> None:
         base64.b64encode(value.encode()).decode(),
     }
     with _lock:
-        _masked.update(form for form in forms if len(form) >= SHORTEST)
+        new = {form for form in forms if len(form) >= SHORTEST} - _masked
+        _masked.update(new)
+    for listener in _listeners:
+        for form in sorted(new):
+            listener(form)

@@ -74,6 +74,7 @@ class VerifyDocument(_Part):
     findings: tuple[FindingPart, ...] = Field(description="About the contract and its images.")
     evidence: tuple[FindingPart, ...] = Field(description="What people check, and no runtime does.")
     counts: Counts
+    summary: str = Field(description="The verdict in one line.")
 
 
 def counts(verified: Verified) -> Counts:
@@ -90,6 +91,29 @@ def counts(verified: Verified) -> Counts:
     )
 
 
+def summary(verified: Verified) -> str:
+    """The verdict in one line."""
+    number = counts(verified)
+    said = [_of_containers(verified, number)]
+    for count, one, several in (
+        (number.failed, "finding failed", "findings failed"),
+        (number.unchecked, "could not be checked", "could not be checked"),
+        (number.warnings, "warning", "warnings"),
+        (number.deferred, "deferred", "deferred"),
+    ):
+        if count:
+            said.append(f"{count} {one if count == 1 else several}")
+    return f"{verified.verdict}: {', '.join(said)}"
+
+
+def _of_containers(verified: Verified, number: Counts) -> str:
+    total = len(verified.decisions)
+    if verified.verdict == "accepted" or not total:
+        return f"{total} container{'' if total == 1 else 's'}"
+    count = number.refused if verified.verdict == "refused" else number.unknown
+    return f"{count} of {total} containers"
+
+
 def document(verified: Verified) -> dict[str, Any]:
     """The result as plain data, masked; what is not known is left out."""
     made = VerifyDocument(
@@ -101,6 +125,7 @@ def document(verified: Verified) -> dict[str, Any]:
         findings=tuple(map(_finding, verified.findings)),
         evidence=tuple(map(_finding, verified.evidence)),
         counts=counts(verified),
+        summary=summary(verified),
     )
     data: dict[str, Any] = _masked(made.model_dump(mode="json", by_alias=True, exclude_none=True))
     return data

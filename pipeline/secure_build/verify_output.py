@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from secure_build import files
+from secure_build import files, markdown
 from secure_build.contract.decision.model import Decision, Verified
 from secure_build.errors import UsageError
 from secure_build.model import Finding
 from secure_build.report import json_text, shown
 from secure_build.secret import mask
-from secure_build.verify_document import Counts, counts, document
-from secure_build.verify_reports import junit, markdown, sarif
+from secure_build.verify_document import document, summary
+from secure_build.verify_reports import junit, sarif
 
 _WIDTH = 80
 _INDENT = " " * 10
@@ -56,29 +56,6 @@ def show_verified(verified: Verified, form: str, reports: Sequence[Path]) -> int
 def render(verified: Verified, form: str) -> str:
     """The result as `text`, `json`, `markdown`, `sarif` or `junit`; ends with a newline."""
     return _FORMS[form](verified)
-
-
-def summary(verified: Verified) -> str:
-    """The verdict in one line."""
-    number = counts(verified)
-    said = [_of_containers(verified, number)]
-    for count, one, several in (
-        (number.failed, "finding failed", "findings failed"),
-        (number.unchecked, "could not be checked", "could not be checked"),
-        (number.warnings, "warning", "warnings"),
-        (number.deferred, "deferred", "deferred"),
-    ):
-        if count:
-            said.append(f"{count} {one if count == 1 else several}")
-    return f"{verified.verdict}: {', '.join(said)}"
-
-
-def _of_containers(verified: Verified, number: Counts) -> str:
-    total = len(verified.decisions)
-    if verified.verdict == "accepted" or not total:
-        return f"{total} container{'' if total == 1 else 's'}"
-    count = number.refused if verified.verdict == "refused" else number.unknown
-    return f"{count} of {total} containers"
 
 
 def _text(verified: Verified) -> str:
@@ -152,7 +129,7 @@ def _json(verified: Verified) -> str:
 _FORMS: Mapping[str, Callable[[Verified], str]] = {
     "text": _text,
     "json": _json,
-    "markdown": lambda verified: markdown(verified, summary(verified)),
+    "markdown": lambda verified: markdown.text(markdown.verified(document(verified))),
     "sarif": sarif,
     "junit": junit,
 }

@@ -1,4 +1,4 @@
-"""Reports of `verify` for CI: Markdown for summaries, SARIF for code views, JUnit for lists of tests.
+"""Reports of `verify` for CI: SARIF for code views, JUnit for lists of tests.
 
 Names in them come from others: in each form they are only text.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
@@ -17,59 +16,10 @@ from secure_build.contract.decision.model import Verified
 from secure_build.model import Finding
 from secure_build.report import json_text, shown
 
-# GitHub takes summaries of one mebibyte.
-_LARGEST_MARKDOWN = 900_000
-_MARKS = re.compile(r"([\\`*_{}\[\]<>!|~])")
 _PLACE = re.compile(r"(.+?):([0-9]{1,9})")
 _SARIF_LEVELS = {"fail": "error", "warn": "warning", "unknown": "warning", "deferred": "note", "pass": "none"}
 # What XML 1.0 cannot hold, in no way.
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-def markdown(verified: Verified, summary: str) -> str:
-    """A summary with a table of the containers; cut where GitHub would refuse it."""
-    lines = [f"### verify: {_cell(summary)}", "", f"{_cell(verified.name)}, for {_cell(verified.target)}", ""]
-    if verified.decisions:
-        lines += ["| container | image | verdict | why |", "|---|---|---|---|"]
-    for decision in verified.decisions:
-        code = f" ({decision.runtime_code})" if decision.runtime_code else ""
-        hint = f"<br>{_cell(decision.hint)}" if decision.hint and decision.verdict != "accepted" else ""
-        cells = (decision.container.what, decision.container.written, decision.verdict)
-        row = " | ".join(map(_cell, cells))
-        lines.append(f"| {row} | {_cell(decision.why)}{code}{hint} |")
-    for title, findings in (
-        ("Findings", [one for one in verified.findings if one.level != "pass"]),
-        ("Evidence, which no runtime checks", verified.evidence),
-    ):
-        if findings:
-            lines += ["", f"**{title}**", ""]
-            lines += map(_item, findings)
-    return _cut(lines)
-
-
-def _item(finding: Finding) -> str:
-    where = f"{_cell(finding.where)}: " if finding.where else ""
-    code = f" ({finding.runtime_code})" if finding.runtime_code else ""
-    hint = f" — {_cell(finding.hint)}" if finding.hint and finding.level != "pass" else ""
-    return f"- **{finding.level}** {where}{_cell(finding.what)}: {_cell(finding.why)}{code}{hint}"
-
-
-def _cell(text: str) -> str:
-    """Text that Markdown and HTML leave as it is, on one line."""
-    flat = " ".join(shown(line) for line in text.splitlines())
-    # Entities, since a backslash before `<` or `&` does not stop every renderer.
-    return _MARKS.sub(r"\\\1", flat).replace("&", "&amp;").replace("\\<", "&lt;").replace("\\>", "&gt;")
-
-
-def _cut(lines: Sequence[str]) -> str:
-    kept, size = [], 0
-    for number, line in enumerate(lines):
-        size += len(line.encode()) + 1
-        if size > _LARGEST_MARKDOWN:
-            kept.append(f"\n… and {len(lines) - number} lines more")
-            break
-        kept.append(line)
-    return "\n".join(kept) + "\n"
 
 
 def sarif(verified: Verified) -> str:

@@ -50,13 +50,20 @@ def find(transport: Transport, *, given: Secret | None = None, file: Path = FILE
         return _from_github(transport)
     if file.exists():
         return _from_file(file)
-    for variable, hint in (("GITHUB_ACTIONS", _GITHUB_HINT), ("GITLAB_CI", _GITLAB_HINT)):
-        if secret.is_known(variable):
-            raise UsageError("this job has no OIDC token to sign with", hint=hint)
+    require_permission()
     found = keyless.detected()
     if found is None:
         raise UsageError("there is no OIDC token to sign with", hint=_HINT)
     return found
+
+
+def require_permission() -> None:
+    """Raise UsageError in a job that lacks the permission to get a token; asks nobody for one."""
+    if secret.is_known(VARIABLE) or (secret.is_known(_GITHUB_TOKEN) and secret.is_known(_GITHUB_URL)):
+        return
+    for variable, hint in (("GITHUB_ACTIONS", _GITHUB_HINT), ("GITLAB_CI", _GITLAB_HINT)):
+        if secret.is_known(variable):
+            raise UsageError("this job has no OIDC token to sign with", hint=hint)
 
 
 def _from_github(transport: Transport) -> Secret:

@@ -27,6 +27,7 @@ from secure_build.steps.contract import (
     check_workload,
     contract_images,
     contract_workload,
+    write_fragment,
     write_workload,
 )
 from secure_build.steps.delivery import check_logins, try_logins
@@ -119,10 +120,11 @@ def sign_layout(work: Job) -> BuildRecord:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a run did: the record, the sections that it wrote, the contract when it has both, and what the
-    runtime would decide about it."""
+    """What a run did: the record, the fragment for people with a contract of their own, the sections that it
+    wrote, the contract when it has both, and what the runtime would decide about it."""
 
     record: BuildRecord
+    fragment: Fragment | None
     sections: tuple[Emitted, ...] = ()
     contract: Assembled | None = None
     verified: Verified | None = None
@@ -168,17 +170,22 @@ def run(work: Job) -> Ran:
         try_logins(work)
     if not work.options.records:
         work.require_whole()
-        build(work)
+        with work.report.stage("build"):
+            build(work)
     if is_wanted(work):
-        sign(work)
-    return _with_contract(work, publish(work))
+        with work.report.stage("sign"):
+            sign(work)
+    with work.report.stage("publish"):
+        published = publish(work)
+    with work.report.stage("contract"):
+        return _with_contract(work, published, write_fragment(work, published))
 
 
-def _with_contract(work: Job, published: BuildRecord) -> Ran:
+def _with_contract(work: Job, published: BuildRecord, fragment: Fragment | None) -> Ran:
     """The sections that the config has, and the contract when it has both, once they are verified."""
     config = work.loaded.config
     if config.workload is None and config.env is None:
-        return Ran(published)
+        return Ran(published, fragment)
     made = made_sections(work, published)
     verified = verifying.verify_made(work, published, made, just_published=True)
     emitted = []
@@ -204,7 +211,7 @@ def _with_contract(work: Job, published: BuildRecord) -> Ran:
     # What each step found replaced what the one before had found.
     result = replace(result, findings=tuple(dict.fromkeys(found)))
     record.write(work.record_path, result)
-    return Ran(result, tuple(emitted), assembled, verified)
+    return Ran(result, fragment, tuple(emitted), assembled, verified)
 
 
 def verify(options: VerifyOptions, report: Report) -> Verified:
@@ -237,6 +244,8 @@ def summary(result: BuildRecord) -> dict[str, Any]:
                 "platforms": [str(platform) for platform in image.platforms],
                 "missing": [str(platform) for platform in image.missing],
                 "published": image.published,
+                "enforce": image.enforced.by if image.enforced else "digest",
+                "signatures": sorted({one.kind for one in image.signatures if not one.predicate}),
             }
             for image in result.images
         ],

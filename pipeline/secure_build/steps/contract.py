@@ -5,7 +5,7 @@ Plain sections hold secrets: they go to files that only their owner may read, an
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from secure_build.contract.images import Images
 from secure_build.contract.places import Place
 from secure_build.contract.text import SecretText
 from secure_build.contract.workload import Packed
-from secure_build.model import BuildRecord, Finding
+from secure_build.model import BuildRecord, Credential, Finding, Image, UsedImage
 from secure_build.reference import Pinned, Reference
 from secure_build.steps.build import previous
 from secure_build.steps.confidential import PodsWorkload, confidential_parts, write_pods
@@ -23,7 +23,15 @@ from secure_build.steps.delivery import check_logins, try_pulls
 from secure_build.steps.descriptors import read_pinnable, read_workload
 from secure_build.steps.emission import Emitted, certificate_of, emit
 from secure_build.steps.job import Job
-from secure_build.steps.pins import Pins, check_places, named, pin_places, require_guest, resolve_all
+from secure_build.steps.pins import (
+    Pins,
+    check_places,
+    is_for_guest,
+    named,
+    pin_places,
+    require_guest,
+    resolve_all,
+)
 from secure_build.steps.sections import workload_parts
 from secure_build.steps.verdict import checked, settled
 
@@ -120,49 +128,78 @@ class Fragment:
     auths: Mapping[str, Mapping[str, str]]
 
 
+@dataclass(frozen=True, slots=True)
+class MadeFragment:
+    """The fragment that nobody has written yet; `pulled` is what the guest would pull by it."""
+
+    section: SecretText
+    logins: tuple[Credential, ...]
+    keys: Images
+    references: Mapping[str, Pinned | Reference]
+    pulled: frozenset[Pinned]
+    used: tuple[UsedImage, ...]
+
+    def at(self, path: Path, content: str) -> Fragment:
+        """The same once it is in this file, where only its owner may read it."""
+        unchanged = path.exists() and path.read_bytes() == content.encode()
+        if not unchanged:
+            files.write(path, content.encode(), mode=files.PRIVATE)
+        auths = {
+            key: {name: str(value) for name, value in login.items()}
+            for key, login in workload.entries(self.logins).items()
+        }
+        return Fragment(FragmentFile(path, self.section.masked, unchanged), self.keys, self.references, auths)
+
+
 def contract_images(work: Job) -> tuple[BuildRecord, Fragment]:
     """The `images` and `auths` fragment, in a file of its own or merged into the one of `into`."""
     current = work.current_record()
-    used = resolve_all(work, [image.use for image in work.loaded.config.used.values()])
-    pinned = {image.name: image.pinned for image in current.images} | {
-        name: used[image.use].pinned for name, image in work.loaded.config.used.items()
-    }
-    references = pinned | {image.name: named(work, image, image.name) for image in current.images}
     for image in current.images:
         require_guest(image.platforms, f"{image.name} ({image.reference})")
-    pulled = set(pinned.values())
-    logins = [
-        one for one in check_logins(work, (image.repository.registry for image in pulled)).values() if one
-    ]
-    findings = try_pulls(work, current, pulled)
-    keys = images.entries((image.reference, image.enforced) for image in current.images if image.enforced)
-    made = workload.fragment(logins, keys, references)
-    plain = made.plain
-    path = work.options.workdir / "images.draft.yaml"
+    made = _made_fragment(work, current.images)
+    findings = try_pulls(work, current, made.pulled)
+    path, plain = work.options.workdir / "images.draft.yaml", made.section.plain
     if work.options.into is not None:
         # Behind a symbolic link is the file that is meant.
         path = work.options.into.resolve()
         content = files.read(path, at_most=strict_yaml.LARGEST)
-        plain = merging.merge(content, str(work.options.into), logins, keys)
-    unchanged = path.exists() and path.read_bytes() == plain.encode()
-    if not unchanged:
-        files.write(path, plain.encode(), mode=files.PRIVATE)
+        plain = merging.merge(content, str(work.options.into), made.logins, made.keys)
+    fragment = made.at(path, plain)
     if work.options.into is not None:
-        merged = ", ".join(login.registry for login in logins) or "no login, since none is needed"
+        merged = ", ".join(login.registry for login in made.logins) or "no login, since none is needed"
         work.report.step(
-            f"{work.options.into}: {'unchanged' if unchanged else 'merged'} ({merged}); "
+            f"{work.options.into}: {'unchanged' if fragment.file.unchanged else 'merged'} ({merged}); "
             "its images are yours to name, by the references that are printed"
         )
     others = [finding for finding in current.findings if finding.check != "delivery"]
-    result = replace(current, used=tuple(used.values()), findings=(*others, *findings))
+    result = replace(current, used=made.used, findings=(*others, *findings))
     record.write(work.record_path, result)
     for finding in findings:
         work.report.finding(finding)
-    masked = {
-        key: {name: str(value) for name, value in login.items()}
-        for key, login in workload.entries(logins).items()
+    return result, fragment
+
+
+def write_fragment(work: Job, current: BuildRecord) -> Fragment | None:
+    """The fragment for those images that the guest can run, None where it can run none of them."""
+    runnable = tuple(image for image in current.images if is_for_guest(image.platforms))
+    if not runnable:
+        return None
+    made = _made_fragment(work, runnable)
+    return made.at(work.options.workdir / "images.yaml", made.section.plain)
+
+
+def _made_fragment(work: Job, built: Sequence[Image]) -> MadeFragment:
+    used = resolve_all(work, [image.use for image in work.loaded.config.used.values()])
+    pinned = {image.name: image.pinned for image in built} | {
+        name: used[image.use].pinned for name, image in work.loaded.config.used.items()
     }
-    return result, Fragment(FragmentFile(path, made.masked, unchanged), keys, references, masked)
+    references = pinned | {image.name: named(work, image, image.name) for image in built}
+    pulled = frozenset(pinned.values())
+    checked_logins = check_logins(work, (image.repository.registry for image in pulled))
+    logins = tuple(login for login in checked_logins.values() if login)
+    keys = images.entries((image.reference, image.enforced) for image in built if image.enforced)
+    section = workload.fragment(logins, keys, references)
+    return MadeFragment(section, logins, keys, references, pulled, tuple(used.values()))
 
 
 def check_workload(work: Job, *, selected: Collection[str]) -> None:

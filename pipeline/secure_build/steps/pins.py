@@ -307,10 +307,14 @@ def _remote_platforms(
     return tuple(platform for platform in claimed if platform != GUEST or own == GUEST)
 
 
+def is_for_guest(platforms: Sequence[Platform]) -> bool:
+    """Whether the guest can run one of them."""
+    guest = (GUEST.os, GUEST.architecture)
+    return any((platform.os, platform.architecture) == guest for platform in platforms)
+
+
 def require_guest(platforms: Sequence[Platform], what: str) -> None:
-    if not any(
-        (platform.os, platform.architecture) == (GUEST.os, GUEST.architecture) for platform in platforms
-    ):
+    if not is_for_guest(platforms):
         raise RefusedError(
             f"{what} is not made for {GUEST}, but for {', '.join(map(str, platforms)) or 'no platform'}",
             hint=f"the guest cannot run it; build it, or choose one, for {GUEST}",

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Puts this checkout into an environment of its own below RUNNER_TEMP, from hash-pinned requirements, and runs
+# the door of GitHub Actions in it. Nothing gets on the PATH of later steps but `secure-build`.
+set -euo pipefail
+
+stop() { # MESSAGE [HINT]
+    printf '::error title=secure-build::%s%s\n' "$1" "${2:+%0Ahint: $2}"
+    exit 3
+}
+
+[[ ${RUNNER_OS:-Linux} == Linux ]] || stop "secure-build needs a Linux runner, and this one has $RUNNER_OS" \
+    "runs-on: ubuntu-latest"
+: "${RUNNER_TEMP:?is set by the runner}"
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
+own=$RUNNER_TEMP/secure-build
+python=${ACTION_PYTHON:-python3}
+
+state() { # what the environment is made of
+    "$python" -I -c 'import sys; print(sys.version_info >= (3, 11), sys.executable, sys.version)'
+    printf '%s\n' "$root"
+    sha256sum <"$root/requirements/main.txt"
+}
+
+install() {
+    echo "::group::secure-build: install"
+    "$python" -I -m venv --clear "$own/venv" || stop "\`$python\` makes no virtual environment" \
+        "install python3-venv, or name another interpreter with the input \`python\`"
+    local options=(--disable-pip-version-check --no-input --quiet --require-hashes --only-binary :all: --no-deps)
+    if [[ -n ${ACTION_CACHE:-} ]]; then
+        # wheels only, and checked again as they are installed
+        "$own/venv/bin/python" -I -m pip download "${options[@]}" --dest "$ACTION_CACHE" \
+            --find-links "$ACTION_CACHE" --requirement "$root/requirements/main.txt"
+        options+=(--no-index --find-links "$ACTION_CACHE")
+    fi
+    "$own/venv/bin/python" -I -m pip install "${options[@]}" --requirement "$root/requirements/main.txt"
+    # the checkout itself, without a build
+    "$own/venv/bin/python" -I - "$root/pipeline" <<'END'
+import pathlib, sys, sysconfig
+pathlib.Path(sysconfig.get_path("purelib"), "secure-build.pth").write_text(sys.argv[1] + "\n")
+END
+    mkdir -p "$own/bin"
+    # shellcheck disable=SC2016 # for the shell that runs it
+    printf '#!/bin/sh\nexec "${0%%/*}/../venv/bin/python" -I -m secure_build "$@"\n' >"$own/bin/secure-build"
+    chmod +x "$own/bin/secure-build"
+    echo "$own/bin" >>"$GITHUB_PATH"
+    printf '%s\n' "$1" >"$own/ready"
+    echo "::endgroup::"
+}
+
+now=$(state 2>/dev/null) || stop "\`$python\` does not run" "name an interpreter with the input \`python\`"
+[[ $now == True* ]] || stop "\`$python\` is older than Python 3.11" \
+    "name a newer one with the input \`python\`, or use a newer runner"
+[[ -f $own/ready && $(<"$own/ready") == "$now" ]] || install "$now"
+exec "$own/venv/bin/python" -I -m secure_build.doors.github

@@ -1,0 +1,220 @@
+"""The door of GitHub Actions: `action.yml` sets the environment, and this runs the command.
+
+Findings become annotations, stages groups, and secrets are masked before anybody can print them. While the
+command runs, the runner takes no commands from the log but ours: a build may print what it likes. See
+"Workflow commands for GitHub Actions", GitHub Docs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import secrets
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from secure_build import secret
+from secure_build.doors.outputs import outputs
+from secure_build.doors.running import Ended, KeepingReport, run
+from secure_build.doors.summary import summary
+from secure_build.errors import MachineError, SecureBuildError, UsageError
+from secure_build.model import Finding
+from secure_build.report import NORMAL, shown
+
+_LEVELS = {"fail": "error", "warn": "warning", "unknown": "warning", "deferred": "notice"}
+_TITLE = "secure-build"
+_BUILDER_HINT = """\
+take a runner with Docker, or install buildah in a step before this one:
+- run: sudo apt-get update && sudo apt-get install --yes buildah"""
+# Outputs of one job are a mebibyte at most.
+_LARGEST = 900_000
+
+
+class Commands:
+    """Commands to the runner; between them it is told to take none.
+
+    Whoever writes to the log holds `lock`, so that nothing gets between a command and the next stop.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self._token = ""
+
+    def say(self, name: str, value: str = "", **properties: str) -> None:
+        listed = ",".join(f"{key}={_property(text)}" for key, text in properties.items() if text)
+        with self.lock:
+            self._raw(f"::{name}{' ' if listed else ''}{listed}::{_data(value)}")
+
+    def mask(self, value: str) -> None:
+        # The runner masks lines, and each line of a secret is told by itself.
+        if "\n" not in value and "\r" not in value:
+            self.say("add-mask", value)
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """As long as this lasts, only what is said here is a command."""
+        self._stop()
+        try:
+            yield
+        finally:
+            self._resume()
+
+    def _raw(self, command: str) -> None:
+        was_stopped = bool(self._token)
+        if was_stopped:
+            self._resume()
+        print(command, file=sys.stderr, flush=True)
+        if was_stopped:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._token = secrets.token_hex(16)
+        print(f"::stop-commands::{self._token}", file=sys.stderr, flush=True)
+
+    def _resume(self) -> None:
+        print(f"::{self._token}::", file=sys.stderr, flush=True)
+        self._token = ""
+
+
+class GitHubReport(KeepingReport):
+    """Lines as elsewhere, with findings and errors as annotations."""
+
+    def __init__(self, level: int, commands: Commands) -> None:
+        super().__init__(level)
+        self._lock = commands.lock
+        self._commands = commands
+        self._is_open = False
+
+    def error(self, error: SecureBuildError) -> None:
+        self.errors.append(error)
+        self._end_group()
+        self._annotate("error", error.message, error.hint)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        with self._lock:
+            self._commands.say("group", f"{_TITLE}: {name}")
+            self._is_open = True
+        try:
+            yield
+        finally:
+            self._end_group()
+
+    def _show_finding(self, finding: Finding) -> None:
+        self.findings.append(finding)
+        code = f" [{finding.runtime_code}]" if finding.runtime_code else ""
+        text = f"{finding.what}: {finding.why}{code}"
+        self._annotate(_LEVELS[finding.level], text, finding.hint, finding.where)
+
+    def _annotate(self, kind: str, text: str, hint: str | None, where: str | None = None) -> None:
+        file, line = _place(where)
+        lines = [*(f"{where}: {text}" if where and not file else text).splitlines()]
+        lines += [
+            f"hint: {one}" if not number else one for number, one in enumerate((hint or "").splitlines())
+        ]
+        self._commands.say(kind, "\n".join(map(shown, lines)), title=_TITLE, file=shown(file), line=line)
+
+    def _end_group(self) -> None:
+        with self._lock:
+            if self._is_open:
+                self._commands.say("endgroup")
+                self._is_open = False
+
+
+def main() -> int:
+    """Run the verb of the environment; returns its exit code."""
+    environment = os.environ
+    commands = Commands()
+    secret.tell(commands.mask)
+    with commands.stopped():
+        report = GitHubReport(NORMAL, commands)
+        ended = run(lambda level: GitHubReport(level, commands), first=_check)
+        _annotate_verdict(report, ended)
+        with report.stage("result"):
+            print(ended.text, file=sys.stderr, end="", flush=True)
+    _append(environment.get("GITHUB_STEP_SUMMARY"), summary(ended))
+    _append(environment.get("GITHUB_OUTPUT"), "".join(_output(*one) for one in outputs(ended).items()))
+    return ended.code
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise what this job lacks, with the YAML that cures it."""
+    from secure_build.steps.machine import require_builder, require_identity
+
+    if directory := os.environ.get("ACTION_DIRECTORY"):
+        try:
+            os.chdir(directory)
+        except (OSError, ValueError):
+            raise UsageError(f"there is no folder `{directory}`", hint="it is below the workspace") from None
+    if arguments.verb in ("run", "build") and not getattr(arguments, "records", None):
+        try:
+            require_builder(arguments.config, arguments.builder)
+        except MachineError as error:
+            raise MachineError(error.message, hint=_BUILDER_HINT) from None
+    if arguments.verb in ("run", "sign"):
+        require_identity(arguments.config)
+
+
+def _annotate_verdict(report: GitHubReport, ended: Ended) -> None:
+    """What `verify` prints as its result; other verbs have told of their findings."""
+    if "verdict" not in ended.document:
+        return
+    for one in ended.document["containers"]:
+        if one["verdict"] != "accepted":
+            level = "fail" if one["verdict"] == "refused" else "unknown"
+            report.finding(_finding({**one, "check": "image", "level": level, "what": one["name"]}))
+    for one in (*ended.document["findings"], *ended.document["evidence"]):
+        report.finding(_finding(one))
+
+
+def _finding(data: Mapping[str, str]) -> Finding:
+    return Finding(
+        data["check"],
+        data["level"],  # type: ignore[arg-type]
+        data["what"],
+        data["why"],
+        data["basis"],  # type: ignore[arg-type]
+        data.get("hint"),
+        data.get("where"),
+        data.get("runtime-code"),
+    )
+
+
+def _place(where: str | None) -> tuple[str, str]:
+    """File, as the workspace names it, and line of a finding; empty where it is of no file here."""
+    name, _, line = (where or "").rpartition(":")
+    if not line.isdecimal():
+        name, line = where or "", ""
+    workspace = os.environ.get("GITHUB_WORKSPACE")
+    path = Path(name).absolute()
+    if not name or not workspace or not path.is_file() or not path.is_relative_to(workspace):
+        return "", ""
+    return str(path.relative_to(workspace)), line
+
+
+def _output(name: str, value: str) -> str:
+    if len(value) > _LARGEST:
+        value = ""
+    mark = f"end-{secrets.token_hex(16)}"
+    return f"{name}<<{mark}\n{value}\n{mark}\n"
+
+
+def _append(path: str | None, text: str) -> None:
+    if path:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
