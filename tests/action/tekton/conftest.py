@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from action.tekton import catalog, security
 from action.tekton.containers import Containers
-from action.tekton.objects import Folder, KeyValues, Plain, load
+from action.tekton.objects import KeyValues, Plain
 from action.tekton.runs import Namespace
 from action.tekton.security import Platform
 from integration import examples
@@ -56,13 +54,13 @@ def make_cluster(
     engine: Engine,
     step_image: str,
     git_server: HttpGit,
-    owned: Belongings,
     copy_example: Callable[[str, Path], None],
-    examples_registry: RunningRegistry,
-    short_path: Path,
+    request: pytest.FixtureRequest,
 ) -> Callable[..., Cluster]:
     """Makes a cluster around an example, all of whose files are in the repository."""
     need("docker", "git", "skopeo")
+    owned: Belongings = request.getfixturevalue("owned")
+    short_path: Path = request.getfixturevalue("short_path")
 
     def make(example: str = "ccrt", platform: Platform = security.KUBERNETES) -> Cluster:
         project = git_server.root / f"{short_path.name}-{example.replace('/', '-')}"

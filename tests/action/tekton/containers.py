@@ -40,6 +40,7 @@ class Containers:
         self,
         image: str,
         argv: Sequence[str],
+        *,
         context: Plain,
         environment: Mapping[str, str],
         mounts: Sequence[Mount],

@@ -61,10 +61,11 @@ class Step:
 class _Loader(yaml.SafeLoader):
     """YAML as Kubernetes reads it: a moment in time stays text."""
 
-    yaml_implicit_resolvers = {
-        first: [one for one in resolvers if one[0] != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+
+_Loader.yaml_implicit_resolvers = {
+    first: [one for one in resolvers if one[0] != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def load_all(path: Path) -> list[Plain]:

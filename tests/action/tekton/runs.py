@@ -57,7 +57,9 @@ class Namespace:
         params = substitution.parameters(pipeline.get("params") or [], _given(spec.get("params")))
         bound = self._bound(spec.get("workspaces") or [])
         declared = {one["name"]: one for one in pipeline.get("workspaces") or []}
-        if wrong := set(bound) ^ {name for name, one in declared.items() if name in bound or not one.get("optional")}:
+        if wrong := set(bound) ^ {
+            name for name, one in declared.items() if name in bound or not one.get("optional")
+        }:
             raise Invalid(f"workspace {min(wrong)} is not declared, or not bound")
         ran = RanPipeline()
         waiting = [params.everywhere(task) for task in pipeline["tasks"]]
@@ -69,9 +71,7 @@ class Namespace:
             ]
         if ran.ok:
             results = _replacements(ran.tasks)
-            ran.results = {
-                one["name"]: results.text(one["value"]) for one in pipeline.get("results") or []
-            }
+            ran.results = {one["name"]: results.text(one["value"]) for one in pipeline.get("results") or []}
         return ran
 
     def _task(self, spec: Plain, params: Mapping[str, Value], bound: Mapping[str, Binding]) -> Ran:

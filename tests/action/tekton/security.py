@@ -6,7 +6,17 @@ from dataclasses import dataclass
 
 from action.tekton.objects import Invalid, Plain, Unsupported
 
-_CRIO = ("CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "SETGID", "SETUID", "SETPCAP", "NET_BIND_SERVICE", "KILL")
+_CRIO = (
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FSETID",
+    "FOWNER",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "KILL",
+)
 _KNOWN = {"runAsUser", "runAsGroup", "runAsNonRoot", "privileged", "capabilities", "allowPrivilegeEscalation"}
 
 
@@ -29,9 +39,7 @@ class Platform:
 
 KUBERNETES = Platform()
 # The SCC that OpenShift Pipelines gives its service account: any user, and SETFCAP may be asked for.
-OPENSHIFT_PIPELINES = Platform(
-    capabilities=_CRIO, may_add=("SETFCAP",), privileged=False, adds_account=True
-)
+OPENSHIFT_PIPELINES = Platform(capabilities=_CRIO, may_add=("SETFCAP",), privileged=False, adds_account=True)
 # OpenShift's default for everybody else.
 RESTRICTED_V2 = Platform(
     uid=1000650000,

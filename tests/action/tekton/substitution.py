@@ -42,7 +42,9 @@ class Replacements:
         if isinstance(node, str):
             return self.text(node)
         if isinstance(node, list):
-            return self.items(node) if all(isinstance(it, str) for it in node) else [*map(self.everywhere, node)]
+            return (
+                self.items(node) if all(isinstance(it, str) for it in node) else [*map(self.everywhere, node)]
+            )
         if isinstance(node, dict):
             return {key: self.everywhere(value) for key, value in node.items()}
         return node

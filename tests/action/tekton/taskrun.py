@@ -175,10 +175,10 @@ class _Pod:
         done = self.containers.run(
             step["image"],
             ended.argv,
-            step.get("securityContext") or {},
-            environment,
-            self._mounts(number, step),
-            self.volumes.root,
+            context=step.get("securityContext") or {},
+            environment=environment,
+            mounts=self._mounts(number, step),
+            scratch=self.volumes.root,
         )
         ended.exit_code, ended.stdout, ended.stderr = done.returncode, done.stdout, done.stderr
         own = self.volumes.run(number) / "status" / "results"

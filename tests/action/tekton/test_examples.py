@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
-
-import yaml
 
 from action.tekton import catalog
 from action.tekton.conftest import Cluster
 from action.tekton.objects import Plain, load
-from integration.project import command
 
 
 def example(cluster: Cluster, name: str) -> Plain:
