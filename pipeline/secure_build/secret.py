@@ -27,7 +27,7 @@ _LARGEST = 1 << 20
 
 _lock = threading.Lock()
 _masked: set[str] = set()
-_listeners: list[Callable[[str], None]] = []
+_listeners: list[Callable[[list[str]], None]] = []
 _taken: dict[str, str] = {}
 
 
@@ -102,8 +102,8 @@ def mask(text: str) -> str:
     return text
 
 
-def tell(listener: Callable[[str], None]) -> None:
-    """Tell it of every text that is hidden from now on, before anybody can use it."""
+def tell(listener: Callable[[list[str]], None]) -> None:
+    """Tell it of the texts that are hidden from now on, before anybody can use them."""
     _listeners.append(listener)
 
 
@@ -147,6 +147,5 @@ def _hide(value: str) -> None:
     with _lock:
         new = {form for form in forms if len(form) >= SHORTEST} - _masked
         _masked.update(new)
-    for listener in _listeners:
-        for form in sorted(new):
-            listener(form)
+    for listener in _listeners if new else ():
+        listener(sorted(new))

@@ -45,13 +45,11 @@ class Commands:
 
     def say(self, name: str, value: str = "", **properties: str) -> None:
         listed = ",".join(f"{key}={_property(text)}" for key, text in properties.items() if text)
-        with self.lock:
-            self._raw(f"::{name}{' ' if listed else ''}{listed}::{_data(value)}")
+        self._raw([f"::{name}{' ' if listed else ''}{listed}::{_data(value)}"])
 
-    def mask(self, value: str) -> None:
+    def mask(self, values: list[str]) -> None:
         # The runner masks lines, and each line of a secret is told by itself.
-        if "\n" not in value and "\r" not in value:
-            self.say("add-mask", value)
+        self._raw([f"::add-mask::{_data(value)}" for value in values if len(value.splitlines()) == 1])
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
@@ -62,13 +60,14 @@ class Commands:
         finally:
             self._resume()
 
-    def _raw(self, command: str) -> None:
-        was_stopped = bool(self._token)
-        if was_stopped:
-            self._resume()
-        print(command, file=sys.stderr, flush=True)
-        if was_stopped:
-            self._stop()
+    def _raw(self, commands: list[str]) -> None:
+        with self.lock:
+            was_stopped = bool(self._token)
+            if was_stopped:
+                self._resume()
+            print("\n".join(commands), file=sys.stderr, flush=True)
+            if was_stopped:
+                self._stop()
 
     def _stop(self) -> None:
         self._token = secrets.token_hex(16)
@@ -133,8 +132,9 @@ def main() -> int:
         report = GitHubReport(NORMAL, commands)
         ended = run(lambda level: GitHubReport(level, commands), first=_check)
         _annotate_verdict(report, ended)
-        with report.stage("result"):
-            print(ended.text, file=sys.stderr, end="", flush=True)
+        if ended.text:
+            with report.stage("result"):
+                print(ended.text, file=sys.stderr, end="", flush=True)
     _append(environment.get("GITHUB_STEP_SUMMARY"), summary(ended))
     _append(environment.get("GITHUB_OUTPUT"), "".join(_output(*one) for one in outputs(ended).items()))
     return ended.code

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from secure_build.doors.outputs import outputs
@@ -38,13 +38,13 @@ def summary(ended: Ended) -> str:
     lines += ["", *where] if where else []
     if named["expected-attestation"]:
         lines += ["", "The attestation record will show:", ""]
-        lines += _indented(named["expected-attestation"])
+        lines += _indented(named["expected-attestation"].splitlines())
     return text(lines)
 
 
-def _indented(words: str) -> list[str]:
+def _indented(lines: Iterable[str]) -> list[str]:
     """A block of text that stays as it is."""
-    return [f"    {shown(line)}" for line in words.splitlines()]
+    return [f"    {shown(line)}" for line in lines]
 
 
 def _images(document: Mapping[str, Any]) -> Iterator[str]:
