@@ -33,6 +33,8 @@ def outputs(ended: Ended) -> dict[str, str]:
     images = [{name: image[name] for name in _OF_AN_IMAGE} for image in _built(document)]
     single = images[0] if len(images) == 1 else {}
     workload = document.get("workload", {})
+    # What `plan` says of it is only where it will be.
+    contract = document.get("contract", {}) if "record" in document else {}
     # `contract images` prints nothing but the fragment.
     fragment = document.get("images-section") or (document if "references" in document else {})
     lines = document.get("expected-attestation", [])
@@ -44,7 +46,7 @@ def outputs(ended: Ended) -> dict[str, str]:
         "images-section": fragment.get("masked"),
         "images-section-path": fragment.get("path"),
         "workload": workload.get("encrypted") or workload.get("path"),
-        "contract": document.get("contract", {}).get("path"),
+        "contract": contract.get("path"),
         "expected-attestation": "\n".join(f"{line['sha256']} {line['name']}" for line in lines),
         "record": document.get("record"),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from integration.project import git
 from services.belongings import Belongings
 from services.git_servers import HttpGit, http_git
 from services.needed import need
-from services.running import Engine, RunningRegistry
+from services.running import Engine
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,13 @@ class Cluster:
     namespace: Namespace
     image: str
     project: Path
+    output: Path
     url: str
+
+    def on(self, platform: Platform) -> Namespace:
+        """The same on another platform."""
+        containers = replace(self.namespace.containers, platform=platform)
+        return replace(self.namespace, containers=containers)
 
     def values(self, document: Plain) -> Plain:
         """The document with the names of this machine in place of those of the example."""
@@ -69,7 +75,7 @@ def make_cluster(
         git(project, "init", "--quiet")
         git(project, "add", "--all")
         git(project, "commit", "--quiet", "-m", "a change")
-        output = short_path / "output"
+        output = short_path / f"output-{project.name}"
         output.mkdir()
         output.chmod(0o777)
         return Cluster(
@@ -81,6 +87,7 @@ def make_cluster(
             ),
             step_image,
             project,
+            output,
             f"{git_server.url}/{project.name}/.git",
         )
 

@@ -44,7 +44,7 @@ class Namespace:
 
     containers: Containers
     known: Sequence[Plain]
-    claims: Mapping[str, Path] = field(default_factory=dict)
+    claims: dict[str, Path] = field(default_factory=dict)
     objects: Mapping[str, KeyValues] = field(default_factory=dict)
 
     def task_run(self, document: Plain) -> Ran:
