@@ -192,6 +192,8 @@ class _Pod:
             if "valueFrom" in variable:
                 raise Unsupported(f"env {variable['name']}: valueFrom")
             found[variable["name"]] = substitution.kubernetes(variable.get("value", ""), found)
+        if wrong := [name for name, value in found.items() if "\0" in value]:
+            raise Invalid(f"env {wrong[0]} has a NUL: no container runtime takes it")
         return found
 
     def _mounts(self, number: int, step: Plain) -> list[Mount]:
