@@ -31,7 +31,7 @@ def text(lines: Sequence[str]) -> str:
 def verified(document: Mapping[str, Any]) -> list[str]:
     """What `verify` found: a table of the containers, the findings, and the evidence."""
     lines = [f"### verify: {cell(document['summary'])}", ""]
-    lines += [f"{cell(document['name'])}, for {cell(document['target'])}", ""]
+    lines += [f"Contract: {cell(document['name'])}, for {cell(document['target'])}", ""]
     if document["containers"]:
         lines += ["| container | image | verdict | why |", "|---|---|---|---|"]
     for one in document["containers"]:

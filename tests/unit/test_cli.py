@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import pytest
 
@@ -114,3 +115,25 @@ def test_a_wrong_command_line_ends_with_2(arguments: str) -> None:
     with pytest.raises(SystemExit) as caught:
         parse(arguments)
     assert caught.value.code == 2
+
+
+def test_the_verb_from_the_environment() -> None:
+    parsed = parse("", SECURE_BUILD_COMMAND=" contract  workload ", SECURE_BUILD_JOBS="2")
+    assert (parsed.verb, parsed.jobs) == ("workload", 2)
+    assert parse("--jobs 3", SECURE_BUILD_COMMAND="run").jobs == 3
+    # What is written on the command line goes first.
+    assert parse("plan", SECURE_BUILD_COMMAND="run").verb == "plan"
+    with pytest.raises(UsageError) as caught:
+        parse("", SECURE_BUILD_COMMAND="verfy")
+    assert caught.value.hint == "did you mean `verify`?"
+
+
+def test_images_and_a_contract_from_the_environment() -> None:
+    assert parse("run", SECURE_BUILD_IMAGES=" web\n api\t--allow-dirty ").images == (
+        "web",
+        "api",
+        "--allow-dirty",
+    )
+    assert parse("run worker", SECURE_BUILD_IMAGES="web").images == ["worker"]
+    assert parse("verify", SECURE_BUILD_CONTRACT="-x.yaml").contract == Path("-x.yaml")
+    assert parse("verify c.yaml", SECURE_BUILD_CONTRACT="x.yaml").contract == Path("c.yaml")

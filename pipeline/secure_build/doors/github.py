@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import secrets
 import sys
 import threading
@@ -29,6 +30,7 @@ _TITLE = "secure-build"
 _BUILDER_HINT = """\
 take a runner with Docker, or install buildah in a step before this one:
 - run: sudo apt-get update && sudo apt-get install --yes buildah"""
+_PLACED = re.compile(r"(.+?:[0-9]+): (.+)")
 # Outputs of one job are a mebibyte at most.
 _LARGEST = 900_000
 
@@ -90,7 +92,14 @@ class GitHubReport(KeepingReport):
     def error(self, error: SecureBuildError) -> None:
         self.errors.append(error)
         self._end_group()
-        self._annotate("error", error.message, error.hint)
+        found = [_PLACED.fullmatch(line) for line in error.message.splitlines()]
+        if not all(found):
+            self._annotate("error", error.message, error.hint)
+            return
+        # Mistakes, each of which begins with its place.
+        for number, one in enumerate(found, 1):
+            assert one is not None
+            self._annotate("error", one[2], error.hint if number == len(found) else None, one[1])
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:

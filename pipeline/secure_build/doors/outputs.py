@@ -43,7 +43,7 @@ def outputs(ended: Ended) -> dict[str, str]:
         "image": single.get("pinned"),
         "digest": single.get("digest"),
         "images": json.dumps(images, separators=(",", ":")) if images else None,
-        "images-section": fragment.get("masked"),
+        "images-section": fragment.get("masked", "").rstrip("\n"),
         "images-section-path": fragment.get("path"),
         "workload": workload.get("encrypted") or workload.get("path"),
         "contract": contract.get("path"),

@@ -23,11 +23,10 @@ def summary(ended: Ended) -> str:
     document, named = ended.document, outputs(ended)
     lines = [f"## secure-build {cell(ended.command)}: {ended.status}", ""]
     for error in ended.errors:
-        lines += [
-            f"**error**: {cell(error.message)}",
-            *([f"<br>{cell(error.hint)}"] if error.hint else []),
-            "",
-        ]
+        first, *rest = error.message.splitlines() or [""]
+        lines += [f"**error**: {cell(first)}", "", *_indented(rest), ""]
+        if error.hint:
+            lines += ["What helps:", "", *_indented(error.hint.splitlines()), ""]
     lines += _images(document)
     judged = document.get("verify") or (document if "verdict" in document else None)
     told = {(one["check"], one["what"], one["why"]) for one in _judged(judged)}
