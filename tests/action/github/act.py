@@ -87,8 +87,19 @@ class Runner:
         `secrets` and `settings` are those of the repository, `variables` what the machine has.
         """
         _commit(tree)
-        command = [str(ACT), event, "--json", "--pull=false", "--rm", "--no-cache-server", "--workflows", workflow]
-        command += [part for name in RUNNERS for part in ("--platform", f"{name}={self.image or '-self-hosted'}")]
+        command = [
+            str(ACT),
+            event,
+            "--json",
+            "--pull=false",
+            "--rm",
+            "--no-cache-server",
+            "--workflows",
+            workflow,
+        ]
+        command += [
+            part for name in RUNNERS for part in ("--platform", f"{name}={self.image or '-self-hosted'}")
+        ]
         command += [
             part for name, path in self.actions.items() for part in ("--local-repository", f"{name}={path}")
         ]
@@ -100,7 +111,13 @@ class Runner:
             path.write_text(json.dumps(values or {}))
             command += [f"--{kind}-file", str(path)]
         ended = subprocess.run(
-            command, cwd=tree, env=self._environment(), capture_output=True, text=True, timeout=SECONDS, check=False
+            command,
+            cwd=tree,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
         )
         events = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
         text = "".join(f"{event.get('msg', '')}\n" for event in events)

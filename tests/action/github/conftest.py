@@ -86,7 +86,9 @@ class Repository:
 
     def run(self, workflow: str, **more: Any) -> Run:
         """Run an example's workflow, as it stands or was edited here."""
-        return self.runner.run(self.folder, f"{WORKFLOWS}/{workflow}.yml", **{"secrets": self.secrets, **more})
+        return self.runner.run(
+            self.folder, f"{WORKFLOWS}/{workflow}.yml", **{"secrets": self.secrets, **more}
+        )
 
     def kept(self, name: str) -> Path:
         """The folder of what a workflow has kept under a name."""
