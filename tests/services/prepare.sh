@@ -3,6 +3,7 @@
 #
 #   prepare.sh PART...   each function prepare_PART below brings one
 #   prepare.sh --path    prints the folder to put in front of PATH
+#   prepare.sh --archive prints the address of this machine's Debian archive and the keyring for it
 #
 # What the machine has is used. What it lacks is installed where that changes little, and else
 # unpacked from Debian packages into a cache folder beside the system. Says on stderr what it does.
@@ -177,6 +178,11 @@ prepare_genisoimage() {
     ! have genisoimage || have_version genisoimage genisoimage --version
 }
 
+prepare_mmdebstrap() {
+    have mmdebstrap || install mmdebstrap mmdebstrap
+    ! have mmdebstrap || have_version mmdebstrap mmdebstrap --version
+}
+
 prepare_registry() {
     # unpacked and not installed, since the package would start a service
     if ! have docker-registry; then
@@ -318,10 +324,31 @@ prepare_kubectl() {
     have_version kubectl kubectl version --client
 }
 
+prepare_tektonlint() {
+    local version=1.1.0
+    if ! cached tekton-lint; then
+        have npm || install tektonlint nodejs npm
+        have npm || return 0
+        say "fetching tekton-lint $version (npm)"
+        rm -rf "${cache:?}/tektonlint"
+        mkdir "$scratch/tektonlint"
+        # none of the packages needs what it would run when it is installed
+        quietly npm install --prefix "$scratch/tektonlint" --ignore-scripts --no-audit --no-fund \
+            "@ibm/tekton-lint@$version"
+        mv "$scratch/tektonlint" "$cache/tektonlint"
+        publish tektonlint/node_modules/.bin/tekton-lint
+    fi
+    say "have tekton-lint $version"
+}
+
 main() {
     local part
     if [[ ${1:-} == --path ]]; then
         printf '%s\n' "$bin"
+        return
+    fi
+    if [[ ${1:-} == --archive ]]; then
+        debian_archive || { say "no Debian archive in apt's sources"; exit 3; }
         return
     fi
     for part in "$@"; do

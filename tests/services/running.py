@@ -42,6 +42,7 @@ _PARTS = {
     "isoinfo": "genisoimage",
     "cosign2": "cosign",
     "cosign3": "cosign",
+    "tekton-lint": "tektonlint",
     "busybox-amd64": "busybox",
     "busybox-s390x": "busybox",
 }
@@ -93,6 +94,20 @@ def tool(name: str) -> str:
         part = _PARTS.get(name, name)
         raise MissingTool(f"`{name}` not found (hint: `{PREPARE} {part}` brings it)")
     return found
+
+
+def cache_folder() -> Path:
+    """The folder that keeps what was prepared, across runs."""
+    return Path(_fetched()).parent
+
+
+def debian_archive() -> tuple[str, str]:
+    """The address of the Debian archive that this machine's apt uses, and the keyring for it."""
+    try:
+        address, keyring = _output([str(PREPARE), "--archive"]).split()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise MissingTool("no Debian archive in the sources of this machine's apt") from error
+    return address, keyring
 
 
 def environment() -> dict[str, str]:
