@@ -9,6 +9,7 @@ from integration.conftest import (
     owned,
     registry,
     short_path,
+    sigstore,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "owned",
     "registry",
     "short_path",
+    "sigstore",
 ]

@@ -11,6 +11,7 @@ import io
 import json
 import subprocess
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from secure_build import manifest
@@ -30,7 +31,8 @@ def busybox(
 
     `variable` is one more environment variable (`NAME=value`), to have images that differ.
     """
-    members = [_member(layout, architecture, variable) for architecture in architectures]
+    environment = ["PATH=/bin", *([variable] if variable else [])]
+    members = [of_layer(layout, name, _busybox_layer(name), environment) for name in architectures]
     descriptor = members[0]
     if len(members) > 1:
         index = manifest.index_of(members)
@@ -60,7 +62,7 @@ def push(layout: Layout, name: str, *, authfile: Path | None = None) -> None:
     )
 
 
-def _member(layout: Layout, architecture: str, variable: str) -> Descriptor:
+def _busybox_layer(architecture: str) -> bytes:
     binary = Path(running.tool(f"busybox-{architecture}")).read_bytes()
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as archive:
@@ -71,21 +73,26 @@ def _member(layout: Layout, architecture: str, variable: str) -> Descriptor:
         entry = tarfile.TarInfo("bin/busybox")
         entry.size, entry.mode = len(binary), 0o755
         archive.addfile(entry, io.BytesIO(binary))
-    layer = layout.write(gzip.compress(tar.getvalue(), mtime=0), _LAYER)
+    return gzip.compress(tar.getvalue(), mtime=0)
+
+
+def of_layer(layout: Layout, architecture: str, layer: bytes, environment: Sequence[str]) -> Descriptor:
+    """Write an image of one platform and one layer, a compressed tar, and return its descriptor."""
+    written_layer = layout.write(layer, _LAYER)
     config = {
         "architecture": architecture,
         "os": "linux",
-        "config": {"Env": ["PATH=/bin", *([variable] if variable else [])]},
-        "rootfs": {"type": "layers", "diff_ids": [str(Digest.of(tar.getvalue()))]},
+        "config": {"Env": list(environment)},
+        "rootfs": {"type": "layers", "diff_ids": [str(Digest.of(gzip.decompress(layer)))]},
         # Builders compare it with the layers.
-        "history": [{"created": "2026-01-01T00:00:00Z", "created_by": "busybox"}],
+        "history": [{"created": "2026-01-01T00:00:00Z", "created_by": "tests"}],
     }
     described = layout.write(json.dumps(config).encode(), _CONFIG)
     written = {
         "schemaVersion": 2,
         "mediaType": manifest.OCI_MANIFEST,
         "config": document(described),
-        "layers": [document(layer)],
+        "layers": [document(written_layer)],
     }
     descriptor = layout.write(json.dumps(written).encode(), manifest.OCI_MANIFEST)
     return Descriptor(

@@ -3,6 +3,7 @@
 #
 #   prepare.sh PART...   each function prepare_PART below brings one
 #   prepare.sh --path    prints the folder to put in front of PATH
+#   prepare.sh --archive prints the address of this machine's Debian archive and the keyring for it
 #
 # What the machine has is used. What it lacks is installed where that changes little, and else
 # unpacked from Debian packages into a cache folder beside the system. Says on stderr what it does.
@@ -177,6 +178,11 @@ prepare_genisoimage() {
     ! have genisoimage || have_version genisoimage genisoimage --version
 }
 
+prepare_mmdebstrap() {
+    have mmdebstrap || install mmdebstrap mmdebstrap
+    ! have mmdebstrap || have_version mmdebstrap mmdebstrap --version
+}
+
 prepare_registry() {
     # unpacked and not installed, since the package would start a service
     if ! have docker-registry; then
@@ -339,6 +345,10 @@ main() {
     local part
     if [[ ${1:-} == --path ]]; then
         printf '%s\n' "$bin"
+        return
+    fi
+    if [[ ${1:-} == --archive ]]; then
+        debian_archive || { say "no Debian archive in apt's sources"; exit 3; }
         return
     fi
     for part in "$@"; do

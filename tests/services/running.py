@@ -96,6 +96,20 @@ def tool(name: str) -> str:
     return found
 
 
+def cache_folder() -> Path:
+    """The folder that keeps what was prepared, across runs."""
+    return Path(_fetched()).parent
+
+
+def debian_archive() -> tuple[str, str]:
+    """The address of the Debian archive that this machine's apt uses, and the keyring for it."""
+    try:
+        address, keyring = _output([str(PREPARE), "--archive"]).split()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise MissingTool("no Debian archive in the sources of this machine's apt") from error
+    return address, keyring
+
+
 def environment() -> dict[str, str]:
     """Return this process's environment with the fetched programs first on PATH."""
     result = dict(os.environ)
