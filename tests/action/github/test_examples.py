@@ -75,7 +75,15 @@ def test_a_single_image_and_whether_it_stays(repository: Repositories, owned: Be
     login = f"demo-ci:{one.secrets['REGISTRY_PUSH']}"
     name = image["reference"]
     base = (one.folder / "app" / "Dockerfile").read_text().partition("BASE=")[2].split()[0]
-    command("skopeo", "copy", "--src-tls-verify=false", "--dest-tls-verify=false", f"--dest-creds={login}", f"docker://{base}", f"docker://{name}")
+    command(
+        "skopeo",
+        "copy",
+        "--src-tls-verify=false",
+        "--dest-tls-verify=false",
+        f"--dest-creds={login}",
+        f"docker://{base}",
+        f"docker://{name}",
+    )
     dump(one.run("drift", event="schedule", settings=settings))
 
     one.edit("secure-build.yaml", ("[linux/s390x]", "[linux/amd64]"))
@@ -159,7 +167,8 @@ def dump(run):
     with open("/tmp/act-dump.txt", "a") as out:
         out.write("=" * 80 + "\n")
         for line in run.text.splitlines():
-            if "set-output" in line or "LocalRepo" in line or not line.strip(): continue
+            if "set-output" in line or "LocalRepo" in line or not line.strip():
+                continue
             out.write(line[:700] + "\n")
         out.write(str(run.annotations("error")) + str(run.annotations("warning")) + "\n")
     return run
