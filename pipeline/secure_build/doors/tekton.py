@@ -22,6 +22,7 @@ from secure_build.doors.outputs import outputs
 from secure_build.doors.running import Ended, KeepingReport, run
 from secure_build.doors.summary import summary
 from secure_build.errors import UsageError
+from secure_build.report import json_text
 from secure_build.source import Login, clone
 
 # In the order of their worth: the first that do not fit are the last. The names are those of the catalog's
@@ -42,6 +43,7 @@ RESULTS = {
 BUDGET = 900
 # Around a name and a value in the message.
 _AROUND = 32
+_LONGEST_SHOWN = 200
 # What each Secret for logins in Kubernetes holds, and what Docker's client writes.
 _LOGINS = ("config.json", ".dockerconfigjson")
 
@@ -95,17 +97,21 @@ def chosen(values: Mapping[str, str], report: KeepingReport, kept: str) -> dict[
 
 
 def _keep(workdir: Path, ended: Ended, report: KeepingReport) -> str:
-    """Write down all that there is to tell beside the build record; says where it is."""
+    """Write down all that there is to tell, where there is a work folder; says where."""
     expected = outputs(ended)["expected-attestation"]
-    named = {"result.json": ended.text, "summary.md": summary(ended)}
+    errors = [{"message": secret.mask(one.message), "hint": one.hint} for one in ended.errors]
+    failed = json_text({"status": ended.status, "errors": errors})
+    named = {"result.json": ended.text or failed, "summary.md": summary(ended)}
     if expected:
         named["expected-attestation.txt"] = f"{expected}\n"
     try:
         for name, content in named.items():
-            files.write(workdir / name, content.encode())
+            # A folder of ours in the source would be a change of it, were it not the command that makes it.
+            if workdir.is_dir():
+                files.write(workdir / name, content.encode())
     except OSError as error:
         report.note(f"nothing could be written to `{workdir}`: {error.strerror}")
-        return "it is what was printed"
+        return "it is in what was printed"
     return f"it is in `{workdir / 'result.json'}`"
 
 
@@ -113,7 +119,7 @@ def _prepared(records: Sequence[str], private: Path) -> None:
     try:
         _prepare(records, private, os.environ)
     except OSError as error:
-        raise UsageError(f"cannot use `{error.filename}`: {error.strerror}") from None
+        raise UsageError(f"cannot use `{str(error.filename)[:_LONGEST_SHOWN]}`: {error.strerror}") from None
 
 
 def _prepare(records: Sequence[str], private: Path, environment: MutableMapping[str, str]) -> None:
@@ -160,7 +166,7 @@ def _source(environment: Mapping[str, str]) -> Path:
     if not inside.resolve().is_relative_to(folder.resolve()):
         raise UsageError(f"`SOURCE_DIRECTORY` leads out of `{folder}`")
     if not inside.is_dir():
-        raise UsageError(f"the source has no folder `{environment['SOURCE_DIRECTORY']}`")
+        raise UsageError(f"there is no folder `{inside}`")
     return inside
 
 

@@ -1,4 +1,4 @@
-"""What Tekton Chains takes for an artifact, by the names of results ("Type hinting", Chains: Getting started)."""
+"""What Tekton Chains takes for an artifact, by the names of results ("Type hinting" in its own words)."""
 
 from __future__ import annotations
 

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from action.tekton import admission, catalog, crd_schemas
 from action.tekton.objects import Plain, load
+from integration.project import command
 from secure_build.arguments import parser
 from secure_build.doors.tekton import RESULTS
-from secure_build.twins import options, twin
+from secure_build.twins import chosen, options, twin, why_without
 from services import running
 from services.needed import need
+from services.running import RunningRegistry
 
+
+def script(name: str) -> ModuleType:
+    """One of the scripts beside the catalog."""
+    spec = importlib.util.spec_from_file_location(name, catalog.CATALOG / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+bundle, tables = script("bundle"), script("tables")
 TASKS = [path for path in catalog.FILES if "pipeline" not in path.parts]
 RUNS = sorted(catalog.EXAMPLES.glob("*.yaml"))
 NOT_A_TWIN = {"RECORDS", "IMAGE", "SOURCE_URL", "SOURCE_REVISION", "SOURCE_DIRECTORY", "STORAGE_DRIVER"}
@@ -208,3 +224,39 @@ def test_the_linter_finds_nothing_in_the_pipeline(tmp_path: Path) -> None:
     assert linted(*tasks, wrong) == []
     wrong.write_text(known.replace("{name: COMMAND,", "{name: COMAND,"))
     assert [rule for rule, _ in linted(*tasks, wrong)] == ["no-extra-param"]
+
+
+def test_tables_are_current() -> None:
+    for path in tables.texts():
+        text = path.read_text()
+        assert "<!-- end -->" in text
+        assert tables.filled(text) == text, "run `python actions/tekton/tables.py`"
+
+
+def test_every_flag_with_a_variable_is_a_param_or_left_out_on_purpose() -> None:
+    # What the door says itself, and what only a person in a working tree asks for.
+    left_out = {"OUTPUT", "QUIET", "CHECK", "INTO", "WORKDIR"}
+    task = catalog.one("Task", "secure-build")["spec"]
+    offered = {one["name"] for one in task["params"]} | {"RECORD"}
+    verbs = ("plan", "run", "build", "sign", "publish", "verify", "contract images", "contract assemble")
+    of_verbs = [chosen(parser(), verb.split()) for verb in (*verbs, "contract re-encrypt")]
+    flags = {twin(action) for verb in of_verbs for action in options(verb) if not why_without(action)}
+    assert {flag.removeprefix("SECURE_BUILD_") for flag in flags} - left_out <= offered
+
+
+def test_a_bundle_is_the_same_twice(tmp_path: Path, registry: RunningRegistry) -> None:
+    need("skopeo", "crane")
+    digests = {str(bundle.make(tmp_path / name)) for name in ("one", "two")}
+    name = f"{registry.host}/secure-build/tekton:0.1"
+    command(
+        "skopeo", "copy", "--quiet", "--dest-tls-verify=false", f"oci:{tmp_path / 'one'}", f"docker://{name}"
+    )
+    assert {command("crane", "digest", "--insecure", name).decode().strip()} == digests
+    manifest = json.loads(command("crane", "manifest", "--insecure", name))
+    for path, layer in zip(catalog.FILES, manifest["layers"], strict=True):
+        said = layer["annotations"]
+        document = load(path)
+        assert said["dev.tekton.image.name"] == document["metadata"]["name"]
+        assert said["dev.tekton.image.kind"] == document["kind"].lower()
+        blob = command("crane", "blob", "--insecure", f"{name.rpartition(':')[0]}@{layer['digest']}")
+        assert command("tar", "-xzO", stdin=blob) == path.read_bytes()
