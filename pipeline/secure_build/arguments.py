@@ -132,6 +132,15 @@ def parser() -> argparse.ArgumentParser:
             help="build record of another work folder, or registry/repository@sha256:… of one that was "
             "handed on; several (in the variable one a line) are joined; default: that of the work folder",
         )
+    for verb in (
+        plan,
+        run,
+        build,
+        sign,
+        publish,
+        *(parts[name] for name in ("images", "workload", "env", "assemble")),
+    ):
+        _forms(verb, "markdown")
     for verb in (run, *(parts[name] for name in ("workload", "env", "assemble", "re-encrypt"))):
         _encryption_arguments(verb)
     for verb in (run, *(parts[name] for name in ("workload", "env", "assemble"))):
@@ -183,9 +192,14 @@ def _verify_arguments(verify: argparse.ArgumentParser) -> None:
         help="write the result to a file too; its ending says how: .txt, .json, .md, .sarif or .xml (JUnit); "
         "may stand several times (in the variable one a line)",
     )
-    for action in verify._actions:  # noqa: SLF001 - argparse has no other way to change a shared flag
+    _forms(verify, "markdown", "sarif", "junit")
+
+
+def _forms(verb: argparse.ArgumentParser, *further: str) -> None:
+    """Let the result of a verb be printed in these forms too."""
+    for action in verb._actions:  # noqa: SLF001 - argparse has no other way to change a shared flag
         if action.dest == "output":
-            action.choices = ("text", "json", "markdown", "sarif", "junit")
+            action.choices = ("text", "json", *further)
 
 
 def _contract_parts(verbs: Any) -> dict[str, argparse.ArgumentParser]:

@@ -83,7 +83,7 @@ def _init(arguments: argparse.Namespace, report: Report) -> int:
     }
     started = init(InitOptions(**given, sbs=getattr(arguments, "from")), report)
     if arguments.output == "json":
-        output.print_json(started.data)
+        output.print_data(started.data, arguments.output)
     else:
         print(started.path)
     return 0

@@ -12,7 +12,7 @@ from secure_build import verify_document
 from secure_build.contract.deployment import expected, needs
 from secure_build.contract.deployment.expected import Expected
 from secure_build.model import BuildRecord
-from secure_build.output import exit_code, fragment_document, print_json, print_masked, show_record
+from secure_build.output import exit_code, fragment_document, print_data, print_masked, show_record
 from secure_build.report import shown, visible
 from secure_build.steps import Assembled, Emitted, Job, Ran, ReEncrypted, Shown, findings, summary
 
@@ -21,13 +21,13 @@ def show_run(ran: Ran, job: Job, form: str) -> int:
     """All that a run wrote: of the contract or, without one, of its sections."""
     if ran.verified is not None:
         job.report.step(f"verify: {verify_document.summary(ran.verified)}")
-    if form == "json":
+    if form != "text":
         document = _document(ran.record, job, ran.sections, ran.contract)
         if ran.fragment is not None:
             document["images-section"] = fragment_document(ran.fragment)
         if ran.verified is not None:
             document["verify"] = verify_document.document(ran.verified)
-        print_json(document)
+        print_data(document, form)
     elif not ran.sections:
         return show_record(ran.record, job, form)
     elif ran.contract is not None:
@@ -39,16 +39,16 @@ def show_run(ran: Ran, job: Job, form: str) -> int:
 
 
 def show_section(result: BuildRecord, section: Emitted, job: Job, form: str) -> int:
-    if form == "json":
-        print_json(_document(result, job, [section], None))
+    if form != "text":
+        print_data(_document(result, job, [section], None), form)
     else:
         _print_section(section)
     return exit_code(result)
 
 
 def show_assembled(result: BuildRecord, contract: Assembled, job: Job, form: str) -> int:
-    if form == "json":
-        print_json(_document(result, job, [], contract))
+    if form != "text":
+        print_data(_document(result, job, [], contract), form)
     else:
         _print_assembled(contract)
     return exit_code(result)
@@ -57,10 +57,10 @@ def show_assembled(result: BuildRecord, contract: Assembled, job: Job, form: str
 def show_re_encrypted(result: BuildRecord, made: ReEncrypted, form: str) -> int:
     before = made.before.hexadecimal if made.before else None
     after = made.value.digest.hexadecimal
-    if form == "json":
+    if form != "text":
         changed = [{"name": f"contract:{made.name}", "before": before, "after": after}]
         changed += [{"name": "contract:envWorkloadSignature", "before": None, "after": None}]
-        print_json({"path": str(made.path), "changed": changed, "findings": findings(result.findings)})
+        print_data({"path": str(made.path), "changed": changed, "findings": findings(result.findings)}, form)
     else:
         print(f"{made.name}: {made.value}")
         print("# The attestation record will differ:")
@@ -76,13 +76,13 @@ def show_contract(found: Shown | str, form: str) -> int:
     Both come from others, so controls in them are written out.
     """
     if isinstance(found, str):
-        if form == "json":
-            print_json({"attestation": found})
+        if form != "text":
+            print_data({"attestation": found}, form)
         else:
             print(visible(found), end="")
         return 0
-    if form == "json":
-        print_json(
+    if form != "text":
+        print_data(
             {
                 "sections": {
                     section.name: {
@@ -95,7 +95,8 @@ def show_contract(found: Shown | str, form: str) -> int:
                 "expected-attestation": _lines(found.lines),
                 "deployment": needs.document(found.deployment),
                 "files": [str(path) for path in found.files],
-            }
+            },
+            form,
         )
         return 0
     for section in found.sections:

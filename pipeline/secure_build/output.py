@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from secure_build import markdown
 from secure_build.contract.certificates.certificate import describe
 from secure_build.model import BuildRecord, Material
 from secure_build.reference import Pinned
@@ -16,10 +17,12 @@ from secure_build.report import finding_lines, json_text, shown, size
 from secure_build.steps import Fragment, Job, Locked, findings, summary
 from secure_build.steps.certificates import CheckedCertificate
 from secure_build.steps.planned import Plan, PlannedImage, Write
+from secure_build.summary import body
 
 
-def print_json(data: dict[str, Any]) -> None:
-    print(json_text(data), end="")
+def print_data(data: dict[str, Any], form: str) -> None:
+    """A result as `json`, or what people want to see of it as `markdown`."""
+    print(json_text(data) if form == "json" else markdown.text(body(data)), end="")
 
 
 def exit_code(result: BuildRecord | Plan | CheckedCertificate) -> int:
@@ -29,8 +32,8 @@ def exit_code(result: BuildRecord | Plan | CheckedCertificate) -> int:
 
 
 def show_record(result: BuildRecord, job: Job, form: str) -> int:
-    if form == "json":
-        print_json({**summary(result), "record": str(job.record_path)})
+    if form != "text":
+        print_data({**summary(result), "record": str(job.record_path)}, form)
     else:
         for image in result.images:
             print(image.pinned)
@@ -38,16 +41,16 @@ def show_record(result: BuildRecord, job: Job, form: str) -> int:
 
 
 def show_handed_on(result: BuildRecord, pinned: Pinned, form: str) -> int:
-    if form == "json":
-        print_json({**summary(result), "record": str(pinned)})
+    if form != "text":
+        print_data({**summary(result), "record": str(pinned)}, form)
     else:
         print(pinned)
     return exit_code(result)
 
 
 def show_fragment(result: BuildRecord, fragment: Fragment, form: str) -> int:
-    if form == "json":
-        print_json(fragment_document(fragment))
+    if form != "text":
+        print_data(fragment_document(fragment), form)
     else:
         print_masked(fragment.file.path, fragment.file.masked)
     return exit_code(result)
@@ -65,8 +68,8 @@ def fragment_document(fragment: Fragment) -> dict[str, Any]:
 
 def show_certificate(checked: CheckedCertificate, form: str) -> int:
     described = describe(checked.certificate)
-    if form == "json":
-        print_json({**described, "findings": findings(checked.findings)})
+    if form != "text":
+        print_data({**described, "findings": findings(checked.findings)}, form)
     else:
         for name, value in described.items():
             text = ", ".join(map(str, checked.certificate.images)) or "none known here"
@@ -78,7 +81,7 @@ def show_certificate(checked: CheckedCertificate, form: str) -> int:
 
 
 def show_lock(locked: Locked, form: str) -> int:
-    if form == "json":
+    if form != "text":
         changes = [
             {
                 "kind": change.input.kind,
@@ -89,7 +92,7 @@ def show_lock(locked: Locked, form: str) -> int:
             }
             for change in locked.changes
         ]
-        print_json({"path": str(locked.path), "changes": changes})
+        print_data({"path": str(locked.path), "changes": changes}, form)
     else:
         for change in locked.changes:
             print(change)
@@ -97,8 +100,8 @@ def show_lock(locked: Locked, form: str) -> int:
 
 
 def show_plan(plan: Plan, form: str) -> int:
-    if form == "json":
-        print_json(plan_document(plan))
+    if form != "text":
+        print_data(plan_document(plan), form)
     else:
         print(plan_text(plan), end="")
     return exit_code(plan)

@@ -110,6 +110,17 @@ def test_outputs_and_summary_of_a_run(project: Project, registry: FakeRegistry, 
     assert step.stdout == ""
 
 
+@pytest.mark.parametrize("command", ["run", "plan", "contract images", "contract workload"])
+def test_the_summary_is_what_the_command_prints_as_markdown(
+    project: Project, runner: Runner, command: str
+) -> None:
+    assert project.run("run").code == 0
+    printed = project.run(*command.split(), "--output", "markdown").out
+    assert project.host in printed
+    heading, _, body = runner.step(SECURE_BUILD_COMMAND=command).summary.partition("\n\n")
+    assert (heading, body) == (f"## secure-build {command}: done", printed)
+
+
 def test_several_images_have_no_single_one(project: Project, runner: Runner) -> None:
     images = {
         name: {"image": f"{project.host}/acme/{name}:1.0", "build": {"context": "app"}}

@@ -28,8 +28,9 @@ def copy(example: str, folder: Path, registry: RunningRegistry, base: str, owned
         path.write_text(re.sub(r"(?m)^ARG BASE=.*$", f"ARG BASE={base}", path.read_text()))
     if not (folder / "secure-build.yaml").exists():
         return
-    encrypt_for(folder, owned.runtime[0])
     config = (folder / "secure-build.yaml").read_text()
+    if "encrypt:" in config:
+        encrypt_for(folder, owned.runtime[0])
     for name in owned.files:
         if name in config:
             (folder / name).parent.mkdir(exist_ok=True)

@@ -324,6 +324,23 @@ prepare_kubectl() {
     have_version kubectl kubectl version --client
 }
 
+prepare_tektonlint() {
+    local version=1.1.0
+    if ! cached tekton-lint; then
+        have npm || install tektonlint nodejs npm
+        have npm || return 0
+        say "fetching tekton-lint $version (npm)"
+        rm -rf "${cache:?}/tektonlint"
+        mkdir "$scratch/tektonlint"
+        # none of the packages needs what it would run when it is installed
+        quietly npm install --prefix "$scratch/tektonlint" --ignore-scripts --no-audit --no-fund \
+            "@ibm/tekton-lint@$version"
+        mv "$scratch/tektonlint" "$cache/tektonlint"
+        publish tektonlint/node_modules/.bin/tekton-lint
+    fi
+    say "have tekton-lint $version"
+}
+
 main() {
     local part
     if [[ ${1:-} == --path ]]; then

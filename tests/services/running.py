@@ -42,6 +42,7 @@ _PARTS = {
     "isoinfo": "genisoimage",
     "cosign2": "cosign",
     "cosign3": "cosign",
+    "tekton-lint": "tektonlint",
     "busybox-amd64": "busybox",
     "busybox-s390x": "busybox",
 }

@@ -255,7 +255,7 @@ def open_buildah(surroundings: Surroundings) -> contextlib.AbstractContextManage
     @contextlib.contextmanager
     def opened() -> Iterator[Builder]:
         with _state() as state:
-            builder = Buildah(version, (root, _runroot(state)), surroundings)
+            builder = Buildah(version, (root, *_driver(), _runroot(state)), surroundings)
             try:
                 yield builder
             finally:
@@ -274,7 +274,7 @@ def _probe(root: str) -> BuilderVersion:
     try:
         with _state() as state:
             # Also removes what a build left that was killed; whoever builds has the work folder alone.
-            process.run(BUILDAH, [root, _runroot(state), "rm", "--all"], timeout=_PROBE_SECONDS)
+            process.run(BUILDAH, [root, *_driver(), _runroot(state), "rm", "--all"], timeout=_PROBE_SECONDS)
     except ProcessError as error:
         raise MachineError(
             f"buildah does not work here: {error.output.strip()}",
@@ -292,6 +292,12 @@ def _state() -> Iterator[Path]:
 
 def _runroot(state: Path) -> str:
     return f"--runroot={state / 'run'}"
+
+
+def _driver() -> list[str]:
+    """The storage driver of the environment, which buildah does not look at where it is given a root."""
+    driver = process.passed_on("STORAGE_DRIVER")
+    return [f"--storage-driver={driver}"] if driver else []
 
 
 def _registries_conf(folder: Path, registries: Collection[str]) -> Path:

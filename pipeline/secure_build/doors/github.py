@@ -111,6 +111,11 @@ class GitHubReport(KeepingReport):
         finally:
             self._end_group()
 
+    @contextlib.contextmanager
+    def _shown(self) -> Iterator[None]:
+        """No display, be there a terminal or not: the runner must see each command on a line of its own."""
+        yield None
+
     def _show_finding(self, finding: Finding) -> None:
         self.findings.append(finding)
         code = f" [{finding.runtime_code}]" if finding.runtime_code else ""

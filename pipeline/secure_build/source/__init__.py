@@ -9,7 +9,8 @@ git command and nothing of the user's settings; `checkout` is what the steps see
 """
 
 from secure_build.source.checkout import Checkout
-from secure_build.source.opening import open_source
+from secure_build.source.fetching import Login
+from secure_build.source.opening import clone, open_source
 from secure_build.source.repository import Entry
 
-__all__ = ["Checkout", "Entry", "open_source"]
+__all__ = ["Checkout", "Entry", "Login", "clone", "open_source"]

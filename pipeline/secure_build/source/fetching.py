@@ -120,6 +120,16 @@ class Remote:
                 raise UsageError(f"`{ref or commit}` of `{self._address}` is no commit")
         return self.folder
 
+    def check_out(self, commit: str, ref: str | None, folder: Path) -> None:
+        """Let `folder`, which is not there yet, be a clone with this commit checked out."""
+        self.take(commit, ref)
+        folder.mkdir(parents=True)
+        shutil.move(self.folder, folder / ".git")
+        self.folder = folder / ".git"
+        self._local("config", "core.bare", "false")
+        self._local("config", "remote.origin.url", str(self._address))
+        self._local(f"--work-tree={folder}", "checkout", "--quiet", "--force", "--detach", commit)
+
     def _prepare(self) -> None:
         """Have a repository here that is empty or complete.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path, PurePosixPath
 
 from secure_build import secret
@@ -65,6 +66,16 @@ def open_source(
     except BaseException:
         finder.close()
         raise
+
+
+def clone(address: Address, ref: str | None, folder: Path, login: Login | None) -> None:
+    """Let `folder`, which is not there yet, be a clone of a repository on a server, at what `ref` names now.
+
+    Nothing that the repository brings is run, as with all that is fetched here.
+    """
+    with tempfile.TemporaryDirectory(prefix="secure-build-clone-", dir=folder.parent) as work:
+        remote = Remote(address, Path(work), login)
+        remote.check_out(*remote.resolve(ref), folder)
 
 
 def _login(settings: Settings, server: Address, directory: Path) -> Login | None:

@@ -233,7 +233,8 @@ def verify(options: VerifyOptions, report: Report) -> Verified:
 def summary(result: BuildRecord) -> dict[str, Any]:
     """What a run has to show, as plain data."""
     return {
-        "source": result.source and {"commit": result.source.commit, "clean": result.source.clean},
+        "source": result.source
+        and {"url": result.source.url, "commit": result.source.commit, "clean": result.source.clean},
         "images": [
             {
                 "name": image.name,

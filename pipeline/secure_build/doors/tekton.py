@@ -1,0 +1,184 @@
+"""The door of Tekton: a Task sets the environment, and this runs the command and writes the results.
+
+A Task gives everything by variables, but for the records, which are arguments: an array has no other
+way. Results are files named by `RESULT_…`. They leave a pod through messages that hold 4096 bytes at
+most, so all of them together stay far below that; whatever does not fit, whole, is left empty, and is
+in `result.json` of the work folder in any case.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import sys
+from collections.abc import Mapping, MutableMapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from secure_build import files, secret
+from secure_build.address import Address
+from secure_build.doors.outputs import outputs
+from secure_build.doors.running import Ended, KeepingReport, run
+from secure_build.doors.summary import summary
+from secure_build.errors import UsageError
+from secure_build.report import json_text
+from secure_build.source import Login, clone
+
+# In the order of their worth: the first that do not fit are the last. The names are those of the catalog's
+# Tasks, and hints to Tekton Chains ("Type hinting", Tekton Chains: Getting started).
+RESULTS = {
+    "STATUS": "How it ended: `done`, `refused` (exit code 1), `usage` (2), `unsupported` (3), "
+    "`unavailable` (4), `unknown` (5), `interrupted` or `bug`.",
+    "RECORD": "The build record: a file, or `registry/repository@sha256:…` of one that was handed on.",
+    "IMAGE_DIGEST": "Digest of the image, `sha256:…`, where there is one only.",
+    "IMAGE_URL": "Its reference, with the tag.",
+    "CONTRACT": "File with the whole contract, in the workspace `output`.",
+    "CHAINS-GIT_COMMIT": "The commit that was built.",
+    "CHAINS-GIT_URL": "The git repository that it is from.",
+    "IMAGES": "All images, `registry/repository@sha256:…`, separated by commas.",
+}
+# Bytes that all results of a Task may take in a message. A share of 4096 bytes is what a container of a
+# pod with three has; one of a pod with twelve has 1024.
+BUDGET = 900
+# Around a name and a value in the message.
+_AROUND = 32
+_LONGEST_SHOWN = 200
+# What each Secret for logins in Kubernetes holds, and what Docker's client writes.
+_LOGINS = ("config.json", ".dockerconfigjson")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the verb of the environment on these build records; returns its exit code."""
+    with TemporaryDirectory(prefix="secure-build-door-") as private:
+        ended = run(KeepingReport, first=lambda _: _prepared(argv, Path(private)))
+    print(ended.text, end="")
+    workdir = Path(os.environ.get("SECURE_BUILD_WORKDIR") or ".secure-build")
+    report = KeepingReport()
+    kept = _keep(workdir, ended, report)
+    for name, value in chosen(values(ended), report, kept).items():
+        if path := os.environ.get(f"RESULT_{name.replace('-', '_')}"):
+            files.write(Path(path), value.encode())
+    return ended.code
+
+
+def values(ended: Ended) -> dict[str, str]:
+    """What each of `RESULTS` is, empty where there is nothing of it."""
+    named = outputs(ended)
+    images = json.loads(named["images"] or "[]")
+    source = ended.document.get("source") or {}
+    only = images[0] if len(images) == 1 else {}
+    found = {
+        "STATUS": named["status"],
+        "RECORD": named["record"],
+        "IMAGE_DIGEST": only.get("digest"),
+        "IMAGE_URL": only.get("reference"),
+        "CONTRACT": named["contract"],
+        "CHAINS-GIT_COMMIT": source.get("commit"),
+        "CHAINS-GIT_URL": source.get("url"),
+        "IMAGES": ",".join(image["pinned"] for image in images),
+    }
+    return {name: found[name] or "" for name in RESULTS}
+
+
+def chosen(values: Mapping[str, str], report: KeepingReport, kept: str) -> dict[str, str]:
+    """The values that fit together, and are one printable line; each of the others is empty, and said."""
+    left = BUDGET - sum(len(name) + _AROUND for name in values)
+    result = {}
+    for name, value in values.items():
+        # As Go's encoder writes it.
+        size = len(json.dumps(value)) + 5 * sum(map(value.count, "<>&"))
+        fits = size <= left and value.isprintable()
+        if not fits:
+            report.note(f"the result {name} is left empty: it is too long, or no plain line", kept)
+        result[name] = value if fits else ""
+        left -= size if fits else 0
+    return result
+
+
+def _keep(workdir: Path, ended: Ended, report: KeepingReport) -> str:
+    """Write down all that there is to tell, where there is a work folder; says where."""
+    expected = outputs(ended)["expected-attestation"]
+    errors = [{"message": secret.mask(one.message), "hint": one.hint} for one in ended.errors]
+    failed = json_text({"status": ended.status, "errors": errors})
+    named = {"result.json": ended.text or failed, "summary.md": summary(ended)}
+    if expected:
+        named["expected-attestation.txt"] = f"{expected}\n"
+    try:
+        for name, content in named.items():
+            # A folder of ours in the source would be a change of it, were it not the command that makes it.
+            if workdir.is_dir():
+                files.write(workdir / name, content.encode())
+    except OSError as error:
+        report.note(f"nothing could be written to `{workdir}`: {error.strerror}")
+        return "it is in what was printed"
+    return f"it is in `{workdir / 'result.json'}`"
+
+
+def _prepared(records: Sequence[str], private: Path) -> None:
+    try:
+        _prepare(records, private, os.environ)
+    except OSError as error:
+        raise UsageError(f"cannot use `{str(error.filename)[:_LONGEST_SHOWN]}`: {error.strerror}") from None
+
+
+def _prepare(records: Sequence[str], private: Path, environment: MutableMapping[str, str]) -> None:
+    """Turn what Tekton's users bring into what the command reads."""
+    if given := [record for record in records if record]:
+        if any(not record.isprintable() for record in given):
+            raise UsageError("a build record is named by one line")
+        environment["SECURE_BUILD_RECORD"] = "\n".join(given)
+    if folder := environment.get("DOCKER_CONFIG"):
+        present = [path for name in _LOGINS if (path := Path(folder) / name).is_file()]
+        if not present:
+            raise UsageError(
+                f"the workspace `dockerconfig` has none of {', '.join(f'`{name}`' for name in _LOGINS)}",
+                hint="bind a Secret of the type `kubernetes.io/dockerconfigjson`",
+            )
+        environment["REGISTRY_AUTH_FILE"] = str(present[0])
+    if folder := environment.get("CERTIFICATES"):
+        environment["SSL_CERT_FILE"] = str(_trusted(Path(folder), private))
+    os.chdir(_source(environment))
+
+
+def _trusted(folder: Path, private: Path) -> Path:
+    """One file with the authorities of the machine and those of a folder."""
+    own = sorted(path for path in folder.iterdir() if path.suffix in (".crt", ".pem") and path.is_file())
+    if not own:
+        raise UsageError("the workspace `sslcertdir` has no `.crt` and no `.pem`")
+    machine = ssl.get_default_verify_paths().cafile
+    paths = [*([Path(machine)] if machine else []), *own]
+    bundle = private / "authorities.pem"
+    bundle.write_bytes(b"\n".join(files.read(path, at_most=1 << 20) for path in paths))
+    return bundle
+
+
+def _source(environment: Mapping[str, str]) -> Path:
+    """The folder that the command works in."""
+    folder = Path(environment.get("SOURCE") or ".")
+    if url := environment.get("SOURCE_URL"):
+        folder = Path(environment["CLONE"])
+        address = Address.parse(url)
+        clone(address, environment.get("SOURCE_REVISION") or None, folder, _login(address))
+    elif environment.get("SOURCE_REVISION"):
+        raise UsageError("`SOURCE_REVISION` goes with `SOURCE_URL`")
+    inside = folder / (environment.get("SOURCE_DIRECTORY") or ".")
+    if not inside.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(f"`SOURCE_DIRECTORY` leads out of `{folder}`")
+    if not inside.is_dir():
+        raise UsageError(f"there is no folder `{inside}`")
+    return inside
+
+
+def _login(address: Address) -> Login | None:
+    """The login for the repository, from the secrets that have these names."""
+    if address.scheme == "ssh" and secret.is_known("GIT_SSH_KEY"):
+        known = secret.look_up("GIT_KNOWN_HOSTS").reveal().encode()
+        return Login(address, key=secret.look_up("GIT_SSH_KEY"), known_hosts=known)
+    if secret.is_known("GIT_TOKEN"):
+        return Login(address, "x-access-token", secret.look_up("GIT_TOKEN"))
+    return None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

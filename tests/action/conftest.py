@@ -1,0 +1,27 @@
+"""The real parts that doors are tested with: those of the integration tests."""
+
+from integration.conftest import (
+    base,
+    bases,
+    copy_example,
+    engine,
+    examples_registry,
+    owned,
+    registry,
+    short_path,
+    sigstore,
+    variables,
+)
+
+__all__ = [
+    "base",
+    "bases",
+    "copy_example",
+    "engine",
+    "examples_registry",
+    "owned",
+    "registry",
+    "short_path",
+    "sigstore",
+    "variables",
+]
