@@ -10,6 +10,7 @@ from integration.conftest import (
     registry,
     short_path,
     sigstore,
+    variables,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "registry",
     "short_path",
     "sigstore",
+    "variables",
 ]

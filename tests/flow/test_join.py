@@ -463,6 +463,8 @@ def test_check_finds_an_image_that_is_not_reproducible(project: Project) -> None
     assert (finding["check"], finding["level"]) == ("reproducible", "fail")
     assert f"fail: web: recorded as {digest}" in outcome.err
     assert "building it again with buildah 0 gave sha256:" in outcome.err
+    assert "layer 1 of 1: `time` is in this one only" in finding["why"]
+    assert finding["hint"].startswith("a step depends on the machine, on the time or on the network")
     # The record says what was built, not what was tried.
     assert project.record["findings"] == []
     assert project.run("build").code == 0

@@ -99,9 +99,13 @@ def test_building_again_gives_the_same(builder: str, make_project: Projects, mov
     project.run("lock")
     project.commit()
 
-    def levels(status: int) -> list[str]:
+    def findings(status: int) -> list[dict[str, str]]:
         outcome = project.run("build", "--check", "--output", "json", status=status)
-        return [finding["level"] for finding in json.loads(outcome.stdout)["findings"]]
+        found: list[dict[str, str]] = json.loads(outcome.stdout)["findings"]
+        return found
+
+    def levels(status: int) -> list[str]:
+        return [finding["level"] for finding in findings(status)]
 
     project.run("build", "--locked")
     record = project.record()
@@ -117,7 +121,11 @@ def test_building_again_gives_the_same(builder: str, make_project: Projects, mov
 
     project.commit({"app/Dockerfile": CHANGING.format(base=base)})
     project.run("build")
-    assert levels(1) == ["fail"]
+    (finding,) = findings(1)
+    assert finding["level"] == "fail"
+    # The one file that differs, in the layer of its step.
+    assert "layer 2 of 2: another content: `srv/random`" in finding["why"]
+    assert finding["why"].count("layer ") == 1
 
 
 def test_a_file_that_is_fetched_is_held_to_the_lock(

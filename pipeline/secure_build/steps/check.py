@@ -9,6 +9,7 @@ from pathlib import Path
 
 from secure_build import materials, stopping
 from secure_build.builders import Built, Recipe
+from secure_build.differences import HINTS, differences
 from secure_build.errors import UsageError
 from secure_build.layout import Layout
 from secure_build.model import BuildRecord, Finding, Image, Platform
@@ -68,9 +69,9 @@ def _compare(work: Job, by_platform: Builders, image: Image, recipe: Recipe, lay
     # whatever the builder pushed before.
     pins = {platform: work.lock.pins(platform) for platform in image.platforms}
     made = make(work, by_platform, image.name, replace(recipe, push=None), pins=pins, layout=layout)
-    again = joined([built.descriptor for built in made.values()], layout).digest
+    again = joined([built.descriptor for built in made.values()], layout)
     recorded = image.descriptor.digest
-    if again == recorded:
+    if again.digest == recorded:
         return Finding(
             check="reproducible",
             level="pass",
@@ -85,12 +86,14 @@ def _compare(work: Job, by_platform: Builders, image: Image, recipe: Recipe, lay
             why=f"it was built from another `{moved}` than there is now",
             hint="lock it: `secure-build lock`",
         )
+    found = differences(work.layout, image.descriptor, layout, again)
+    kinds = {one.kind for one in found}
     return Finding(
         check="reproducible",
         level="fail",
         what=f"{image.name}: recorded as {recorded}",
-        why=f"building it again with {image.builder} gave {again}",
-        hint="look for what differs from one build to the next: times, random numbers, the network",
+        why="\n  ".join([f"building it again with {image.builder} gave {again.digest}", *map(str, found)]),
+        hint=next(hint for kind, hint in HINTS.items() if kind in kinds),
     )
 
 

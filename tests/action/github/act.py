@@ -41,6 +41,20 @@ class Run:
             if event["stepID"] == [step] and job in (None, event["jobID"])
         }
 
+    def legs(self, step: str) -> list[tuple[dict[str, str], dict[str, str]]]:
+        """Of each leg of a matrix, what tells it from the others, and the outputs of the step with this id."""
+        found: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
+        for event in self._commands("set-output"):
+            if event["stepID"] == [step]:
+                leg = found.setdefault(event["job"], (event["matrix"], {}))
+                leg[1][event["name"]] = event["arg"]
+        return list(found.values())
+
+    @property
+    def groups(self) -> set[str]:
+        """The names of the groups that the log is folded into."""
+        return {event["arg"].removeprefix("secure-build: ") for event in self._commands("group")}
+
     @property
     def summary(self) -> str:
         # act reports a summary twice: of the step in the action, and of the step that uses it.
@@ -74,7 +88,7 @@ class Runner:
     def run(
         self,
         tree: Path,
-        workflow: str,
+        workflow: Path,
         *,
         secrets: Mapping[str, str] | None = None,
         variables: Mapping[str, str] | None = None,
@@ -87,14 +101,14 @@ class Runner:
         `secrets` and `settings` are those of the repository, `variables` what the machine has.
         """
         _commit(tree)
-        command = [str(ACT), event, "--json", "--pull=false", "--rm", "--no-cache-server", "--workflows", workflow]
+        command = [str(ACT), event, "--json", "--pull=false", "--rm", "--no-cache-server", "--workflows", str(workflow)]
         command += [part for name in RUNNERS for part in ("--platform", f"{name}={self.image or '-self-hosted'}")]
         command += [
             part for name, path in self.actions.items() for part in ("--local-repository", f"{name}={path}")
         ]
         command += ["--job", job] if job else []
         # In files, so that they are in no list of processes.
-        given = {"secret": secrets, "env": {**self.variables, **(variables or {})}, "var": settings}
+        given = {"secret": secrets, "env": {**self.variables, "PUSHED": str(tree), **(variables or {})}, "var": settings}
         for kind, values in given.items():
             path = self.folder / f"{kind}.yml"
             path.write_text(json.dumps(values or {}))

@@ -16,12 +16,22 @@ import pytest
 from action.github import act
 from action.github.act import ROOT, Run, Runner
 from integration import examples
+from integration.project import git
 from services.belongings import Belongings
 from services.needed import need
 
 EXAMPLES = ROOT / "examples" / "github"
-WORKFLOWS = ".github/workflows"
 _USED = re.compile(r"uses: ([\w/-]+@[0-9a-f]{40})")
+# In the place of GitHub's where another commit than the one that is pushed is wanted; act has that one.
+_CHECKOUT = """\
+inputs: {ref: {}, persist-credentials: {}}
+runs:
+  using: composite
+  steps:
+    - shell: bash
+      env: {REF: "${{ inputs.ref }}"}
+      run: git clone --quiet "$PUSHED" . && git checkout --quiet --detach "$REF"
+"""
 # In the place of GitHub's, which keeps files on its servers: they go to the folder KEPT.
 _UPLOAD = """\
 inputs: {name: {}, path: {}, include-hidden-files: {}, if-no-files-found: {}}
@@ -50,12 +60,12 @@ def actions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """What the examples use, by the commit that they pin: this checkout, and what stands for GitHub's servers."""
     folder = tmp_path_factory.mktemp("actions")
     known = {"secure-build/secure-build": act.checkout(folder / "secure-build")}
-    known["actions/upload-artifact"] = folder / "upload"
-    (folder / "upload").mkdir()
-    (folder / "upload" / "action.yml").write_text(_UPLOAD)
+    for name, text in (("actions/checkout", _CHECKOUT), ("actions/upload-artifact", _UPLOAD)):
+        known[name] = folder / name
+        known[name].mkdir(parents=True)
+        (known[name] / "action.yml").write_text(text)
     names = {name for path in EXAMPLES.glob("*.yml") for name in _USED.findall(path.read_text())}
-    # act takes the workspace as it is in the place of a checkout.
-    return {name: known[name.partition("@")[0]] for name in names if not name.startswith("actions/checkout@")}
+    return {name: known[name.partition("@")[0]] for name in names}
 
 
 @pytest.fixture
@@ -72,25 +82,38 @@ class Repository:
     """Somebody's repository with the project of an example; `secrets` are those of its settings."""
 
     folder: Path
+    workflows: Path
     runner: Runner
     secrets: Mapping[str, str]
 
     def edit(self, name: str, *edits: tuple[str, str]) -> None:
-        """Replace texts in a file; each must be there."""
-        path = self.folder / name
-        text = path.read_text()
-        for find, put in edits:
-            assert find in text, find
-            text = text.replace(find, put)
-        path.write_text(text)
+        """Replace texts in a file of the project; each must be there."""
+        _edit(self.folder / name, edits)
+
+    def edit_workflow(self, name: str, *edits: tuple[str, str]) -> None:
+        """Replace texts in a workflow, which makes no other commit; each must be there."""
+        _edit(self.workflows / f"{name}.yml", edits)
 
     def run(self, workflow: str, **more: Any) -> Run:
-        """Run an example's workflow, as it stands or was edited here."""
-        return self.runner.run(self.folder, f"{WORKFLOWS}/{workflow}.yml", **{"secrets": self.secrets, **more})
+        """Run an example's workflow, as it stands or was edited."""
+        path = self.workflows / f"{workflow}.yml"
+        return self.runner.run(self.folder, path, **{"secrets": self.secrets, **more})
+
+    @property
+    def commit(self) -> str:
+        return git(self.folder, "rev-parse", "HEAD").strip()
 
     def kept(self, name: str) -> Path:
         """The folder of what a workflow has kept under a name."""
         return Path(self.runner.variables["KEPT"]) / name
+
+
+def _edit(path: Path, edits: tuple[tuple[str, str], ...]) -> None:
+    text = path.read_text()
+    for find, put in edits:
+        assert find in text, find
+        text = text.replace(find, put)
+    path.write_text(text)
 
 
 Repositories = Callable[[str], Repository]
@@ -108,10 +131,11 @@ def repository(
         copy_example(example, folder)
         # Certificates are committed where a job needs them, and no private key is.
         (folder / ".gitignore").write_text(".secure-build/\n*.key\n")
-        shutil.copytree(EXAMPLES, folder / WORKFLOWS)
+        workflows = short_path / "workflows"
+        shutil.copytree(EXAMPLES, workflows)
         config = folder / "secure-build.yaml"
         if "\nimages:" in config.read_text():
             config.write_text(f"{config.read_text()}\nbuilder: buildah\n")
-        return Repository(folder, runner, examples.secrets(folder, owned.secrets))
+        return Repository(folder, workflows, runner, examples.secrets(folder, owned.secrets))
 
     return make

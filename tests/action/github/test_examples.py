@@ -2,80 +2,164 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
+import yaml
 
+from action.github.act import Run
 from action.github.conftest import Repositories, Repository
 from integration import examples
-from integration.project import command
+from integration.project import Project, command
 from services import opened
 from services.belongings import Belongings
+from services.needed import need
 from services.sigstore import LocalSigstore
 
 
-def dump(run):
-    out = open("/tmp/act-dump.txt", "a")
-    out.write("=" * 80 + "\n")
-    for line in run.text.splitlines():
-        if "set-output" in line or "LocalRepo" in line or not line.strip(): continue
-        out.write(line[:700] + "\n")
-    out.write(str(run.annotations("error")) + str(run.annotations("warning")) + "\n")
-    return run
+def skopeo_digest(repository: Repository, image: str) -> str:
+    login = f"--creds=demo-guest:{repository.secrets['REGISTRY_PULL']}"
+    flags = ("--raw", "--tls-verify=false", login)
+    return f"sha256:{hashlib.sha256(command('skopeo', 'inspect', *flags, f'docker://{image}')).hexdigest()}"
 
-def test_drift(repository: Repositories) -> None:
+
+def errors(run: Run) -> str:
+    """What the errors of a run that failed say."""
+    assert run.code == 1
+    return "\n".join(one["text"] for one in run.annotations("error"))
+
+
+def check_contract(repository: Repository, run: Run, owned: Belongings) -> None:
+    """The contract that was kept is that of the outputs, and names what the registry has."""
+    contract = examples.contract(repository.kept("contract") / "contract.yaml")
+    found = run.outputs("run")
+    lines = [line.split() for line in found["expected-attestation"].splitlines()]
+    assert lines == [
+        [hashlib.sha256(text.encode()).hexdigest(), f"contract:{name}"] for name, text in contract.items()
+    ]
+    (image,) = json.loads(found["images"])
+    assert image["digest"] == found["digest"] == skopeo_digest(repository, image["reference"])
+    assert found["image"] == image["pinned"]
+    assert found["status"] == "done"
+    workload = yaml.safe_load(opened.plaintext(contract["workload"], owned.runtime[1]))
+    assert yaml.safe_load(found["images-section"])["auths"] == {
+        host: {**login, "password": "***"} for host, login in workload["auths"].items()
+    }
+
+
+def test_a_single_image_and_whether_it_stays(repository: Repositories, owned: Belongings) -> None:
+    need("skopeo", "openssl")
     one = repository("hpvs")
-    one.edit("single", ("outputs.contract }}", "outputs.contract }} .secure-build/build-record.json"))
-    assert one.run("single").code == 0
-    (one.folder / "deployed").mkdir()
-    (one.kept("contract") / "build-record.json").rename(one.folder / "deployed" / "build-record.json")
-    run = dump(one.run("drift", event="schedule"))
-    print(run.code)
-    name = run.events and __import__("yaml").safe_load((one.folder/"secure-build.yaml").read_text())["images"]["web"]["image"]
-    base = __import__("re").search("BASE=(.*)", (one.folder/"app/Dockerfile").read_text())[1]
-    creds = f"demo-ci:{one.secrets['REGISTRY_PUSH']}"
-    command("skopeo", "copy", "--all", "--src-tls-verify=false", "--dest-tls-verify=false", f"--dest-creds={creds}", f"docker://{base}", f"docker://{name}")
-    run = dump(one.run("drift", event="schedule"))
-    assert run.code == 0
+    run = one.run("single")
+    assert run.code == 0, run.text
+    check_contract(one, run, owned)
+    assert "accepted: 1 container" in run.summary
+    assert run.outputs("run")["digest"] in run.summary
+    assert {"build", "publish", "contract", "install"} <= run.groups
+    for name in one.secrets:
+        # act hides what it is given as a secret by itself: what is masked is what the action names.
+        assert set(one.secrets[name].splitlines()) <= run.masks, name
+        assert not any(line in run.text for line in one.secrets[name].splitlines())
+
+    record = run.outputs("record")["record"]
+    settings = {"DEPLOYED_REF": one.commit, "DEPLOYED_RECORD": record}
+    # What happens to the source is no drift.
+    one.edit("app/page/index.html", ("It works.", "It works better."))
+    checked = one.run("drift", event="schedule", settings=settings)
+    assert checked.code == 0, checked.text
+    assert "accepted: 1 container" in checked.summary
+    (image,) = json.loads(run.outputs("run")["images"])
+    login = f"demo-ci:{one.secrets['REGISTRY_PUSH']}"
+    name = image["reference"]
+    base = (one.folder / "app" / "Dockerfile").read_text().partition("BASE=")[2].split()[0]
+    command("skopeo", "copy", "--src-tls-verify=false", "--dest-tls-verify=false", f"--dest-creds={login}", f"docker://{base}", f"docker://{name}")
+    dump(one.run("drift", event="schedule", settings=settings))
+
+    one.edit("secure-build.yaml", ("[linux/s390x]", "[linux/amd64]"))
+    dump(one.run("single"))
+
 
 def test_keyless(repository: Repositories, sigstore: LocalSigstore) -> None:
     one = repository("keyless")
     shutil.copy(sigstore.files.trust_config, one.folder / "sigstore.json")
-    token = {"ACTIONS_ID_TOKEN_REQUEST_URL": f"{sigstore.url}/token?api-version=2.0", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": sigstore.request_token}
-    run = dump(one.run("keyless", variables=token))
-    run2 = dump(one.run("keyless"))
-    assert run.code == 0
+    job = {
+        "ACTIONS_ID_TOKEN_REQUEST_URL": f"{sigstore.url}/token?api-version=2.0",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": sigstore.request_token,
+    }
+    run = one.run("keyless", variables=job)
+    assert run.code == 0, run.text
+    assert "keyless" in run.summary
+    assert sigstore.request_token not in run.text
 
-def test_deployer(repository: Repositories, short_path: Path, copy_example, runner, owned) -> None:
-    one = repository("personas/deployer")
-    p = short_path / "provider"
-    copy_example("personas/provider", p)
-    other = Repository(p, runner, examples.secrets(p, owned.secrets))
-    cfg = p / "secure-build.yaml"
-    cfg.write_text(cfg.read_text() + "\nbuilder: buildah\n")
-    (p / ".gitignore").write_text(".secure-build/\n")
-    other.edit("single", ("outputs.contract }}", "outputs.workload }}"))
-    run = dump(other.run("single"))
-    shutil.copy(other.kept("contract") / "workload.encrypted.yaml", one.folder)
-    run = dump(one.run("deployer"))
-    shutil.rmtree(one.kept("contract"))
-    one.edit("deployer", ("          workload: workload.encrypted.yaml # from the provider; anybody may read it\n        env:\n          SIGNING_KEY: ${{ secrets.SIGNING_KEY }}", "          workload: workload.encrypted.yaml # from the provider; anybody may read it\n        env:\n          SIGNING_KEY: ${{ secrets.OTHER }}"))
-    run2 = dump(one.run("deployer", secrets={**one.secrets, "OTHER": owned.auditor.read_text()}))
-    assert run.code == 0
+    assert "id-token: write" in errors(one.run("keyless"))
 
-def test_matrix(repository: Repositories) -> None:
+
+def test_a_matrix_of_machines(repository: Repositories, owned: Belongings) -> None:
+    need("skopeo", "openssl")
     one = repository("hpvs")
     one.edit("secure-build.yaml", ("[linux/s390x]", "[linux/s390x, linux/amd64]"))
-    built = dump(one.run("matrix", job="build"))
-    for e in built.events:
-        if e.get("command") == "set-output" and e["name"] == "record": print(e)
-    assert 0
+    built = one.run("matrix", job="build")
+    assert built.code == 0, built.text
+    # act keeps the outputs of one leg only, where GitHub keeps each that has a value.
+    records = {leg["platform"]: found["record"] for leg, found in built.legs("publish")}
+    assert set(records) == {"linux/s390x", "linux/amd64"}
+    needed = [(f"${{{{ needs.build.outputs.{name.partition('/')[2]} }}}}", records[name]) for name in records]
+    one.edit_workflow("matrix", ("    needs: build\n", ""), *needed)
+    run = one.run("matrix", job="contract")
+    assert run.code == 0, run.text
+    check_contract(one, run, owned)
+    (image,) = json.loads(run.outputs("run")["images"])
+    assert image["platforms"] == ["linux/s390x", "linux/amd64"]
 
-def test_single_bad(repository: Repositories) -> None:
-    one = repository("hpvs")
-    compose = one.folder / "docker-compose.yml"
-    compose.write_text(compose.read_text().replace("services:", "services:\n  other:\n    image: registry.example.net/a/b:1"))
-    dump(one.run("single"))
-    one.edit("secure-build.yaml", ("builder: buildah", "builder: buildx"))
-    dump(one.run("single"))
+    one.edit_workflow("matrix", (records["linux/amd64"], ""))
+    said = errors(one.run("matrix", job="contract"))
+    assert "web was not built for linux/amd64" in said
+
+
+def test_a_deployer_who_opens_nothing(
+    repository: Repositories,
+    short_path: Path,
+    variables: Callable[..., dict[str, str]],
+    copy_example: Callable[[str, Path], None],
+    owned: Belongings,
+) -> None:
+    need("openssl")
+    folder = short_path / "provider"
+    copy_example("personas/provider", folder)
+    secrets = {**examples.secrets(folder, owned.secrets), "SECURE_BUILD_BUILDER": "buildah"}
+    config = yaml.safe_load((folder / "secure-build.yaml").read_text())
+    provider = Project(folder, variables("buildah") | secrets, config)
+    provider.commit()
+    provider.run("run")
+
+    one = repository("personas/deployer")
+    shutil.copy(provider.workdir / "workload.encrypted.yaml", one.folder)
+    run = one.run("deployer")
+    assert run.code == 0, run.text
+    contract = examples.contract(one.kept("contract") / "contract.draft.yaml")
+    texts = [contract[name] for name in ("workload", "env", "envWorkloadSignature")]
+    env = yaml.safe_load(opened.plaintext(contract["env"], owned.runtime[1]))
+    assert opened.verified(*texts, env["signingKey"]) == "Verified OK\n"
+    assert contract["workload"] == examples.contract(one.folder / "workload.encrypted.yaml")["workload"]
+    assert run.outputs("verify")["status"] == "unknown"
+
+    # Signed by somebody else than the env section says.
+    shutil.rmtree(one.kept("contract"))
+    wrong = "provider; anybody may read it\n        env:\n          SIGNING_KEY: ${{ secrets."
+    one.edit_workflow("deployer", (f"{wrong}SIGNING_KEY", f"{wrong}OTHER_KEY"))
+    refused = one.run("deployer", secrets={**one.secrets, "OTHER_KEY": owned.auditor.read_text()})
+    assert "is not of these two sections by the `signingKey` in `env` [HPL12001E]" in errors(refused)
+    assert not one.kept("contract").exists()
+
+
+def dump(run):
+    with open("/tmp/act-dump.txt", "a") as out:
+        out.write("=" * 80 + "\n")
+        for line in run.text.splitlines():
+            if "set-output" in line or "LocalRepo" in line or not line.strip(): continue
+            out.write(line[:700] + "\n")
+        out.write(str(run.annotations("error")) + str(run.annotations("warning")) + "\n")
+    return run
