@@ -106,6 +106,7 @@ def test_a_private_repository(make_cluster: Clusters, private_git: tuple[HttpGit
     cluster.project.rename(server.root / "shop")
     url = f"{server.url}/shop/.git"
     untrusted = started(cluster, "plan", SOURCE_URL=url)
+    assert untrusted.results["STATUS"] == "refused"
     assert "certificate is not trusted" in untrusted.log
     cluster.bound["sslcertdir"] = KeyValues({"git.crt": authority.read_text()})
     unknown = started(cluster, "plan", SOURCE_URL=url)
