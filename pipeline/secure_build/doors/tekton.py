@@ -44,8 +44,6 @@ BUDGET = 900
 # Around a name and a value in the message.
 _AROUND = 32
 _LONGEST_SHOWN = 200
-# What each Secret for logins in Kubernetes holds, and what Docker's client writes.
-_LOGINS = ("config.json", ".dockerconfigjson")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -106,8 +104,8 @@ def _keep(workdir: Path, ended: Ended, report: KeepingReport) -> str:
         named["expected-attestation.txt"] = f"{expected}\n"
     try:
         for name, content in named.items():
-            # A folder of ours in the source would be a change of it, were it not the command that makes it.
-            if workdir.is_dir():
+            # Only the command makes a work folder: it says that this is none of the source.
+            if (workdir / ".lock").exists():
                 files.write(workdir / name, content.encode())
     except OSError as error:
         report.note(f"nothing could be written to `{workdir}`: {error.strerror}")
@@ -129,16 +127,24 @@ def _prepare(records: Sequence[str], private: Path, environment: MutableMapping[
             raise UsageError("a build record is named by one line")
         environment["SECURE_BUILD_RECORD"] = "\n".join(given)
     if folder := environment.get("DOCKER_CONFIG"):
-        present = [path for name in _LOGINS if (path := Path(folder) / name).is_file()]
-        if not present:
-            raise UsageError(
-                f"the workspace `dockerconfig` has none of {', '.join(f'`{name}`' for name in _LOGINS)}",
-                hint="bind a Secret of the type `kubernetes.io/dockerconfigjson`",
-            )
-        environment["REGISTRY_AUTH_FILE"] = str(present[0])
+        environment["DOCKER_CONFIG"] = str(_logins(Path(folder), private))
     if folder := environment.get("CERTIFICATES"):
         environment["SSL_CERT_FILE"] = str(_trusted(Path(folder), private))
     os.chdir(_source(environment))
+
+
+def _logins(folder: Path, private: Path) -> Path:
+    """A folder where Docker's client, and whoever does as it does, finds the logins of the workspace."""
+    config, of_kubernetes = folder / "config.json", folder / ".dockerconfigjson"
+    if config.is_file():
+        return folder
+    if not of_kubernetes.is_file():
+        raise UsageError(
+            "the workspace `dockerconfig` has neither `config.json` nor `.dockerconfigjson`",
+            hint="bind a Secret of the type `kubernetes.io/dockerconfigjson`",
+        )
+    (private / config.name).symlink_to(of_kubernetes.absolute())
+    return private
 
 
 def _trusted(folder: Path, private: Path) -> Path:
