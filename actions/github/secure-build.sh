@@ -4,7 +4,9 @@
 set -euo pipefail
 
 stop() { # MESSAGE [HINT]
-    printf '::error title=secure-build::%s%s\n' "$1" "${2:+%0Ahint: $2}"
+    local said=${1//'%'/%25}
+    said=${said//$'\r'/%0D}
+    printf '::error title=secure-build::%s%s\n' "${said//$'\n'/%0A}" "${2:+%0Ahint: $2}"
     exit 3
 }
 

@@ -238,6 +238,18 @@ def _verify(arguments: argparse.Namespace, report: Report) -> int:
     return verify_output.show_verified(found, arguments.output, reports)
 
 
+def _audit(arguments: argparse.Namespace, report: Report) -> int:
+    from secure_build import audit_output
+    from secure_build.steps.audit import AuditOptions, audit
+
+    given = {
+        name: value for name, value in vars(arguments).items() if name in AuditOptions.__dataclass_fields__
+    }
+    for name in ("crls", "disclosures"):
+        given[name] = tuple(Path(one) for one in given[name] or ())
+    return audit_output.show_audited(audit(AuditOptions(**given), report), arguments.output)
+
+
 def _schema(arguments: argparse.Namespace, _report: Report) -> int:
     if arguments.contract and arguments.verify:
         raise UsageError("`--contract` and `--verify` are two schemas", hint="ask for one")
@@ -271,6 +283,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, Report], int]] = {
     "sign": _sign,
     "publish": _publish,
     "verify": _verify,
+    "audit": _audit,
     "lock": _lock,
     "images": _contract_images,
     "workload": _contract_section,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -44,6 +45,13 @@ runs:
 """
 
 
+def pinned(action: str) -> str:
+    """How the examples name an action: by one commit."""
+    used = {name for path in EXAMPLES.glob("*.yml") for name in _USED.findall(path.read_text())}
+    (name,) = (name for name in used if name.startswith(f"{action}@"))
+    return name
+
+
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheels of requirements/main.txt."""
@@ -64,8 +72,7 @@ def actions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         known[name] = folder / name
         known[name].mkdir(parents=True)
         (known[name] / "action.yml").write_text(text)
-    names = {name for path in EXAMPLES.glob("*.yml") for name in _USED.findall(path.read_text())}
-    return {name: known[name.partition("@")[0]] for name in names}
+    return {pinned(name): path for name, path in known.items()}
 
 
 @pytest.fixture
@@ -98,6 +105,11 @@ class Repository:
         """Run an example's workflow, as it stands or was edited."""
         path = self.workflows / f"{workflow}.yml"
         return self.runner.run(self.folder, path, **{"secrets": self.secrets, **more})
+
+    def write(self, name: str, *steps: Mapping[str, Any]) -> None:
+        """Write a workflow of one job, which has these steps after a checkout."""
+        job = {"runs-on": "ubuntu-24.04", "steps": [{"uses": pinned("actions/checkout")}, *steps]}
+        (self.workflows / f"{name}.yml").write_text(json.dumps({"on": "push", "jobs": {"job": job}}))
 
     @property
     def commit(self) -> str:

@@ -68,18 +68,41 @@ def test_a_single_image_and_whether_it_stays(repository: Repositories, owned: Be
     settings = {"DEPLOYED_REF": one.commit, "DEPLOYED_RECORD": record}
     # What happens to the source is no drift.
     one.edit("app/page/index.html", ("It works.", "It works better."))
+    # Nor is a tag that moves: the contract names digests.
+    (image,) = json.loads(run.outputs("run")["images"])
+    secret = one.secrets["REGISTRY_PUSH"]
+    base = (one.folder / "app" / "Dockerfile").read_text().partition("BASE=")[2].split()[0]
+    flags = ("--src-tls-verify=false", "--dest-tls-verify=false", f"--dest-creds=demo-ci:{secret}")
+    command("skopeo", "copy", "--quiet", *flags, f"docker://{base}", f"docker://{image['reference']}")
+    assert skopeo_digest(one, image["reference"]) != image["digest"]
     checked = one.run("drift", event="schedule", settings=settings)
     assert checked.code == 0, checked.text
     assert "accepted: 1 container" in checked.summary
-    (image,) = json.loads(run.outputs("run")["images"])
-    login = f"demo-ci:{one.secrets['REGISTRY_PUSH']}"
-    name = image["reference"]
-    base = (one.folder / "app" / "Dockerfile").read_text().partition("BASE=")[2].split()[0]
-    command("skopeo", "copy", "--src-tls-verify=false", "--dest-tls-verify=false", f"--dest-creds={login}", f"docker://{base}", f"docker://{name}")
-    dump(one.run("drift", event="schedule", settings=settings))
 
+    command("skopeo", "delete", "--tls-verify=false", f"--creds=demo-ci:{secret}", f"docker://{image['pinned']}")
+    gone = one.run("drift", event="schedule", settings=settings)
+    assert "does not exist" in errors(gone)
+    assert "### verify: refused" in gone.summary
+
+
+def test_a_contract_that_would_be_refused_is_not_kept(repository: Repositories) -> None:
+    one = repository("hpvs")
     one.edit("secure-build.yaml", ("[linux/s390x]", "[linux/amd64]"))
-    dump(one.run("single"))
+    run = one.run("single")
+    assert "is not made for linux/s390x, but for linux/amd64" in errors(run)
+    (error,) = run.annotations("error")
+    assert (error["file"], error["line"]) == ("docker-compose.yml", "3")
+    assert run.outputs("run") | {"status": "refused", "contract": ""} == run.outputs("run")
+    assert not one.kept("contract").exists()
+
+
+def test_without_an_engine_it_says_what_to_add(repository: Repositories) -> None:
+    one = repository("hpvs")
+    one.edit("secure-build.yaml", ("builder: buildah", "builder: buildx"))
+    run = one.run("single", variables={"DOCKER_HOST": "unix:///nowhere"})
+    assert "- run: sudo apt-get update && sudo apt-get install --yes buildah" in errors(run)
+    # Said before anything else was done.
+    assert "build" not in run.groups
 
 
 def test_keyless(repository: Repositories, sigstore: LocalSigstore) -> None:
@@ -153,13 +176,3 @@ def test_a_deployer_who_opens_nothing(
     refused = one.run("deployer", secrets={**one.secrets, "OTHER_KEY": owned.auditor.read_text()})
     assert "is not of these two sections by the `signingKey` in `env` [HPL12001E]" in errors(refused)
     assert not one.kept("contract").exists()
-
-
-def dump(run):
-    with open("/tmp/act-dump.txt", "a") as out:
-        out.write("=" * 80 + "\n")
-        for line in run.text.splitlines():
-            if "set-output" in line or "LocalRepo" in line or not line.strip(): continue
-            out.write(line[:700] + "\n")
-        out.write(str(run.annotations("error")) + str(run.annotations("warning")) + "\n")
-    return run
