@@ -39,7 +39,7 @@ def built(engine: Engine, registry: RunningRegistry, *, architecture: str = "amd
             [
                 *(running.tool("docker-buildx"), "build", "--quiet", "--network=host", "--provenance=false"),
                 *(f"--platform=linux/{architecture}", *arguments, f"--file={CONTAINERFILE}"),
-                *(f"--tag={reference}", "--push", "--load", str(ROOT)),
+                *(f"--tag={reference}", "--push", str(ROOT)),
             ],
             engine.environment,
         )

@@ -37,6 +37,7 @@ class Cluster:
     project: Path
     output: Path
     url: str
+    owned: Belongings
     # More workspaces than the usual ones.
     bound: dict[str, Binding] = field(default_factory=dict)
 
@@ -91,6 +92,7 @@ def make_cluster(
             project,
             output,
             f"{git_server.url}/{project.name}/.git",
+            owned,
         )
 
     return make
