@@ -101,20 +101,41 @@ class Runner:
         `secrets` and `settings` are those of the repository, `variables` what the machine has.
         """
         _commit(tree)
-        command = [str(ACT), event, "--json", "--pull=false", "--rm", "--no-cache-server", "--workflows", str(workflow)]
-        command += [part for name in RUNNERS for part in ("--platform", f"{name}={self.image or '-self-hosted'}")]
+        command = [
+            str(ACT),
+            event,
+            "--json",
+            "--pull=false",
+            "--rm",
+            "--no-cache-server",
+            "--workflows",
+            str(workflow),
+        ]
+        command += [
+            part for name in RUNNERS for part in ("--platform", f"{name}={self.image or '-self-hosted'}")
+        ]
         command += [
             part for name, path in self.actions.items() for part in ("--local-repository", f"{name}={path}")
         ]
         command += ["--job", job] if job else []
         # In files, so that they are in no list of processes.
-        given = {"secret": secrets, "env": {**self.variables, "PUSHED": str(tree), **(variables or {})}, "var": settings}
+        given = {
+            "secret": secrets,
+            "env": {**self.variables, "PUSHED": str(tree), **(variables or {})},
+            "var": settings,
+        }
         for kind, values in given.items():
             path = self.folder / f"{kind}.yml"
             path.write_text(json.dumps(values or {}))
             command += [f"--{kind}-file", str(path)]
         ended = subprocess.run(
-            command, cwd=tree, env=self._environment(), capture_output=True, text=True, timeout=SECONDS, check=False
+            command,
+            cwd=tree,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
         )
         events = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
         text = "".join(f"{event.get('msg', '')}\n" for event in events)
@@ -138,7 +159,7 @@ class Runner:
 def checkout(folder: Path) -> Path:
     """A copy of what the action consists of."""
     ignored = shutil.ignore_patterns("__pycache__")
-    for name in ("actions", "pipeline", "requirements"):
+    for name in (".github", "actions", "pipeline", "requirements"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     shutil.copy(ROOT / "action.yml", folder)
     return folder

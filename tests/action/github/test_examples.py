@@ -79,10 +79,12 @@ def test_a_single_image_and_whether_it_stays(repository: Repositories, owned: Be
     assert checked.code == 0, checked.text
     assert "accepted: 1 container" in checked.summary
 
-    command("skopeo", "delete", "--tls-verify=false", f"--creds=demo-ci:{secret}", f"docker://{image['pinned']}")
+    command(
+        "skopeo", "delete", "--tls-verify=false", f"--creds=demo-ci:{secret}", f"docker://{image['pinned']}"
+    )
     gone = one.run("drift", event="schedule", settings=settings)
     assert "does not exist" in errors(gone)
-    assert "### verify: refused" in gone.summary
+    assert "## secure-build verify: unavailable" in gone.summary
 
 
 def test_a_contract_that_would_be_refused_is_not_kept(repository: Repositories) -> None:
@@ -140,6 +142,17 @@ def test_a_matrix_of_machines(repository: Repositories, owned: Belongings) -> No
     one.edit_workflow("matrix", (records["linux/amd64"], ""))
     said = errors(one.run("matrix", job="contract"))
     assert "web was not built for linux/amd64" in said
+
+
+def test_a_workflow_that_others_maintain(repository: Repositories, owned: Belongings) -> None:
+    need("skopeo", "openssl")
+    one = repository("hpvs")
+    run = one.run("reusable")
+    assert run.code == 0, run.text
+    check_contract(one, run, owned)
+
+    one.edit_workflow("reusable", ("      REGISTRY_PUSH: ${{ secrets.REGISTRY_PUSH }}\n", ""))
+    assert "the secret `REGISTRY_PUSH` is missing" in errors(one.run("reusable"))
 
 
 def test_a_deployer_who_opens_nothing(
