@@ -50,10 +50,10 @@ schema: setup
 # No index and no address is written: the locks hold names, versions and hashes only.
 lock: setup
 	cd requirements && for part in main dev; do \
-	  extra=$$([ $$part = dev ] && echo --extra=dev); \
+	  more=$$([ $$part = dev ] && echo --extra=dev || echo no-s390x-wheel.in); \
 	  ../.venv/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header \
 	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate \
-	    $$extra --output-file=$$part.txt ../pyproject.toml; done
+	    --output-file=$$part.txt $$more ../pyproject.toml; done
 
 clean:
 	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -10,6 +10,7 @@ from integration.conftest import (
     registry,
     short_path,
     sigstore,
+    step_image,
     variables,
 )
 
@@ -23,5 +24,6 @@ __all__ = [
     "registry",
     "short_path",
     "sigstore",
+    "step_image",
     "variables",
 ]

@@ -18,7 +18,8 @@ from flow.conftest import Project
 from integration.conftest import docker_config
 from secure_build.doors import tekton
 from secure_build.doors.running import KeepingReport
-from secure_build.reference import Digest
+from secure_build.reference import Digest, Reference
+from secure_build.registry.auth import machine_credential
 from services.certificates import self_signed
 
 LARGEST_MESSAGE = 1000
@@ -151,14 +152,19 @@ def test_a_failure_before_anything_leaves_the_source_alone(project: Project, doo
 def test_logins_of_the_workspace(
     name: str, project: Project, door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("REGISTRY_AUTH_FILE", "")
+    found: list[Any] = []
+    repository = Reference.parse(f"{project.host}/acme/web:1.0").repository
+    monkeypatch.setattr(
+        tekton, "_source", lambda _: (found.append(machine_credential(repository)), Path())[1]
+    )
     folder = tmp_path / "dockerconfig"
     folder.mkdir()
     refused = door("run", DOCKER_CONFIG=str(folder))
     assert (refused.code, refused.results["STATUS"]) == (2, "usage")
-    assert "has none of `config.json`, `.dockerconfigjson`" in refused.said
+    assert "neither `config.json` nor `.dockerconfigjson`" in refused.said
     (folder / name).write_text(docker_config(project.host, "somebody", "a password"))
     assert door("run", DOCKER_CONFIG=str(folder)).code == 0
+    assert [one.username for one in found] == ["somebody"]
 
 
 def test_authorities_of_the_workspace(door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

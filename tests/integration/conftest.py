@@ -22,6 +22,7 @@ from integration.project import DOCKERFILE, Project
 from secure_build.layout import Layout
 from secure_build.registry.http import Transport
 from services import belongings, images, running
+from services import step_image as step_images
 from services.belongings import Belongings
 from services.needed import give_up, need
 from services.running import Engine, RunningRegistry
@@ -114,6 +115,13 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
             yield started
     except running.MissingTool as missing:
         give_up(str(missing))
+
+
+@pytest.fixture(scope="session")
+def step_image(engine: Engine, registry: RunningRegistry) -> str:
+    """The image of the Tekton steps, in the engine and in the registry."""
+    need("mmdebstrap", "skopeo")
+    return step_images.built(engine, registry)
 
 
 @pytest.fixture(params=BUILDERS)
