@@ -33,7 +33,7 @@ def of_action(action: Document) -> list[str]:
 
 
 def of_workflow(workflow: Document, actions: Mapping[str, Document]) -> list[str]:
-    """What is wrong with the names in a workflow, and with what it hands to these actions, by `owner/name`."""
+    """What is wrong with the names in a workflow, and with what it hands to actions, by `owner/name`."""
     found, jobs = [], workflow["jobs"]
     # YAML 1.1 has another meaning for the word `on`.
     on = workflow.get("on", workflow.get(True))
