@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from secure_build import __version__
 from secure_build.errors import UsageError
@@ -56,8 +56,15 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> argparse.Names
     return arguments
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong as everything else here does; verbs are of this class too."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"`{self.prog} --help` shows what there is")
+
+
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="secure-build",
         description="From a Dockerfile in git to a contract "
         "that IBM's confidential container runtimes accept.",
@@ -114,6 +121,11 @@ def parser() -> argparse.ArgumentParser:
         "--by-digest",
         action="store_true",
         help="set no tag; put the record beside the images and print where, for `--record`",
+    )
+    run.add_argument(
+        "--hand-on",
+        action="store_true",
+        help="put the record beside the images too, and tell where, for `--record`",
     )
     lock.add_argument("--update", action="store_true", help="resolve everything anew")
     for verb in (plan, run, build, sign, publish):

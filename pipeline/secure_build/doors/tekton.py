@@ -15,13 +15,15 @@ import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from secure_build import files, secret
 from secure_build.address import Address
 from secure_build.doors.outputs import outputs
-from secure_build.doors.running import Ended, KeepingReport, run
+from secure_build.doors.running import Ended, Entry, KeepingReport, run
 from secure_build.doors.summary import summary
 from secure_build.errors import UsageError
+from secure_build.reference import Reference
 from secure_build.report import json_text
 from secure_build.source import Login, clone
 
@@ -39,10 +41,27 @@ _AROUND = 32
 _LONGEST_SHOWN = 200
 
 
+class TektonEntry(Entry):
+    """What a Task brings: records as arguments, folders of workspaces, perhaps a repository to clone."""
+
+    def __init__(self, records: Sequence[str], private: Path) -> None:
+        super().__init__()
+        self._records = records
+        self._private = private
+
+    def bring(self) -> None:
+        try:
+            _prepare(self._records, self._private, os.environ)
+        except (OSError, RuntimeError) as error:
+            what = str(getattr(error, "filename", None) or error)[:_LONGEST_SHOWN]
+            why = getattr(error, "strerror", None) or "it leads in a circle"
+            raise UsageError(f"cannot use `{what}`: {why}") from None
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the verb of the environment on these build records; returns its exit code."""
     with TemporaryDirectory(prefix="secure-build-door-") as private:
-        ended = run(KeepingReport, first=lambda _: _prepared(argv, Path(private)))
+        ended = run(TektonEntry(argv, Path(private)))
     print(ended.text, end="")
     workdir = Path(os.environ.get("SECURE_BUILD_WORKDIR") or ".secure-build")
     report = KeepingReport()
@@ -54,11 +73,15 @@ def main(argv: Sequence[str]) -> int:
 
 
 def values(ended: Ended) -> dict[str, str]:
-    """What each of `RESULTS` is, empty where there is nothing of it."""
+    """What each of `RESULTS` is, empty where there is nothing of it.
+
+    Chains attests what the results of a TaskRun name as made by it: images are named where they were
+    published, and by the verbs that do that.
+    """
     named = outputs(ended)
-    images = json.loads(named["images"] or "[]")
+    published = _published(ended)
     source = ended.document.get("source") or {}
-    only = images[0] if len(images) == 1 else {}
+    only = published[0] if len(published) == 1 else {}
     found = {
         "STATUS": named["status"],
         "RECORD": named["record"],
@@ -67,9 +90,19 @@ def values(ended: Ended) -> dict[str, str]:
         "CONTRACT": named["contract"],
         "CHAINS-GIT_COMMIT": source.get("commit"),
         "CHAINS-GIT_URL": source.get("url"),
-        "IMAGES": ",".join(image["pinned"] for image in images),
+        "IMAGES": ",".join(image["pinned"] for image in published),
     }
     return {name: found[name] or "" for name in RESULTS}
+
+
+def _published(ended: Ended) -> list[Mapping[str, Any]]:
+    """The images of the document that this verb has brought to their registry."""
+    if ended.command not in ("run", "publish"):
+        return []
+    images = ended.document.get("images", [])
+    return [
+        one for one in images if one["published"] == Reference.parse(one["reference"]).repository.registry
+    ]
 
 
 def chosen(values: Mapping[str, str], report: KeepingReport, kept: str) -> dict[str, str]:
@@ -106,19 +139,16 @@ def _keep(workdir: Path, ended: Ended, report: KeepingReport) -> str:
     return f"it is in `{workdir / 'result.json'}`"
 
 
-def _prepared(records: Sequence[str], private: Path) -> None:
-    try:
-        _prepare(records, private, os.environ)
-    except OSError as error:
-        raise UsageError(f"cannot use `{str(error.filename)[:_LONGEST_SHOWN]}`: {error.strerror}") from None
-
-
 def _prepare(records: Sequence[str], private: Path, environment: MutableMapping[str, str]) -> None:
     """Turn what Tekton's users bring into what the command reads."""
     if given := [record for record in records if record]:
         if any(not record.isprintable() for record in given):
             raise UsageError("a build record is named by one line")
         environment["SECURE_BUILD_RECORD"] = "\n".join(given)
+    publishes = not environment.get("SECURE_BUILD_TO") and not environment.get("SECURE_BUILD_OFFLINE")
+    if environment.get("SECURE_BUILD_COMMAND") == "run" and publishes:
+        # Results are small: whoever wants to know all images gets them by this one.
+        environment["SECURE_BUILD_HAND_ON"] = "true"
     if folder := environment.get("DOCKER_CONFIG"):
         environment["DOCKER_CONFIG"] = str(_logins(Path(folder), private))
     if folder := environment.get("CERTIFICATES"):
@@ -157,6 +187,10 @@ def _source(environment: Mapping[str, str]) -> Path:
     folder = Path(environment.get("SOURCE") or ".")
     if url := environment.get("SOURCE_URL"):
         folder = Path(environment["CLONE"])
+        if environment.get("SOURCE") not in (None, "", str(folder)):
+            raise UsageError("`SOURCE_URL` and the workspace `source` are two sources", hint="leave one out")
+        if folder.exists():
+            raise UsageError(f"`{folder}` is there", hint="only the first step of a Task takes `SOURCE_URL`")
         address = Address.parse(url)
         clone(address, environment.get("SOURCE_REVISION") or None, folder, _login(address))
     elif environment.get("SOURCE_REVISION"):

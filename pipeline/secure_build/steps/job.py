@@ -49,6 +49,7 @@ class Options:
     allow_dirty: bool = False
     locked: bool = False
     by_digest: bool = False
+    hand_on: bool = False
     probe_push: bool = False
     images: tuple[str, ...] = ()
     to: str | None = None
