@@ -27,20 +27,12 @@ from secure_build.reference import Reference
 from secure_build.report import json_text
 from secure_build.source import Login, clone
 
-# In the order of their worth: the first that do not fit are the last. The names are those of the catalog's
-# Tasks, and hints to Tekton Chains ("Type hinting", Tekton Chains: Getting started).
-RESULTS = {
-    "STATUS": "How it ended: `done`, `refused` (exit code 1), `usage` (2), `unsupported` (3), "
-    "`unavailable` (4), `unknown` (5), `interrupted` or `bug`.",
-    "RECORD": "The build record: a file, or `registry/repository@sha256:…` of one that was handed on.",
-    "IMAGE_DIGEST": "Digest of the image, `sha256:…`, where there is one only.",
-    "IMAGE_URL": "Its reference, with the tag.",
-    "CONTRACT": "File with the whole contract, in the workspace `output`.",
-    "COMMIT": "The commit that was cloned from SOURCE_URL.",
-    "CHAINS-GIT_COMMIT": "The commit that was built.",
-    "CHAINS-GIT_URL": "The git repository that it is from.",
-    "IMAGES": "All images, `registry/repository@sha256:…`, separated by commas.",
-}
+# In the order of their worth: those that do not fit are the last. Names are the catalog's, and hints to
+# Tekton Chains ("Type hinting", Tekton Chains: Getting started).
+RESULTS = (
+    *("STATUS", "RECORD", "IMAGE_DIGEST", "IMAGE_URL"),
+    *("CONTRACT", "COMMIT", "CHAINS-GIT_COMMIT", "CHAINS-GIT_URL", "IMAGES"),
+)
 # Bytes that all results of a Task may take in a message. A share of 4096 bytes is what a container of a
 # pod with three has; one of a pod with twelve has 1024.
 BUDGET = 900
