@@ -29,7 +29,7 @@ def test_a_tampered_requirement_stops_the_install(repository: Repositories, shor
     run = dataclasses.replace(one, runner=runner).run("single")
     assert run.code == 1
     assert "DO NOT MATCH THE HASHES" in run.text
-    assert run.outputs("run").get("status", "") == ""
+    assert run.outputs("run") == {"status": "unsupported"}
 
 
 def test_what_a_build_prints_is_no_command(repository: Repositories) -> None:
@@ -63,12 +63,19 @@ VALUES = {name: value for name, value in hostile.values("mark").items() if "\0" 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
 def test_no_interpreter_runs_anything_else(value: str, tmp_path: Path) -> None:
     program = ROOT / "actions" / "github" / "secure-build.sh"
-    given = {"PATH": os.environ["PATH"], "RUNNER_TEMP": str(tmp_path), "ACTION_PYTHON": value}
+    outputs = tmp_path / "outputs"
+    given = {
+        "PATH": os.environ["PATH"],
+        "RUNNER_TEMP": str(tmp_path),
+        "GITHUB_OUTPUT": str(outputs),
+        "ACTION_PYTHON": value,
+    }
     ended = subprocess.run([program], env=given, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 3
     (line,) = ended.stdout.splitlines()
     assert line.startswith("::error title=secure-build::")
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [outputs]
+    assert outputs.read_text() == "status=unsupported\n"
 
 
 def test_no_input_runs_anything(repository: Repositories) -> None:
