@@ -107,8 +107,8 @@ def test_all_name_one_commit_of_the_action(path: Path) -> None:
 
 
 FAULTS_OF_ACTION = [
-    ("inputs.config }}", "inputs.konfig }}", "there is no `inputs.konfig` here"),
-    ("inputs.config }}", "inputs.command }}", "input `config` is never read"),
+    ("inputs.config ", "inputs.konfig ", "there is no `inputs.konfig` here"),
+    ("inputs.config ", "inputs.command ", "input `config` is never read"),
     ("steps.run.outputs.image }}", "steps.ran.outputs.image }}", "there is no `steps.ran` here"),
     ("steps.run.outputs.image }}", "steps.run.output.image }}", "there is no `steps.run.output`"),
     ("run: '\"", "run: 'echo ${{ inputs.config }}; \"", "an expression becomes part of a program"),

@@ -29,7 +29,8 @@ def test_a_tampered_requirement_stops_the_install(repository: Repositories, shor
     run = dataclasses.replace(one, runner=runner).run("single")
     assert run.code == 1
     assert "DO NOT MATCH THE HASHES" in run.text
-    assert run.outputs("run") == {"status": "unsupported"}
+    given = {name: value for name, value in run.outputs("run").items() if value}
+    assert given == {"status": "unsupported"}
 
 
 def test_what_a_build_prints_is_no_command(repository: Repositories) -> None:

@@ -66,7 +66,7 @@ def test_a_single_image_and_whether_it_stays(repository: Repositories, owned: Be
         assert set(one.secrets[name].splitlines()) <= run.masks, name
         assert not any(line in run.text for line in one.secrets[name].splitlines())
 
-    record = run.outputs("record")["record"]
+    record = run.outputs("run")["record"]
     settings = {"DEPLOYED_REF": one.commit, "DEPLOYED_RECORD": record}
     # What happens to the source is no drift.
     one.edit("app/page/index.html", ("It works.", "It works better."))
