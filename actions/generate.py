@@ -39,6 +39,7 @@ _EXAMPLES = {
     "contract": "contract.yaml",
     "env": "env.encrypted.yaml",
     "format": "user-data",
+    "hand-on": "true",
     "image-version": "1.1.15",
     "images": "web worker",
     "jobs": "8",
@@ -69,6 +70,8 @@ class Input:
     default: str = ""
     example: str = ""
     commands: tuple[str, ...] = ()
+    # What counts where neither the input nor the variable says anything.
+    fallback: str = ""
 
 
 OWN = (
@@ -76,8 +79,8 @@ OWN = (
         "command",
         f"What to do: {', '.join(f'`{name}`' for name in COMMANDS)}.",
         twins.COMMAND,
-        "run",
-        "verify",
+        example="verify",
+        fallback="run",
     ),
 )
 OF_THE_DOOR = (
@@ -154,9 +157,19 @@ def action_yml() -> str:
         lines += [f"  {name}:", f"    description: {_quoted(meaning)}"]
         lines.append(f"    value: ${{{{ steps.run.outputs.{name} }}}}")
     lines += ["runs:", "  using: composite", "  steps:", "    - id: run", "      shell: bash", "      env:"]
-    lines += [f"        {one.variable}: ${{{{ inputs.{one.name} }}}}" for one in inputs()]
+    # What the workflow's own environment says counts where the input says nothing, as for the command.
+    lines += [f"        {one.variable}: {_value(one)}" for one in inputs()]
     lines.append("      run: '\"$GITHUB_ACTION_PATH/actions/github/secure-build.sh\"'")
     return "\n".join(lines) + "\n"
+
+
+def _value(one: Input) -> str:
+    value = f"inputs.{one.name}"
+    if one.variable.startswith(twins.PREFIX):
+        value += f" || env.{one.variable}"
+    if one.fallback:
+        value += f" || '{one.fallback}'"
+    return f"${{{{ {value} }}}}"
 
 
 def tables(text: str) -> str:
@@ -177,7 +190,7 @@ def _input_rows() -> Iterator[str]:
     yield "| input | meaning | default | example | for |"
     yield "|---|---|---|---|---|"
     for one in inputs():
-        default = f"`{one.default}`" if one.default else ""
+        default = f"`{one.default or one.fallback}`" if one.default or one.fallback else ""
         commands = "" if not one.commands or len(one.commands) == len(COMMANDS) else ", ".join(one.commands)
         yield f"| `{one.name}` | {one.meaning} | {default} | `{one.example}` | {commands or 'all'} |"
 

@@ -4,7 +4,10 @@
 set -euo pipefail
 
 stop() { # MESSAGE [HINT]
-    printf '::error title=secure-build::%s%s\n' "$1" "${2:+%0Ahint: $2}"
+    local said=${1//'%'/%25}
+    said=${said//$'\r'/%0D}
+    printf '::error title=secure-build::%s%s\n' "${said//$'\n'/%0A}" "${2:+%0Ahint: $2}"
+    echo "status=unsupported" >>"$GITHUB_OUTPUT"
     exit 3
 }
 
@@ -17,9 +20,9 @@ own=$RUNNER_TEMP/secure-build
 python=${ACTION_PYTHON:-python3}
 
 state() { # what the environment is made of
-    "$python" -I -c 'import sys; print(sys.version_info >= (3, 11), sys.executable, sys.version)'
-    printf '%s\n' "$root"
-    sha256sum <"$root/requirements/main.txt"
+    "$python" -I -c 'import sys; print(sys.version_info >= (3, 11), sys.executable, sys.version)' &&
+        printf '%s\n' "$root" &&
+        sha256sum <"$root/requirements/main.txt"
 }
 
 install() {
@@ -33,7 +36,8 @@ install() {
             --find-links "$ACTION_CACHE" --requirement "$root/requirements/main.txt"
         options+=(--no-index --find-links "$ACTION_CACHE")
     fi
-    "$own/venv/bin/python" -I -m pip install "${options[@]}" --requirement "$root/requirements/main.txt"
+    "$own/venv/bin/python" -I -m pip install "${options[@]}" --requirement "$root/requirements/main.txt" ||
+        stop "what secure-build needs could not be installed" "pip says why, above; where a hash differs, do not go on"
     # the checkout itself, without a build
     "$own/venv/bin/python" -I - "$root/pipeline" <<'END'
 import pathlib, sys, sysconfig

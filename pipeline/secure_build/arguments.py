@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from secure_build import __version__
 from secure_build.errors import UsageError
@@ -56,8 +56,15 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> argparse.Names
     return arguments
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong as everything else here does; verbs are of this class too."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"`{self.prog} --help` shows what there is")
+
+
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="secure-build",
         description="From a Dockerfile in git to a contract "
         "that IBM's confidential container runtimes accept.",
@@ -115,6 +122,11 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="set no tag; put the record beside the images and print where, for `--record`",
     )
+    run.add_argument(
+        "--hand-on",
+        action="store_true",
+        help="put the record beside the images too, and tell where, for `--record`",
+    )
     lock.add_argument("--update", action="store_true", help="resolve everything anew")
     for verb in (plan, run, build, sign, publish):
         with_twin(
@@ -122,6 +134,7 @@ def parser() -> argparse.ArgumentParser:
         )
 
     _verify_arguments(verify)
+    _audit_arguments(_plain_verb(verbs, "audit", "check the attestation record of a machine, link by link"))
     parts = _contract_parts(verbs)
     for verb in (run, sign, publish, verify, parts["workload"], parts["images"]):
         verb.add_argument(
@@ -195,6 +208,46 @@ def _verify_arguments(verify: argparse.ArgumentParser) -> None:
     _forms(verify, "markdown", "sarif", "junit")
 
 
+def _audit_arguments(audit: argparse.ArgumentParser) -> None:
+    audit.add_argument(
+        "attested", metavar="RECORD", type=Path, help="se-checksums.txt of the machine, or .enc of it"
+    )
+    for flag, text in (
+        ("--signature", "se-signature.bin of the machine"),
+        ("--certificate", "the attestation certificate of the image"),
+        ("--chain", "certificates between that one and the root, PEM"),
+        ("--known", "published hashes of images, YAML: VERSION: {NAME: SHA-256}"),
+        ("--contract", "the contract as it was delivered"),
+        ("--expect", "lines that the record must have, as they were printed with the contract"),
+        ("--encryption-certificate", "the certificate that the contract was encrypted for"),
+    ):
+        audit.add_argument(flag, metavar="FILE", type=Path, help=text)
+    for flag, name, text in (
+        ("--crl", "crls", "revocation list, beside those that are fetched; may stand several times"),
+        ("--disclosure", "disclosures", "what opens a token for an auditor; may stand several times"),
+    ):
+        audit.add_argument(flag, metavar="FILE", dest=name, action=Several, help=text)
+    without_twin(
+        audit.add_argument("--sha256", metavar="HEX", type=_sha256, help="fingerprint of --certificate"),
+        _WEAKENS,
+    )
+    _key_arguments(audit, "RSA private key of the auditor, PEM")
+    audit.add_argument(
+        "--workdir", metavar="DIR", type=Path, default=Path(".secure-build"), help="keeps what is fetched"
+    )
+    audit.add_argument("--offline", action="store_true", help="fetch nothing; use what was fetched before")
+
+
+def _key_arguments(verb: argparse.ArgumentParser, text: str) -> None:
+    without_twin(verb.add_argument("--key", metavar="FILE", type=Path, help=text), _NAMES_A_KEY)
+    without_twin(
+        verb.add_argument(
+            "--passphrase", metavar="SECRET_NAME", help="passphrase of the key, by the name of the secret"
+        ),
+        _NAMES_A_SECRET,
+    )
+
+
 def _forms(verb: argparse.ArgumentParser, *further: str) -> None:
     """Let the result of a verb be printed in these forms too."""
     for action in verb._actions:  # noqa: SLF001 - argparse has no other way to change a shared flag
@@ -257,16 +310,7 @@ def _contract_parts(verbs: Any) -> dict[str, argparse.ArgumentParser]:
 
 def _show_arguments(show: argparse.ArgumentParser) -> None:
     show.add_argument("file", metavar="FILE", type=Path, help="contract, section or attestation record")
-    without_twin(
-        show.add_argument("--key", metavar="FILE", type=Path, help="RSA private key that opens it, PEM"),
-        _NAMES_A_KEY,
-    )
-    without_twin(
-        show.add_argument(
-            "--passphrase", metavar="SECRET_NAME", help="passphrase of the key, by the name of the secret"
-        ),
-        _NAMES_A_SECRET,
-    )
+    _key_arguments(show, "RSA private key that opens it, PEM")
     without_twin(
         show.add_argument("--reveal", action="store_true", help="show secrets as they are"),
         "reveals secrets",

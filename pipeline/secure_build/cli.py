@@ -25,18 +25,36 @@ if TYPE_CHECKING:
 _INTERRUPTED, _TERMINATED, _BUG = 130, 143, 70
 
 
-def main(argv: Sequence[str] | None = None, open_report: Callable[[int], Report] | None = None) -> int:
-    """Run one verb; returns the exit code. `open_report` makes what the user sees, for a level."""
-    from secure_build.report import NORMAL, QUIET, VERBOSE, Report
+class Door:
+    """How the command is used: here by a person; CI systems have doors of their own, see `doors/`."""
+
+    def open_report(self, level: int) -> Report:
+        """What the user sees, at a level of `report.py`."""
+        from secure_build.report import Report
+
+        return Report(level)
+
+    def prepare(self) -> None:
+        """Called before the command line and the environment are read."""
+
+    def check(self, arguments: argparse.Namespace) -> None:
+        """Called before the verb; raises what the machine lacks for it."""
+
+
+def main(argv: Sequence[str] | None = None, door: Door | None = None) -> int:
+    """Run one verb; returns the exit code."""
+    from secure_build.report import NORMAL, QUIET, VERBOSE
 
     signal.signal(signal.SIGTERM, _terminate)
-    open_report = open_report or Report
-    report = open_report(NORMAL)
+    door = door or Door()
+    report = door.open_report(NORMAL)
     verbose = False
     try:
+        door.prepare()
         arguments = parse(sys.argv[1:] if argv is None else argv, os.environ)
         verbose = arguments.verbose
-        report = open_report(VERBOSE if arguments.verbose else QUIET if arguments.quiet else NORMAL)
+        report = door.open_report(VERBOSE if verbose else QUIET if arguments.quiet else NORMAL)
+        door.check(arguments)
         code = VERBS[arguments.verb](arguments, report)
         sys.stdout.flush()
         return code
@@ -51,7 +69,8 @@ def main(argv: Sequence[str] | None = None, open_report: Callable[[int], Report]
         return _INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone; there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.__stdout__ is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
         return 1
     except OSError as error:
         place = f" `{error.filename}`" if error.filename else ""
@@ -238,6 +257,18 @@ def _verify(arguments: argparse.Namespace, report: Report) -> int:
     return verify_output.show_verified(found, arguments.output, reports)
 
 
+def _audit(arguments: argparse.Namespace, report: Report) -> int:
+    from secure_build import audit_output
+    from secure_build.steps.audit import AuditOptions, audit
+
+    given = {
+        name: value for name, value in vars(arguments).items() if name in AuditOptions.__dataclass_fields__
+    }
+    for name in ("crls", "disclosures"):
+        given[name] = tuple(Path(one) for one in given[name] or ())
+    return audit_output.show_audited(audit(AuditOptions(**given), report), arguments.output)
+
+
 def _schema(arguments: argparse.Namespace, _report: Report) -> int:
     if arguments.contract and arguments.verify:
         raise UsageError("`--contract` and `--verify` are two schemas", hint="ask for one")
@@ -271,6 +302,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, Report], int]] = {
     "sign": _sign,
     "publish": _publish,
     "verify": _verify,
+    "audit": _audit,
     "lock": _lock,
     "images": _contract_images,
     "workload": _contract_section,

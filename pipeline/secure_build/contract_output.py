@@ -25,6 +25,8 @@ def show_run(ran: Ran, job: Job, form: str) -> int:
         document = _document(ran.record, job, ran.sections, ran.contract)
         if ran.fragment is not None:
             document["images-section"] = fragment_document(ran.fragment)
+        if ran.handed_on is not None:
+            document["handed-on"] = str(ran.handed_on)
         if ran.verified is not None:
             document["verify"] = verify_document.document(ran.verified)
         print_data(document, form)

@@ -25,7 +25,7 @@ MASK = "***"
 SHORTEST = 3
 _LARGEST = 1 << 20
 
-_lock = threading.Lock()
+_lock, _telling = threading.Lock(), threading.RLock()
 _masked: set[str] = set()
 _listeners: list[Callable[[list[str]], None]] = []
 _taken: dict[str, str] = {}
@@ -144,8 +144,10 @@ def _hide(value: str) -> None:
         json.dumps(value)[1:-1],
         base64.b64encode(value.encode()).decode(),
     }
-    with _lock:
-        new = {form for form in forms if len(form) >= SHORTEST} - _masked
-        _masked.update(new)
-    for listener in _listeners if new else ():
-        listener(sorted(new))
+    # Whoever is second waits until all have been told.
+    with _telling:
+        with _lock:
+            new = {form for form in forms if len(form) >= SHORTEST} - _masked
+            _masked.update(new)
+        for listener in _listeners if new else ():
+            listener(sorted(new))

@@ -18,7 +18,7 @@ VALUES = {
     "certificate.",
     "contract": "File with the whole contract, where the config has both sections.",
     "expected-attestation": "What the attestation record will show: `HASH NAME`, one a line.",
-    "record": "The build record: a file, or with `by-digest` `registry/repository@sha256:…`.",
+    "record": "The build record: a file, or with `by-digest` or `hand-on` `registry/repository@sha256:…`.",
 }
 _OF_AN_IMAGE = ("name", "reference", "digest", "pinned", "platforms")
 
@@ -40,7 +40,7 @@ def values(document: Mapping[str, Any]) -> dict[str, str]:
         "workload": workload.get("encrypted") or workload.get("path"),
         "contract": _part(document, "contract").get("path"),
         "expected-attestation": "\n".join(f"{line['sha256']} {line['name']}" for line in lines),
-        "record": document.get("record"),
+        "record": document.get("handed-on") or document.get("record"),
     }
     return {name: found[name] or "" for name in VALUES}
 

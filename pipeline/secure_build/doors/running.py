@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from secure_build import cli, twins
-from secure_build.arguments import parse, parser
+from secure_build.arguments import parser
 from secure_build.errors import SecureBuildError, UsageError
 from secure_build.model import Finding
 from secure_build.report import NORMAL, Report
@@ -48,6 +47,29 @@ class KeepingReport(Report):
         super()._show_finding(finding)
 
 
+class Entry(cli.Door):
+    """A door that keeps what is told, and takes no flag that the verb does not know."""
+
+    def __init__(self) -> None:
+        self.reports: list[KeepingReport] = []
+
+    def new_report(self, level: int) -> KeepingReport:
+        """A report in the form of this door."""
+        return KeepingReport(level)
+
+    def bring(self) -> None:
+        """Turn what the CI system gives into what the command reads."""
+
+    def open_report(self, level: int) -> KeepingReport:
+        self.reports.append(self.new_report(level))
+        return self.reports[-1]
+
+    def prepare(self) -> None:
+        os.environ["SECURE_BUILD_OUTPUT"] = "json"
+        self.bring()
+        _require_used(os.environ)
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How a command ended: its exit code, the text that it printed, the same as plain data where it is JSON,
@@ -65,26 +87,14 @@ class Ended:
         return _STATUS.get(self.code, "bug")
 
 
-def run(open_report: Callable[[int], KeepingReport], *, first: Callable[[argparse.Namespace], None]) -> Ended:
-    """Run the verb that the environment names, for JSON; `first` raises what the machine lacks."""
-    os.environ["SECURE_BUILD_OUTPUT"] = "json"
-    kept: list[KeepingReport] = []
-
-    def opened(level: int) -> KeepingReport:
-        kept.append(open_report(level))
-        return kept[-1]
-
+def run(entry: Entry) -> Ended:
+    """Run the verb that the environment names, for JSON."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         try:
-            _require_used(os.environ)
-            first(parse([], os.environ))
-            code = cli.main([], opened)
-        except SecureBuildError as error:
-            opened(NORMAL).error(error)
-            code = error.exit_code
+            code = cli.main([], entry)
         except SystemExit as wrong:
-            # The command line's parser has said why.
+            # No verb, or help.
             code = wrong.code if isinstance(wrong.code, int) else UsageError.exit_code
     text = printed.getvalue()
     return Ended(
@@ -92,8 +102,8 @@ def run(open_report: Callable[[int], KeepingReport], *, first: Callable[[argpars
         code,
         text,
         _object(text),
-        tuple(findings([one for report in kept for one in report.findings])),
-        tuple(error for report in kept for error in report.errors),
+        tuple(findings([one for report in entry.reports for one in report.findings])),
+        tuple(error for report in entry.reports for error in report.errors),
     )
 
 

@@ -15,70 +15,97 @@ import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from secure_build import files, secret
 from secure_build.address import Address
 from secure_build.doors.outputs import outputs
-from secure_build.doors.running import Ended, KeepingReport, run
+from secure_build.doors.running import Ended, Entry, KeepingReport, run
 from secure_build.doors.summary import summary
 from secure_build.errors import UsageError
+from secure_build.reference import Reference
 from secure_build.report import json_text
 from secure_build.source import Login, clone
 
-# In the order of their worth: the first that do not fit are the last. The names are those of the catalog's
-# Tasks, and hints to Tekton Chains ("Type hinting", Tekton Chains: Getting started).
-RESULTS = {
-    "STATUS": "How it ended: `done`, `refused` (exit code 1), `usage` (2), `unsupported` (3), "
-    "`unavailable` (4), `unknown` (5), `interrupted` or `bug`.",
-    "RECORD": "The build record: a file, or `registry/repository@sha256:…` of one that was handed on.",
-    "IMAGE_DIGEST": "Digest of the image, `sha256:…`, where there is one only.",
-    "IMAGE_URL": "Its reference, with the tag.",
-    "CONTRACT": "File with the whole contract, in the workspace `output`.",
-    "CHAINS-GIT_COMMIT": "The commit that was built.",
-    "CHAINS-GIT_URL": "The git repository that it is from.",
-    "IMAGES": "All images, `registry/repository@sha256:…`, separated by commas.",
-}
+# In the order of their worth: those that do not fit are the last. Names are the catalog's, and hints to
+# Tekton Chains ("Type hinting", Tekton Chains: Getting started).
+RESULTS = (
+    *("STATUS", "RECORD", "IMAGE_DIGEST", "IMAGE_URL"),
+    *("CONTRACT", "COMMIT", "CHAINS-GIT_COMMIT", "CHAINS-GIT_URL", "IMAGES"),
+)
 # Bytes that all results of a Task may take in a message. A share of 4096 bytes is what a container of a
 # pod with three has; one of a pod with twelve has 1024.
 BUDGET = 900
 # Around a name and a value in the message.
 _AROUND = 32
 _LONGEST_SHOWN = 200
-# What each Secret for logins in Kubernetes holds, and what Docker's client writes.
-_LOGINS = ("config.json", ".dockerconfigjson")
+
+
+class TektonEntry(Entry):
+    """What a Task brings: records as arguments, folders of workspaces, perhaps a repository to clone."""
+
+    def __init__(self, records: Sequence[str], private: Path) -> None:
+        super().__init__()
+        self._records = records
+        self._private = private
+        self.commit: str | None = None
+
+    def bring(self) -> None:
+        try:
+            self.commit = _prepare(self._records, self._private, os.environ)
+        except (OSError, RuntimeError) as error:
+            what = str(getattr(error, "filename", None) or error)[:_LONGEST_SHOWN]
+            why = getattr(error, "strerror", None) or "it leads in a circle"
+            raise UsageError(f"cannot use `{what}`: {why}") from None
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the verb of the environment on these build records; returns its exit code."""
     with TemporaryDirectory(prefix="secure-build-door-") as private:
-        ended = run(KeepingReport, first=lambda _: _prepared(argv, Path(private)))
+        entry = TektonEntry(argv, Path(private))
+        ended = run(entry)
     print(ended.text, end="")
     workdir = Path(os.environ.get("SECURE_BUILD_WORKDIR") or ".secure-build")
     report = KeepingReport()
     kept = _keep(workdir, ended, report)
-    for name, value in chosen(values(ended), report, kept).items():
+    for name, value in chosen(values(ended, entry.commit), report, kept).items():
         if path := os.environ.get(f"RESULT_{name.replace('-', '_')}"):
             files.write(Path(path), value.encode())
     return ended.code
 
 
-def values(ended: Ended) -> dict[str, str]:
-    """What each of `RESULTS` is, empty where there is nothing of it."""
+def values(ended: Ended, cloned: str | None) -> dict[str, str]:
+    """What each of `RESULTS` is, empty where there is nothing of it; `cloned` is a commit.
+
+    Chains attests what the results of a TaskRun name as made by it: images are named where they were
+    published, and by the verbs that do that.
+    """
     named = outputs(ended)
-    images = json.loads(named["images"] or "[]")
+    published = _published(ended)
     source = ended.document.get("source") or {}
-    only = images[0] if len(images) == 1 else {}
+    only = published[0] if len(published) == 1 else {}
     found = {
         "STATUS": named["status"],
         "RECORD": named["record"],
         "IMAGE_DIGEST": only.get("digest"),
         "IMAGE_URL": only.get("reference"),
         "CONTRACT": named["contract"],
+        "COMMIT": cloned,
         "CHAINS-GIT_COMMIT": source.get("commit"),
         "CHAINS-GIT_URL": source.get("url"),
-        "IMAGES": ",".join(image["pinned"] for image in images),
+        "IMAGES": ",".join(image["pinned"] for image in published),
     }
     return {name: found[name] or "" for name in RESULTS}
+
+
+def _published(ended: Ended) -> list[Mapping[str, Any]]:
+    """The images of the document that this verb has brought to their registry."""
+    if ended.command not in ("run", "publish"):
+        return []
+    images = ended.document.get("images", [])
+    return [
+        one for one in images if one["published"] == Reference.parse(one["reference"]).repository.registry
+    ]
 
 
 def chosen(values: Mapping[str, str], report: KeepingReport, kept: str) -> dict[str, str]:
@@ -106,8 +133,8 @@ def _keep(workdir: Path, ended: Ended, report: KeepingReport) -> str:
         named["expected-attestation.txt"] = f"{expected}\n"
     try:
         for name, content in named.items():
-            # A folder of ours in the source would be a change of it, were it not the command that makes it.
-            if workdir.is_dir():
+            # Only the command makes a work folder: it says that this is none of the source.
+            if (workdir / ".lock").exists():
                 files.write(workdir / name, content.encode())
     except OSError as error:
         report.note(f"nothing could be written to `{workdir}`: {error.strerror}")
@@ -115,30 +142,37 @@ def _keep(workdir: Path, ended: Ended, report: KeepingReport) -> str:
     return f"it is in `{workdir / 'result.json'}`"
 
 
-def _prepared(records: Sequence[str], private: Path) -> None:
-    try:
-        _prepare(records, private, os.environ)
-    except OSError as error:
-        raise UsageError(f"cannot use `{str(error.filename)[:_LONGEST_SHOWN]}`: {error.strerror}") from None
-
-
-def _prepare(records: Sequence[str], private: Path, environment: MutableMapping[str, str]) -> None:
-    """Turn what Tekton's users bring into what the command reads."""
+def _prepare(records: Sequence[str], private: Path, environment: MutableMapping[str, str]) -> str | None:
+    """Turn what Tekton's users bring into what the command reads; returns the commit that was cloned."""
     if given := [record for record in records if record]:
         if any(not record.isprintable() for record in given):
             raise UsageError("a build record is named by one line")
         environment["SECURE_BUILD_RECORD"] = "\n".join(given)
+    publishes = not environment.get("SECURE_BUILD_TO") and not environment.get("SECURE_BUILD_OFFLINE")
+    if environment.get("SECURE_BUILD_COMMAND") == "run" and publishes:
+        # Results are small: whoever wants to know all images gets them by this one.
+        environment["SECURE_BUILD_HAND_ON"] = "true"
     if folder := environment.get("DOCKER_CONFIG"):
-        present = [path for name in _LOGINS if (path := Path(folder) / name).is_file()]
-        if not present:
-            raise UsageError(
-                f"the workspace `dockerconfig` has none of {', '.join(f'`{name}`' for name in _LOGINS)}",
-                hint="bind a Secret of the type `kubernetes.io/dockerconfigjson`",
-            )
-        environment["REGISTRY_AUTH_FILE"] = str(present[0])
+        environment["DOCKER_CONFIG"] = str(_logins(Path(folder), private))
     if folder := environment.get("CERTIFICATES"):
         environment["SSL_CERT_FILE"] = str(_trusted(Path(folder), private))
-    os.chdir(_source(environment))
+    directory, commit = _source(environment)
+    os.chdir(directory)
+    return commit
+
+
+def _logins(folder: Path, private: Path) -> Path:
+    """A folder where Docker's client, and whoever does as it does, finds the logins of the workspace."""
+    config, of_kubernetes = folder / "config.json", folder / ".dockerconfigjson"
+    if config.is_file():
+        return folder
+    if not of_kubernetes.is_file():
+        raise UsageError(
+            "the workspace `dockerconfig` has neither `config.json` nor `.dockerconfigjson`",
+            hint="bind a Secret of the type `kubernetes.io/dockerconfigjson`",
+        )
+    (private / config.name).symlink_to(of_kubernetes.absolute())
+    return private
 
 
 def _trusted(folder: Path, private: Path) -> Path:
@@ -153,13 +187,17 @@ def _trusted(folder: Path, private: Path) -> Path:
     return bundle
 
 
-def _source(environment: Mapping[str, str]) -> Path:
-    """The folder that the command works in."""
-    folder = Path(environment.get("SOURCE") or ".")
+def _source(environment: Mapping[str, str]) -> tuple[Path, str | None]:
+    """The folder that the command works in, and the commit when it was cloned."""
+    folder, commit = Path(environment.get("SOURCE") or "."), None
     if url := environment.get("SOURCE_URL"):
         folder = Path(environment["CLONE"])
+        if environment.get("SOURCE") not in (None, "", str(folder)):
+            raise UsageError("`SOURCE_URL` and the workspace `source` are two sources", hint="leave one out")
+        if folder.exists():
+            raise UsageError(f"`{folder}` is there", hint="only the first step of a Task takes `SOURCE_URL`")
         address = Address.parse(url)
-        clone(address, environment.get("SOURCE_REVISION") or None, folder, _login(address))
+        commit = clone(address, environment.get("SOURCE_REVISION") or None, folder, _login(address))
     elif environment.get("SOURCE_REVISION"):
         raise UsageError("`SOURCE_REVISION` goes with `SOURCE_URL`")
     inside = folder / (environment.get("SOURCE_DIRECTORY") or ".")
@@ -167,7 +205,7 @@ def _source(environment: Mapping[str, str]) -> Path:
         raise UsageError(f"`SOURCE_DIRECTORY` leads out of `{folder}`")
     if not inside.is_dir():
         raise UsageError(f"there is no folder `{inside}`")
-    return inside
+    return inside, commit
 
 
 def _login(address: Address) -> Login | None:

@@ -295,7 +295,10 @@ _CAUSES: tuple[tuple[str, type[SecureBuildError], str, str], ...] = (
         "check that it is valid, and that it may read this repository",
     ),
     (
-        "certificate verification failed|SSL certificate problem|self.signed certificate|gnutls_handshake",
+        (
+            "certificate verification failed|server verification failed|SSL certificate problem"
+            "|self.signed certificate|gnutls_handshake"
+        ),
         RefusedError,
         "the server's certificate is not trusted",
         "name the authority's certificate with the variable `SSL_CERT_FILE`",

@@ -16,6 +16,7 @@ from secure_build.contract.decision.model import Verified
 from secure_build.contract.document import SECTIONS
 from secure_build.errors import RefusedError, SecureBuildError, UsageError
 from secure_build.model import BuildRecord, Finding
+from secure_build.reference import Pinned
 from secure_build.report import Report
 from secure_build.steps import verify as verifying
 from secure_build.steps.assemble import Assembled, check_files, contract_assemble
@@ -33,7 +34,7 @@ from secure_build.steps.contract import (
 from secure_build.steps.delivery import check_logins, try_logins
 from secure_build.steps.emission import Emitted, certificate_of, withdraw
 from secure_build.steps.env import check_env, contract_env
-from secure_build.steps.handover import hand_on
+from secure_build.steps.handover import hand_on, put_record
 from secure_build.steps.init import InitOptions, Started, init
 from secure_build.steps.job import Job, Options, opened
 from secure_build.steps.join import join
@@ -121,13 +122,15 @@ def sign_layout(work: Job) -> BuildRecord:
 @dataclass(frozen=True, slots=True)
 class Ran:
     """What a run did: the record, the fragment for people with a contract of their own, the sections that it
-    wrote, the contract when it has both, and what the runtime would decide about it."""
+    wrote, the contract when it has both, what the runtime would decide about it, and where the record is
+    in a registry."""
 
     record: BuildRecord
     fragment: Fragment | None
     sections: tuple[Emitted, ...] = ()
     contract: Assembled | None = None
     verified: Verified | None = None
+    handed_on: Pinned | None = None
 
 
 def run(work: Job) -> Ran:
@@ -136,6 +139,8 @@ def run(work: Job) -> Ran:
     What can be known to be wrong before anything is built is found before anything is built.
     """
     config = work.loaded.config
+    if work.options.hand_on and work.options.to:
+        raise UsageError("`--hand-on` puts the record into a registry, and `--to` names a layout")
     if work.options.offline and not work.options.to:
         raise UsageError(
             "`--offline` leaves no registry to publish to", hint="name a layout instead: `--to oci:DIR`"
@@ -178,14 +183,17 @@ def run(work: Job) -> Ran:
     with work.report.stage("publish"):
         published = publish(work)
     with work.report.stage("contract"):
-        return _with_contract(work, published, write_fragment(work, published))
+        ran = _with_contract(work, published)
+    if not work.options.hand_on:
+        return ran
+    return replace(ran, handed_on=put_record(work, ran.record, keys(work).at_hand))
 
 
-def _with_contract(work: Job, published: BuildRecord, fragment: Fragment | None) -> Ran:
+def _with_contract(work: Job, published: BuildRecord) -> Ran:
     """The sections that the config has, and the contract when it has both, once they are verified."""
     config = work.loaded.config
     if config.workload is None and config.env is None:
-        return Ran(published, fragment)
+        return Ran(*write_fragment(work, published))
     made = made_sections(work, published)
     verified = verifying.verify_made(work, published, made, just_published=True)
     emitted = []
@@ -211,6 +219,7 @@ def _with_contract(work: Job, published: BuildRecord, fragment: Fragment | None)
     # What each step found replaced what the one before had found.
     result = replace(result, findings=tuple(dict.fromkeys(found)))
     record.write(work.record_path, result)
+    result, fragment = write_fragment(work, result, is_tried=config.workload is not None)
     return Ran(result, fragment, tuple(emitted), assembled, verified)
 
 

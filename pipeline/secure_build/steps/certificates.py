@@ -38,11 +38,15 @@ _LISTS_AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which certificate, what for, and what speaks for it: a `file`, or the `version` of an hpvs image."""
+    """Which certificate, what for, and what speaks for it: a `file`, or the `version` of an hpvs image.
+
+    `lists` are files with revocation lists, beside those that are fetched.
+    """
 
     file: Path | None = None
     version: str | None = None
     chain: Path | None = None
+    lists: tuple[Path, ...] = ()
     sha256: str | None = None
     target: str | None = None
     image_version: str | None = None
@@ -117,7 +121,7 @@ def _checked(asked: Asked, downloads: Downloads, report: Report) -> CheckedCerti
         image_version=asked.image_version,
         pin=asked.sha256,
         chain=chain,
-        lists=search.lists(links),
+        lists=[*(load_list(files.read(path), str(path)) for path in asked.lists), *search.lists(links)],
         insecure=asked.insecure,
     )
     return CheckedCertificate(certificate, tuple(found))

@@ -179,13 +179,23 @@ def contract_images(work: Job) -> tuple[BuildRecord, Fragment]:
     return result, fragment
 
 
-def write_fragment(work: Job, current: BuildRecord) -> Fragment | None:
-    """The fragment for those images that the guest can run, None where it can run none of them."""
+def write_fragment(
+    work: Job, current: BuildRecord, *, is_tried: bool = False
+) -> tuple[BuildRecord, Fragment | None]:
+    """The fragment for those images that the guest can run, None where it can run none of them.
+
+    Raises RefusedError, with nothing written, when the guest could not pull; `is_tried` says that it can.
+    """
     runnable = tuple(image for image in current.images if is_for_guest(image.platforms))
     if not runnable:
-        return None
+        return current, None
     made = _made_fragment(work, runnable)
-    return made.at(work.options.workdir / "images.yaml", made.section.plain)
+    if not is_tried and not work.options.to:
+        findings = try_pulls(work, current, made.pulled)
+        settled(work, findings, what="the fragment for a contract")
+        current = replace(current, findings=tuple(dict.fromkeys([*current.findings, *findings])))
+        record.write(work.record_path, current)
+    return current, made.at(work.options.workdir / "images.yaml", made.section.plain)
 
 
 def _made_fragment(work: Job, built: Sequence[Image]) -> MadeFragment:

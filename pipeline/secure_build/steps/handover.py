@@ -1,4 +1,4 @@
-"""Handing a record on through a registry, by digest: `publish --by-digest` and `--record …@sha256:…`.
+"""Handing a record on through a registry, by digest: `--by-digest`, `--hand-on`, `--record …@sha256:…`.
 
 The record is an OCI artifact (image-spec v1.1, manifest.md, "Guidelines for Artifact Usage") in the
 repository of its first image, with its signatures. No tag names it, so nothing is found that was not
@@ -32,6 +32,11 @@ def hand_on(work: Job, signers: Sequence[StatementSigner] = ()) -> tuple[BuildRe
             hint="a layout is handed on as a folder: name the record beside it with `--record`",
         )
     result = publish(work)
+    return result, put_record(work, result, signers)
+
+
+def put_record(work: Job, result: BuildRecord, signers: Sequence[StatementSigner]) -> Pinned:
+    """Put the record of the chosen images, signed, into the repository of the first; returns where it is."""
     images = tuple(image for image in result.images if image.name in work.chosen(result))
     if not images:
         raise UsageError("there is no image to hand on")
@@ -56,7 +61,7 @@ def hand_on(work: Job, signers: Sequence[StatementSigner] = ()) -> tuple[BuildRe
         raise RefusedError(f"{destination} gives another record back than was sent")
     pinned = Pinned(repository, artifact.descriptor.digest)
     work.report.step(f"the record is at {pinned}")
-    return result, pinned
+    return pinned
 
 
 def is_remote(name: str) -> bool:

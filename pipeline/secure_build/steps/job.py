@@ -49,6 +49,7 @@ class Options:
     allow_dirty: bool = False
     locked: bool = False
     by_digest: bool = False
+    hand_on: bool = False
     probe_push: bool = False
     images: tuple[str, ...] = ()
     to: str | None = None
@@ -316,7 +317,9 @@ def prepare(workdir: Path) -> None:
             f"the work folder `{workdir.absolute()}` has a character that builders give a meaning",
             hint="name one without `:`, `,` and quotes: `--workdir DIR`",
         )
-    if workdir.exists() and not (workdir / ".lock").exists() and any(workdir.iterdir()):
+    # The root of a volume may have a `lost+found` of its file system.
+    others = any(path.name != "lost+found" for path in workdir.iterdir()) if workdir.exists() else False
+    if others and not (workdir / ".lock").exists():
         raise UsageError(
             f"`{workdir}` holds other files, so it is no work folder",
             hint="name a folder that does not exist yet: `--workdir DIR`",

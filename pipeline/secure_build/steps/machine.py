@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from secure_build import builders, config
 from secure_build.builders import Surroundings
-from secure_build.model import GUEST, BuilderName
+from secure_build.model import BuilderName, Platform
 
 
-def require_builder(path: Path, chosen: str | None) -> None:
-    """Raise MachineError where no builder works, or not the one that was chosen here or in this config."""
+def require_builder(
+    path: Path, chosen: str | None, platform: str | None = None, images: Sequence[str] = ()
+) -> None:
+    """Raise MachineError where no builder works for what this config builds, or not the one it names.
+
+    Only what is asked for counts: this builder, this platform, these images.
+    """
     loaded = config.load(path).config
     wanted = BuilderName.parse(chosen) if chosen else loaded.builder
-    if loaded.built:
-        platforms = wanted if isinstance(wanted, Mapping) else [GUEST]
+    built = [image for name, image in loaded.built.items() if not images or name in images]
+    every = dict.fromkeys(one for image in built for one in image.build.platforms)
+    platforms = [one for one in every if platform is None or one == Platform.parse(platform)]
+    if platforms:
         with (
             tempfile.TemporaryDirectory() as folder,
             builders.open_builders(wanted, platforms, Surroundings(Path(folder), ())),

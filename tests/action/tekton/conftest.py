@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import yaml
 
 from action.tekton import catalog, security
 from action.tekton.containers import Containers
-from action.tekton.objects import KeyValues, Plain
+from action.tekton.objects import Binding, KeyValues, Plain
 from action.tekton.runs import Namespace
 from action.tekton.security import Platform
 from integration import examples
@@ -37,6 +37,9 @@ class Cluster:
     project: Path
     output: Path
     url: str
+    owned: Belongings
+    # More workspaces than the usual ones.
+    bound: dict[str, Binding] = field(default_factory=dict)
 
     def on(self, platform: Platform) -> Namespace:
         """The same on another platform."""
@@ -89,6 +92,7 @@ def make_cluster(
             project,
             output,
             f"{git_server.url}/{project.name}/.git",
+            owned,
         )
 
     return make

@@ -1,0 +1,219 @@
+"""audit: a record that a test key signed in the documented form, and one bit changed at each link."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fakes.keys import certificate, private_pem, rsa_key
+from flow.conftest import Outcome, Project
+from flow.deployer import ENV, SECRETS, private, public, runtime
+from secure_build.contract.encryption import token
+
+BASE = "b" * 64
+
+
+@dataclass
+class Machine:
+    """What an auditor gets: the files of a machine, and those of whoever deployed it."""
+
+    folder: Path
+    project: Project
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def sign(self) -> None:
+        """Sign the record as the machine does, with openssl."""
+        command = ["openssl", "dgst", "-sha256", "-sign", "attestation.pem", "-out", "se-signature.bin"]
+        subprocess.run([*command, "se-checksums.txt"], check=True, cwd=self.folder)
+
+    def audit(self, *more: str, **changed: str | None) -> Outcome:
+        given = {
+            "signature": "se-signature.bin",
+            "certificate": "attestation.crt",
+            "sha256": (self.folder / "fingerprint").read_text(),
+            "known": "known.yaml",
+            "contract": "contract.yaml",
+            "encryption-certificate": "runtime.crt",
+            "key": "auditor.pem",
+            **changed,
+        }
+        words = [word for name, value in given.items() if value for word in (f"--{name}", value)]
+        words += ["--disclosure", "workload.disclosure.json", "--disclosure", "env.disclosure.json"]
+        record = "se-checksums.txt" if not more or more[0].startswith("-") else more[0]
+        return self.project.run("audit", record, "--offline", *words, *(one for one in more if one != record))
+
+    def links(self, *more: str, code: int, **changed: str | None) -> dict[str, str]:
+        outcome = self.audit(*more, "--output", "json", **changed)
+        assert outcome.code == code, outcome.out + outcome.err
+        return {link["name"]: link["level"] for link in json.loads(outcome.out)["links"]}
+
+
+@pytest.fixture
+def machine(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A contract that `run` made, and the record that its machine would show."""
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    (project.folder / "auditor.pem").write_bytes(public("auditor"))
+    encrypt = runtime(project) | {"auditor-disclosure": {"key": "auditor.pem"}}
+    workload = {"compose": "docker-compose.yml", "volumes": {"data": {"seed": {"secret": "SEED"}}}}
+    project.configure(workload=workload, env=ENV, encrypt=encrypt)
+    made = project.run("run", "--offline", "--to", "oci:out", "--output", "json")
+    assert made.code in (0, 5), made.err
+    folder = tmp_path / "auditor"
+    folder.mkdir()
+    lines = [f"{one['sha256']} {one['name']}" for one in json.loads(made.out)["expected-attestation"]]
+    head = ["26.7.1", "Machine Type/Plant/Serial: 9175/02/X", "Image age: 3 days", "", f"{BASE} baseimage"]
+    (folder / "se-checksums.txt").write_text("\n".join([*head, *lines]) + "\n")
+    (folder / "expected.txt").write_text("\n".join(lines) + "\n")
+    for name in ("contract.yaml", "workload.disclosure.json", "env.disclosure.json"):
+        (folder / name).write_bytes((project.workdir / name).read_bytes())
+    (folder / "runtime.crt").write_bytes((project.folder / "runtime.crt").read_bytes())
+    (folder / "auditor.pem").write_bytes(private("auditor"))
+    key, now = rsa_key("attestation", 4096), datetime.now(UTC)
+    made_certificate = certificate(key, now - timedelta(days=1), now + timedelta(days=90))
+    (folder / "attestation.pem").write_bytes(private_pem(key))
+    (folder / "attestation.crt").write_bytes(made_certificate.public_bytes(Encoding.PEM))
+    printed = subprocess.run(
+        ["openssl", "x509", "-in", "attestation.crt", "-noout", "-fingerprint", "-sha256"],
+        check=True, cwd=folder, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    (folder / "fingerprint").write_text(printed.partition("=")[2].strip())
+    (folder / "known.yaml").write_text(f'"26.7.1": {{baseimage: {BASE}}}\n')
+    found = Machine(folder, project)
+    found.sign()
+    monkeypatch.chdir(folder)
+    return found
+
+
+ALL = ("certificate", "record", "image", "sections", "tokens")
+
+
+def test_every_link_holds(machine: Machine) -> None:
+    assert machine.links(code=0) == dict.fromkeys(ALL, "pass")
+
+
+def flip(path: Path, old: str) -> None:
+    """Change one bit in the last character of the first place that holds this text."""
+    content = bytearray(path.read_bytes())
+    at = content.index(old.encode()) + len(old) - 1
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def of_record(machine: Machine) -> None:
+    flip(machine.path("se-checksums.txt"), "26.7")
+
+
+def of_signature(machine: Machine) -> None:
+    _last_bit(machine.path("se-signature.bin"))
+
+
+def _last_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def of_known_value(machine: Machine) -> None:
+    flip(machine.path("known.yaml"), "bb")
+
+
+def of_contract(machine: Machine) -> None:
+    values = yaml.safe_load(machine.path("contract.yaml").read_text())
+    flip(machine.path("contract.yaml"), values["workload"][:60])
+
+
+def of_disclosure(machine: Machine) -> None:
+    """Somebody with the auditor's public key discloses something else."""
+    path = machine.path("env.disclosure.json")
+    path.write_bytes(machine.path("workload.disclosure.json").read_bytes().replace(b'"workload"', b'"env"'))
+
+
+def of_certificate(machine: Machine) -> None:
+    machine.path("fingerprint").write_text("a" * 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "broken", "unreached"),
+    [
+        (of_certificate, "certificate", ()),
+        (of_record, "record", ("image", "sections", "tokens")),
+        (of_signature, "record", ("image", "sections", "tokens")),
+        (of_known_value, "image", ()),
+        (of_contract, "sections", ("tokens",)),
+        (of_disclosure, "tokens", ()),
+    ],
+)
+def test_one_bit_is_blamed_where_it_is(
+    machine: Machine, change: Callable[[Machine], None], broken: str, unreached: tuple[str, ...]
+) -> None:
+    change(machine)
+    links = machine.links(code=1)
+    assert [name for name, level in links.items() if level == "fail"] == [broken]
+    assert tuple(name for name, level in links.items() if level == "deferred") == unreached
+
+
+def test_an_encrypted_record_opens_with_the_auditors_key(machine: Machine) -> None:
+    plain = machine.path("se-checksums.txt")
+    key = rsa_key("auditor").public_key()
+    sealed = token.encrypt(plain.read_bytes(), key, "hyper-protect-basic", os.urandom)
+    machine.path("se-checksums.txt.enc").write_text(str(sealed.token))
+    plain.unlink()
+    assert machine.links("se-checksums.txt.enc", code=0)["record"] == "pass"
+    outcome = machine.audit("se-checksums.txt.enc", key=None)
+    assert outcome.code == 2
+    assert "`--key FILE`" in outcome.err
+
+
+def test_only_the_lines_that_were_printed(machine: Machine) -> None:
+    arguments = ["audit", "se-checksums.txt", "--expect", "expected.txt", "--output", "json"]
+    found = json.loads(machine.project.run(*arguments).out)
+    assert {link["name"]: link["level"] for link in found["links"]}["expected"] == "pass"
+    machine.path("expected.txt").write_text(f"{'0' * 64} contract:env\n")
+    outcome = machine.project.run(*arguments)
+    assert outcome.code == 1
+    assert json.loads(outcome.out)["broken"] == "expected"
+
+
+def test_a_section_that_the_contract_lacks(machine: Machine) -> None:
+    record = machine.path("se-checksums.txt")
+    record.write_text(record.read_text() + f"{'c' * 64} contract:attestationPublicKey\n")
+    machine.sign()
+    assert machine.links(code=1)["sections"] == "fail"
+
+
+def test_for_people(machine: Machine) -> None:
+    outcome = machine.audit()
+    assert "good     The record is signed with the attestation certificate" in outcome.out
+    of_contract(machine)
+    outcome = machine.audit()
+    assert "BROKEN   The machine was given this contract" in outcome.out
+    assert "contract:workload: the record shows" in outcome.out
+    assert "broken at `sections`" in outcome.out
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"26.7.1\nno entry\n", b"x" * (2 << 20)])
+def test_what_is_no_record(machine: Machine, content: bytes) -> None:
+    machine.path("se-checksums.txt").write_bytes(content)
+    outcome = machine.audit()
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize("content", ["[]", "26.7.1: x", '"26.7.1": {baseimage: short}', "a: {b: 1}"])
+def test_what_are_no_known_values(machine: Machine, content: str) -> None:
+    machine.path("known.yaml").write_text(content)
+    outcome = machine.audit()
+    assert outcome.code == 2
+    assert "known.yaml" in outcome.err
