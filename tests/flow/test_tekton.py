@@ -72,7 +72,7 @@ def test_a_run_and_what_it_hands_on(project: Project, door: Door) -> None:
     (image,) = document["images"]
     assert ended.results == {
         "STATUS": "done",
-        "RECORD": ".secure-build/build-record.json",
+        "RECORD": document["record"],
         "IMAGE_DIGEST": image["digest"],
         "IMAGE_URL": image["reference"],
         "CONTRACT": "",
@@ -80,6 +80,7 @@ def test_a_run_and_what_it_hands_on(project: Project, door: Door) -> None:
         "CHAINS-GIT_URL": "",
         "IMAGES": image["pinned"],
     }
+    assert ended.results["RECORD"].startswith(f"{project.host}/acme/web@sha256:")
     assert (project.workdir / "result.json").read_text() == ended.printed
     assert image["digest"] in (project.workdir / "summary.md").read_text()
     assert chains.subjects(ended.results) == {f"{project.host}/acme/web": image["digest"]}
@@ -99,7 +100,7 @@ def test_several_images(project: Project, door: Door) -> None:
 
 def test_too_many_images_for_a_result(project: Project, door: Door) -> None:
     with_images(project, *(f"image-{number}" for number in range(12)))
-    ended = door("build")
+    ended = door("run")
     assert ended.code == 0, ended.said
     assert ended.results["IMAGES"] == ""
     assert "the result IMAGES is left empty" in ended.said
