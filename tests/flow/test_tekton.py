@@ -72,7 +72,7 @@ def test_a_run_and_what_it_hands_on(project: Project, door: Door) -> None:
     (image,) = document["images"]
     assert ended.results == {
         "STATUS": "done",
-        "RECORD": document["record"],
+        "RECORD": document["handed-on"],
         "IMAGE_DIGEST": image["digest"],
         "IMAGE_URL": image["reference"],
         "CONTRACT": "",
