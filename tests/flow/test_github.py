@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from flow.conftest import COMPOSE, Project
 from flow.deployer import ENV, SECRETS
 from flow.github_log import Log
 from secure_build import builders, secret
+from secure_build.builders import Builder, Surroundings
 from secure_build.doors import github
 from secure_build.errors import MachineError, RefusedError
+from secure_build.model import BuilderName
 
 
 @dataclass(frozen=True)
@@ -303,6 +306,68 @@ def test_no_builder_is_said_with_the_step_that_brings_one(
     step = runner.step()
     assert (step.code, step.outputs["status"]) == (3, "unsupported")
     assert "- run: sudo apt-get update && sudo apt-get install --yes buildah" in step.log.of("error")[0].value
+
+
+def test_a_builder_of_another_platform_is_not_asked_for(
+    project: Project, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builders.open_builder
+
+    def only_buildah(name: BuilderName | None, surroundings: Surroundings) -> AbstractContextManager[Builder]:
+        if name is not None and name.instance:
+            raise MachineError(f"`{name}` is not reachable from this runner")
+        return real(name, surroundings)
+
+    monkeypatch.setattr(builders, "open_builder", only_buildah)
+    project.configure(
+        builder={"linux/s390x": "buildah", "linux/amd64": "buildx:remote"},
+        images={
+            "web": {
+                "image": f"{project.host}/acme/web:1.0",
+                "build": {"context": "app", "platforms": ["linux/s390x", "linux/amd64"]},
+            }
+        },
+    )
+    given = {"SECURE_BUILD_COMMAND": "build"}
+    assert runner.step(**given, SECURE_BUILD_PLATFORM="linux/s390x").code == 0
+    step = runner.step(**given, SECURE_BUILD_PLATFORM="linux/amd64")
+    assert step.code == 3
+    assert "not reachable from this runner" in step.log.of("error")[0].value
+
+
+def test_what_an_input_lacks_is_an_annotation(project: Project, runner: Runner) -> None:
+    step = runner.step(SECURE_BUILD_COMMAND="contract re-encrypt")
+    assert (step.code, step.outputs["status"]) == (2, "usage")
+    (error,) = step.log.of("error")
+    assert "the following arguments are required: --section" in error.value
+    assert "--section" in step.summary
+
+
+def test_the_record_is_handed_on(project: Project, runner: Runner) -> None:
+    step = runner.step(SECURE_BUILD_HAND_ON="true")
+    assert step.code == 0
+    assert step.outputs["record"].startswith(f"{project.host}/acme/web@sha256:")
+    again = runner.step(SECURE_BUILD_COMMAND="verify", SECURE_BUILD_RECORD=step.outputs["record"])
+    assert again.code == 0, again.log.lines
+
+
+def test_a_fragment_that_the_guest_cannot_use_is_not_written(
+    project: Project, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUSH", "push-canary-1")
+    monkeypatch.setenv("PULL", "not-the-password")
+    users = {"pusher": "push-canary-1", "puller": "pull-canary-2"}
+    with FakeRegistry(auth="token", users=users, readers=["puller"]) as private:
+        project.host = private.host
+        access = {
+            "push": {"username": "pusher", "password": {"secret": "PUSH"}},
+            "runtime": {"username": "puller", "password": {"secret": "PULL"}},
+        }
+        project.configure(registries={private.host: access}, workload=None)
+        step = runner.step()
+    assert (step.code, step.outputs["status"]) == (1, "refused")
+    assert step.outputs["images-section"] == ""
+    assert not (project.workdir / "images.yaml").exists()
 
 
 def test_another_folder(project: Project, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,7 @@ def test_a_run_and_what_it_hands_on(project: Project, door: Door) -> None:
         "IMAGE_DIGEST": image["digest"],
         "IMAGE_URL": image["reference"],
         "CONTRACT": "",
+        "COMMIT": "",
         "CHAINS-GIT_COMMIT": document["source"]["commit"],
         "CHAINS-GIT_URL": "",
         "IMAGES": image["pinned"],
@@ -85,6 +86,29 @@ def test_a_run_and_what_it_hands_on(project: Project, door: Door) -> None:
     assert image["digest"] in (project.workdir / "summary.md").read_text()
     assert chains.subjects(ended.results) == {f"{project.host}/acme/web": image["digest"]}
     assert door("plan").code == 0, "the working tree is as it was"
+
+
+@pytest.mark.parametrize(
+    ("command", "variables"),
+    [("build", {}), ("run", {"SECURE_BUILD_TO": "oci:out"}), ("contract workload", {})],
+)
+def test_only_what_was_published_is_an_artifact(
+    project: Project, door: Door, command: str, variables: dict[str, str]
+) -> None:
+    if command == "contract workload":
+        assert project.run("run").code == 0
+    ended = door(command, **variables)
+    assert ended.code == 0, ended.said
+    assert chains.subjects(ended.results) == {}
+    assert ended.results["RECORD"] == ".secure-build/build-record.json"
+
+
+def test_the_record_of_a_run_is_enough_for_another_job(project: Project, door: Door) -> None:
+    record = door("run").results["RECORD"]
+    outcome = project.run("verify", "--record", record, "--workdir", "other")
+    assert outcome.code == 0, outcome.out + outcome.err
+    refused = door("plan", [record])
+    assert (refused.code, refused.results["STATUS"]) == (2, "usage")
 
 
 def test_several_images(project: Project, door: Door) -> None:
@@ -116,9 +140,9 @@ def test_results_fit_into_any_message(values: dict[str, str]) -> None:
         assert value.isprintable()
 
 
-def test_the_longest_that_fit_are_kept_whole() -> None:
+def test_what_is_usual_fits() -> None:
     digest = str(Digest.of(b""))
-    image = f"registry.example.com/a-team/with-a-long-name/and-an-image:{'1' * 20}"
+    image = "registry.example.com/a-team/an-image:1.0.0-0123456789ab"
     pinned = f"{image.rpartition(':')[0]}@{digest}"
     found = {
         "STATUS": "interrupted",
@@ -126,8 +150,9 @@ def test_the_longest_that_fit_are_kept_whole() -> None:
         "IMAGE_DIGEST": digest,
         "IMAGE_URL": image,
         "CONTRACT": "/workspace/output/contract.yaml",
+        "COMMIT": 40 * "a",
         "CHAINS-GIT_COMMIT": 40 * "a",
-        "CHAINS-GIT_URL": "https://git.example.com/a-team/with-a-long-name.git",
+        "CHAINS-GIT_URL": "https://git.example.com/a-team/a-repository.git",
         "IMAGES": pinned,
     }
     kept = tekton.chosen(found, KeepingReport(), "")
@@ -156,7 +181,7 @@ def test_logins_of_the_workspace(
     found: list[Any] = []
     repository = Reference.parse(f"{project.host}/acme/web:1.0").repository
     monkeypatch.setattr(
-        tekton, "_source", lambda _: (found.append(machine_credential(repository)), Path())[1]
+        tekton, "_source", lambda _: (found.append(machine_credential(repository)), (Path(), None))[1]
     )
     folder = tmp_path / "dockerconfig"
     folder.mkdir()
@@ -180,7 +205,7 @@ def test_authorities_of_the_workspace(door: Door, tmp_path: Path, monkeypatch: p
     assert "has no `.crt`" in door("plan", CERTIFICATES=str(folder)).said
     certificate, _ = self_signed(tmp_path, "authority.example.com")
     (folder / "own.crt").write_bytes(certificate.read_bytes())
-    monkeypatch.setattr(tekton, "_source", lambda _: (build(), Path())[1])
+    monkeypatch.setattr(tekton, "_source", lambda _: (build(), (Path(), None))[1])
     ended = door("build", CERTIFICATES=str(folder))
     assert ended.code == 0, ended.said
     assert any("authority.example.com" in str(subject) for subject in seen)
@@ -197,12 +222,15 @@ def test_authorities_of_the_workspace(door: Door, tmp_path: Path, monkeypatch: p
         ({"SOURCE_URL": "file:///srv/git", "CLONE": "clone"}, (), "no address of a git repository"),
         ({}, ("a\nb",), "is named by one line"),
         ({}, ("none.json",), "no build record at `none.json`"),
+        ({"SOURCE_DIRECTORY": "loop"}, (), "in a circle"),
+        ({"SOURCE": "a", "SOURCE_URL": "https://example.com/a.git", "CLONE": "b"}, (), "are two sources"),
         ({"SECURE_BUILD_STRICT": "true"}, (), "does not take `strict`"),
     ],
 )
 def test_what_is_wrong_is_said(
     door: Door, variables: dict[str, str], records: Sequence[str], said: str
 ) -> None:
+    Path("loop").symlink_to("loop")
     ended = door("run", records, **variables)
     assert (ended.code, ended.results["STATUS"]) == (2, "usage")
     assert said in ended.said

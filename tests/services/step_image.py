@@ -32,7 +32,7 @@ _PYTHON, _GLIBC = "3.13", range(17, 42)
 
 
 def built(engine: Engine, registry: RunningRegistry, *, architecture: str = "amd64") -> str:
-    """Build it with buildx and push it; the engine has it too. Returns its reference, by tag."""
+    """Build it with buildx and push it; the engine keeps it too. Returns its reference, by tag."""
     reference = f"{registry.host}/secure-build/step:{architecture}"
     with build_arguments(registry, architecture) as arguments:
         _run(

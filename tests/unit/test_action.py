@@ -38,9 +38,13 @@ def test_the_files_are_as_the_declaration_makes_them(generate: ModuleType) -> No
 def test_every_input_reaches_the_command(generate: ModuleType) -> None:
     action = yaml.safe_load((ROOT / "action.yml").read_text())
     (step,) = action["runs"]["steps"]
-    carried = {
-        value.removeprefix("${{ inputs.").removesuffix(" }}"): name for name, value in step["env"].items()
-    }
+    carried = {re.findall(r"inputs\.([a-z0-9-]+)", value)[0]: name for name, value in step["env"].items()}
+    for name, value in step["env"].items():
+        # What a workflow sets for the command counts where an input says nothing.
+        own = f" || env.{name}" if name.startswith("SECURE_BUILD_") else ""
+        assert re.fullmatch(rf"\$\{{\{{ inputs\.[a-z0-9-]+{re.escape(own)}( \|\| 'run')? \}}\}}", value), (
+            value
+        )
     assert carried.keys() == action["inputs"].keys()
     assert "${{" not in step["run"]
     known = {twins.twin(one) for one in twins.options(parser()) if not twins.why_without(one)}

@@ -110,11 +110,26 @@ def test_the_flags_of_init_and_records_have_twins() -> None:
     assert parse("run --record c --record d", SECURE_BUILD_RECORD="a\nb").records == ("c", "d")
 
 
-@pytest.mark.parametrize("arguments", ["", "contract", "build --jobs 0", "build --output xml", "nothing"])
-def test_a_wrong_command_line_ends_with_2(arguments: str) -> None:
-    with pytest.raises(SystemExit) as caught:
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("contract", "PART"),
+        ("build --jobs 0", "a number from 1 to 64"),
+        ("build --output xml", "invalid choice: 'xml'"),
+        ("nothing", "invalid choice: 'nothing'"),
+    ],
+)
+def test_a_wrong_command_line(arguments: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
         parse(arguments)
-    assert caught.value.code == 2
+    assert said in caught.value.message
+    assert "--help` shows what there is" in (caught.value.hint or "")
+
+
+def test_without_a_verb_there_is_help_and_2() -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse("")
+    assert ended.value.code == 2
 
 
 def test_the_verb_from_the_environment() -> None:

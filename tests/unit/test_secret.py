@@ -7,6 +7,8 @@ import copy
 import dataclasses
 import json
 import pickle
+import threading
+import time
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -144,3 +146,30 @@ def test_a_basic_login_is_masked_as_a_whole() -> None:
     header = basic_authorization("ann", "wörd")
     assert base64.b64decode(header).decode() == "ann:wörd"
     assert mask(f"Authorization: Basic {header}") == "Authorization: Basic ***"
+
+
+def test_nobody_uses_a_secret_before_all_have_been_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secret, "_listeners", [])
+    monkeypatch.setattr(secret, "_masked", set())
+    order: list[str] = []
+    begun = threading.Event()
+
+    def slow(_forms: list[str]) -> None:
+        begun.set()
+        # Long enough for the other thread to get ahead, if it could.
+        time.sleep(0.05)
+        order.append("told")
+
+    secret.tell(slow)
+    value = Secret("canary-of-two-threads")
+
+    def use() -> None:
+        value.reveal()
+        order.append("used")
+
+    first = threading.Thread(target=use)
+    first.start()
+    assert begun.wait(5)
+    use()
+    first.join()
+    assert order == ["told", "used", "used"]

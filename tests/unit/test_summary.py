@@ -68,5 +68,20 @@ def test_names_are_only_text(name: str) -> None:
     assert kinds.count("td_open") == 6 + 6 + 4
 
 
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_fragment_is_a_block_of_text(name: str) -> None:
+    finding = {"check": "delivery", "level": "unknown", "what": name, "why": name, "basis": "schema"}
+    document = {"references": {}, "path": "p", "masked": f"# x\n{name}\n", "findings": []}
+    made = (
+        MarkdownIt("commonmark")
+        .enable("table")
+        .parse(summary(Ended("contract images", 5, "", document, (finding,), ())))
+    )
+    assert [token.tag for token in made if token.type == "heading_open"] == ["h2"]
+    assert not {"html_block", "fence"} & {token.type for token in made}
+    (block,) = [token.content for token in made if token.type == "code_block"]
+    assert block.startswith("# x\n")
+
+
 def test_it_fits() -> None:
     assert len(summary(ended("x" * 1000, findings=5000)).encode()) < 1 << 20

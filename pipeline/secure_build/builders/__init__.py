@@ -157,6 +157,8 @@ _HINTS = {
     "failed to push ": "it may not write there: `push:` under `registries:` in the config",
     "authentication required": "a private base needs a login: `pull:` under `registries:` in the config",
     "unauthorized": "a private base needs a login: `pull:` under `registries:` in the config",
+    "falling back to single mapping": "buildah has one user ID here, which is too few for most bases and for "
+    "`RUN`: in a container `allowPrivilegeEscalation` must not be false; elsewhere `/etc/subuid` gives more",
 }
 
 

@@ -34,6 +34,26 @@ _ARG = re.compile(r"(?im)^\s*ARG\s+([A-Za-z_]\w*)(?:=(\S*))?\s*$")
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?::-([^}]*))?\})")
 _LOOPBACK = re.compile(r"(?<![\w.-])(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]+)?(?![\w.-])")
 
+# What it says where it may not do what it needs, why that is, and what helps.
+_REFUSALS = (
+    (
+        "Error during unshare",
+        "it may not make a user namespace",
+        "the container's seccomp profile has to allow `unshare`; `RuntimeDefault` does not",
+    ),
+    (
+        "unknown userid",
+        "this user has no line in `/etc/passwd`",
+        "run it as a user that the image knows: root, or 1000 in the image of our Tekton task",
+    ),
+    (
+        "uid_map: operation not permitted",
+        "root lacks the capability `SETFCAP`, without which it may not map users",
+        "let the container have it: `securityContext: {capabilities: {add: [SETFCAP]}}`",
+    ),
+)
+_UNPRIVILEGED = "without root it needs the package `uidmap` and ranges for this user in `/etc/subuid`"
+
 
 class Buildah:
     """buildah with a private store."""
@@ -276,11 +296,15 @@ def _probe(root: str) -> BuilderVersion:
             # Also removes what a build left that was killed; whoever builds has the work folder alone.
             process.run(BUILDAH, [root, *_driver(), _runroot(state), "rm", "--all"], timeout=_PROBE_SECONDS)
     except ProcessError as error:
-        raise MachineError(
-            f"buildah does not work here: {error.output.strip()}",
-            hint="without root it needs the package `uidmap` and ranges for this user in `/etc/subuid`",
-        ) from None
+        raise _refused(error.output.strip()) from None
     return BuilderVersion("buildah", match[1])
+
+
+def _refused(output: str) -> MachineError:
+    for sign, reason, hint in _REFUSALS:
+        if sign in output:
+            return MachineError(f"buildah does not work here, since {reason}:\n{output}", hint=hint)
+    return MachineError(f"buildah does not work here: {output}", hint=_UNPRIVILEGED)
 
 
 @contextlib.contextmanager

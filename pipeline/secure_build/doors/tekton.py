@@ -31,7 +31,7 @@ from secure_build.source import Login, clone
 # Tekton Chains ("Type hinting", Tekton Chains: Getting started).
 RESULTS = (
     *("STATUS", "RECORD", "IMAGE_DIGEST", "IMAGE_URL"),
-    *("CONTRACT", "CHAINS-GIT_COMMIT", "CHAINS-GIT_URL", "IMAGES"),
+    *("CONTRACT", "COMMIT", "CHAINS-GIT_COMMIT", "CHAINS-GIT_URL", "IMAGES"),
 )
 # Bytes that all results of a Task may take in a message. A share of 4096 bytes is what a container of a
 # pod with three has; one of a pod with twelve has 1024.
@@ -48,10 +48,11 @@ class TektonEntry(Entry):
         super().__init__()
         self._records = records
         self._private = private
+        self.commit: str | None = None
 
     def bring(self) -> None:
         try:
-            _prepare(self._records, self._private, os.environ)
+            self.commit = _prepare(self._records, self._private, os.environ)
         except (OSError, RuntimeError) as error:
             what = str(getattr(error, "filename", None) or error)[:_LONGEST_SHOWN]
             why = getattr(error, "strerror", None) or "it leads in a circle"
@@ -61,19 +62,20 @@ class TektonEntry(Entry):
 def main(argv: Sequence[str]) -> int:
     """Run the verb of the environment on these build records; returns its exit code."""
     with TemporaryDirectory(prefix="secure-build-door-") as private:
-        ended = run(TektonEntry(argv, Path(private)))
+        entry = TektonEntry(argv, Path(private))
+        ended = run(entry)
     print(ended.text, end="")
     workdir = Path(os.environ.get("SECURE_BUILD_WORKDIR") or ".secure-build")
     report = KeepingReport()
     kept = _keep(workdir, ended, report)
-    for name, value in chosen(values(ended), report, kept).items():
+    for name, value in chosen(values(ended, entry.commit), report, kept).items():
         if path := os.environ.get(f"RESULT_{name.replace('-', '_')}"):
             files.write(Path(path), value.encode())
     return ended.code
 
 
-def values(ended: Ended) -> dict[str, str]:
-    """What each of `RESULTS` is, empty where there is nothing of it.
+def values(ended: Ended, cloned: str | None) -> dict[str, str]:
+    """What each of `RESULTS` is, empty where there is nothing of it; `cloned` is a commit.
 
     Chains attests what the results of a TaskRun name as made by it: images are named where they were
     published, and by the verbs that do that.
@@ -88,6 +90,7 @@ def values(ended: Ended) -> dict[str, str]:
         "IMAGE_DIGEST": only.get("digest"),
         "IMAGE_URL": only.get("reference"),
         "CONTRACT": named["contract"],
+        "COMMIT": cloned,
         "CHAINS-GIT_COMMIT": source.get("commit"),
         "CHAINS-GIT_URL": source.get("url"),
         "IMAGES": ",".join(image["pinned"] for image in published),
@@ -139,8 +142,8 @@ def _keep(workdir: Path, ended: Ended, report: KeepingReport) -> str:
     return f"it is in `{workdir / 'result.json'}`"
 
 
-def _prepare(records: Sequence[str], private: Path, environment: MutableMapping[str, str]) -> None:
-    """Turn what Tekton's users bring into what the command reads."""
+def _prepare(records: Sequence[str], private: Path, environment: MutableMapping[str, str]) -> str | None:
+    """Turn what Tekton's users bring into what the command reads; returns the commit that was cloned."""
     if given := [record for record in records if record]:
         if any(not record.isprintable() for record in given):
             raise UsageError("a build record is named by one line")
@@ -153,7 +156,9 @@ def _prepare(records: Sequence[str], private: Path, environment: MutableMapping[
         environment["DOCKER_CONFIG"] = str(_logins(Path(folder), private))
     if folder := environment.get("CERTIFICATES"):
         environment["SSL_CERT_FILE"] = str(_trusted(Path(folder), private))
-    os.chdir(_source(environment))
+    directory, commit = _source(environment)
+    os.chdir(directory)
+    return commit
 
 
 def _logins(folder: Path, private: Path) -> Path:
@@ -182,9 +187,9 @@ def _trusted(folder: Path, private: Path) -> Path:
     return bundle
 
 
-def _source(environment: Mapping[str, str]) -> Path:
-    """The folder that the command works in."""
-    folder = Path(environment.get("SOURCE") or ".")
+def _source(environment: Mapping[str, str]) -> tuple[Path, str | None]:
+    """The folder that the command works in, and the commit when it was cloned."""
+    folder, commit = Path(environment.get("SOURCE") or "."), None
     if url := environment.get("SOURCE_URL"):
         folder = Path(environment["CLONE"])
         if environment.get("SOURCE") not in (None, "", str(folder)):
@@ -192,7 +197,7 @@ def _source(environment: Mapping[str, str]) -> Path:
         if folder.exists():
             raise UsageError(f"`{folder}` is there", hint="only the first step of a Task takes `SOURCE_URL`")
         address = Address.parse(url)
-        clone(address, environment.get("SOURCE_REVISION") or None, folder, _login(address))
+        commit = clone(address, environment.get("SOURCE_REVISION") or None, folder, _login(address))
     elif environment.get("SOURCE_REVISION"):
         raise UsageError("`SOURCE_REVISION` goes with `SOURCE_URL`")
     inside = folder / (environment.get("SOURCE_DIRECTORY") or ".")
@@ -200,7 +205,7 @@ def _source(environment: Mapping[str, str]) -> Path:
         raise UsageError(f"`SOURCE_DIRECTORY` leads out of `{folder}`")
     if not inside.is_dir():
         raise UsageError(f"there is no folder `{inside}`")
-    return inside
+    return inside, commit
 
 
 def _login(address: Address) -> Login | None:

@@ -68,14 +68,17 @@ def open_source(
         raise
 
 
-def clone(address: Address, ref: str | None, folder: Path, login: Login | None) -> None:
+def clone(address: Address, ref: str | None, folder: Path, login: Login | None) -> str:
     """Let `folder`, which is not there yet, be a clone of a repository on a server, at what `ref` names now.
 
+    Returns the full commit id.
     Nothing that the repository brings is run, as with all that is fetched here.
     """
     with tempfile.TemporaryDirectory(prefix="secure-build-clone-", dir=folder.parent) as work:
         remote = Remote(address, Path(work), login)
-        remote.check_out(*remote.resolve(ref), folder)
+        commit, name = remote.resolve(ref)
+        remote.check_out(commit, name, folder)
+        return commit
 
 
 def _login(settings: Settings, server: Address, directory: Path) -> Login | None:

@@ -42,7 +42,7 @@ class Run:
         }
 
     def legs(self, step: str) -> list[tuple[dict[str, str], dict[str, str]]]:
-        """Of each leg of a matrix, what tells it from the others, and the outputs of the step with this id."""
+        """Of each leg of a matrix, what tells it from others, and the outputs of the step with this id."""
         found: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
         for event in self._commands("set-output"):
             if event["stepID"] == [step]:
@@ -77,13 +77,15 @@ class Runner:
     """Where workflows run: `folder` takes what act keeps, `variables` is what every step sees.
 
     `actions` are folders by the `owner/repository@commit` that workflows use. Without an image the steps run
-    on this machine.
+    on this machine; else in a container of the engine at `engine`, with the folders `mounted`.
     """
 
     folder: Path
     variables: Mapping[str, str]
     actions: Mapping[str, Path]
     image: str | None = None
+    engine: str = ""
+    mounted: tuple[Path, ...] = ()
 
     def run(
         self,
@@ -118,6 +120,9 @@ class Runner:
             part for name, path in self.actions.items() for part in ("--local-repository", f"{name}={path}")
         ]
         command += ["--job", job] if job else []
+        if self.image:
+            options = " ".join(f"--volume={path}:{path}" for path in self.mounted)
+            command += ["--container-daemon-socket", "-", "--container-options", options]
         # In files, so that they are in no list of processes.
         given = {
             "secret": secrets,
@@ -153,13 +158,14 @@ class Runner:
             "XDG_CACHE_HOME": str(self.folder / "act"),
             "LC_ALL": "C.UTF-8",
             "BUILDAH_ISOLATION": "chroot",
+            "DOCKER_HOST": self.engine,
         }
 
 
 def checkout(folder: Path) -> Path:
     """A copy of what the action consists of."""
     ignored = shutil.ignore_patterns("__pycache__")
-    for name in ("actions", "pipeline", "requirements"):
+    for name in (".github", "actions", "pipeline", "requirements"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     shutil.copy(ROOT / "action.yml", folder)
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -18,8 +19,10 @@ from action.github import act
 from action.github.act import ROOT, Run, Runner
 from integration import examples
 from integration.project import git
+from services import debian, running
 from services.belongings import Belongings
 from services.needed import need
+from services.running import Engine, RunningRegistry
 
 EXAMPLES = ROOT / "examples" / "github"
 _USED = re.compile(r"uses: ([\w/-]+@[0-9a-f]{40})")
@@ -55,8 +58,17 @@ def pinned(action: str) -> str:
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheels of requirements/main.txt."""
-    folder = tmp_path_factory.mktemp("wheels")
-    options = ("--quiet", "--require-hashes", "--only-binary", ":all:", "--no-deps", "--dest", str(folder))
+    return download_wheels(tmp_path_factory.mktemp("wheels"))
+
+
+def download_wheels(folder: Path, *more: str) -> Path:
+    """Put the wheels of requirements/main.txt into a folder."""
+    options = (
+        *("--quiet", "--require-hashes", "--only-binary", ":all:", "--no-deps"),
+        "--dest",
+        folder,
+        *more,
+    )
     requirements = str(ROOT / "requirements" / "main.txt")
     download = [sys.executable, "-m", "pip", "download", *options, "--requirement", requirements]
     subprocess.run(download, check=True, stdout=subprocess.DEVNULL)
@@ -65,7 +77,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def actions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """What the examples use, by the commit that they pin: this checkout, and what stands for GitHub's servers."""
+    """What the examples use, by commit: this checkout, and what stands for GitHub's servers."""
     folder = tmp_path_factory.mktemp("actions")
     known = {"secure-build/secure-build": act.checkout(folder / "secure-build")}
     for name, text in (("actions/checkout", _CHECKOUT), ("actions/upload-artifact", _UPLOAD)):
@@ -82,6 +94,27 @@ def runner(short_path: Path, wheels: Path, actions: Mapping[str, Path]) -> Runne
     (folder / "kept").mkdir(parents=True)
     installing = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PIP_NO_COMPILE": "1"}
     return Runner(folder, {**installing, "KEPT": str(folder / "kept")}, actions)
+
+
+@pytest.fixture
+def container(runner: Runner, registry: RunningRegistry, engine: Engine, tmp_path: Path) -> Runner:
+    """A runner that is a container of Debian, with an interpreter of its own."""
+    need("mmdebstrap")
+    packages = ("ca-certificates", "git", "python3-venv")
+    image = debian.image(registry, "runner/debian:1", packages=packages).partition("@")[0]
+    docker = (running.tool("docker"), "--host", engine.host)
+    subprocess.run([*docker, "pull", "--quiet", image], check=True, env=engine.environment)
+    version = "import sys; print(sys.version_info.major, sys.version_info.minor, sep='.')"
+    command = [*docker, "run", "--rm", image, "python3", "-c", version]
+    found = subprocess.run(command, check=True, capture_output=True, text=True, env=engine.environment)
+    wheels = download_wheels(tmp_path / "wheels", "--python-version", found.stdout.strip())
+    return dataclasses.replace(
+        runner,
+        variables={**runner.variables, "PIP_FIND_LINKS": str(wheels)},
+        image=image,
+        engine=engine.host,
+        mounted=(wheels, Path(runner.variables["KEPT"])),
+    )
 
 
 @dataclass(frozen=True)

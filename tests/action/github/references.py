@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _EXPRESSION = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
-_NAME = re.compile(r"(?<![\w.'-])(inputs|steps|needs|matrix|secrets|vars)\.([\w-]+)(?:\.([\w-]+))?(?:\.([\w-]+))?")
+_NAME = re.compile(
+    r"(?<![\w.'-])(inputs|steps|needs|matrix|secrets|vars)\.([\w-]+)(?:\.([\w-]+))?(?:\.([\w-]+))?"
+)
 _OF_A_STEP = {"outputs", "outcome", "conclusion"}
 _PINNED = re.compile(r"[\w.-]+(/[\w.-]+)+@[0-9a-f]{40}")
 
@@ -31,7 +33,7 @@ def of_action(action: Document) -> list[str]:
 
 
 def of_workflow(workflow: Document, actions: Mapping[str, Document]) -> list[str]:
-    """What is wrong with the names in a workflow, and with what it hands to these actions, by `owner/name`."""
+    """What is wrong with the names in a workflow, and with what it hands to actions, by `owner/name`."""
     found, jobs = [], workflow["jobs"]
     # YAML 1.1 has another meaning for the word `on`.
     on = workflow.get("on", workflow.get(True))
@@ -40,7 +42,12 @@ def of_workflow(workflow: Document, actions: Mapping[str, Document]) -> list[str
         needs = job.get("needs", [])
         needs = {needs} if isinstance(needs, str) else set(needs)
         found += [f"job `{name}`: there is no job `{one}`" for one in needs - set(jobs)]
-        known = {"inputs": set(called.get("inputs", {})), "steps": set(), "needs": needs, "matrix": _matrix(job)}
+        known = {
+            "inputs": set(called.get("inputs", {})),
+            "steps": set(),
+            "needs": needs,
+            "matrix": _matrix(job),
+        }
         if called:
             known["secrets"] = set(called.get("secrets", {}))
         steps = job.get("steps", [])
@@ -50,10 +57,16 @@ def of_workflow(workflow: Document, actions: Mapping[str, Document]) -> list[str
             of_job += _of_text(f"output `{output}`", value, known | {"steps": ids})
             of_job += _of_outputs(f"output `{output}`", value, steps, actions)
         for kind, other, part, output in _NAME.findall(str(job)):
-            if kind == "needs" and other in jobs and output not in (set(jobs[other].get("outputs", {})) | {""}):
+            if (
+                kind == "needs"
+                and other in jobs
+                and output not in (set(jobs[other].get("outputs", {})) | {""})
+            ):
                 of_job.append(f"job `{other}` has no output `{output}`")
             if kind == "needs" and part not in ("outputs", "result"):
                 of_job.append(f"there is no `needs.{other}.{part}`")
+        if uses := job.get("uses"):
+            of_job += _of_uses(uses)
         found += [f"job `{name}`: {one}" for one in of_job]
     for name, output in called.get("outputs", {}).items():
         for job, of_job in re.findall(r"jobs\.([\w-]+)\.outputs\.([\w-]+)", output["value"]):
@@ -63,12 +76,12 @@ def of_workflow(workflow: Document, actions: Mapping[str, Document]) -> list[str
 
 
 def _matrix(job: Document) -> set[str]:
+    """What the legs of a job have; what an expression makes of them cannot be told."""
     matrix = job.get("strategy", {}).get("matrix", {})
-    if isinstance(matrix, str):
-        return set(re.findall(r"matrix\.([\w-]+)", str(job)))
-    return {name for name in matrix if name != "include"} | {
-        name for leg in matrix.get("include", []) for name in leg
-    }
+    legs = matrix.get("include", [])
+    if isinstance(legs, str):
+        return {name for kind, name, *_ in _NAME.findall(str(job)) if kind == "matrix"}
+    return {name for name in matrix if name != "include"}.union(*legs)
 
 
 def _of_steps(
@@ -88,13 +101,16 @@ def _of_steps(
             yield from _of_outputs(where, text, before, actions)
         yield from _of_run(where, step)
         uses = step.get("uses", "")
-        if uses and not _PINNED.fullmatch(uses):
-            yield f"{where}: `{uses}` is not pinned to a commit"
+        yield from (f"{where}: {one}" for one in _of_uses(uses))
         action = actions.get(uses.partition("@")[0])
         if action is not None:
             for name in set(step.get("with", {})) - set(action["inputs"]):
                 yield f"{where}: `{uses}` has no input `{name}`"
         before.append(step)
+
+
+def _of_uses(uses: str) -> list[str]:
+    return [f"`{uses}` is not pinned to a commit"] if uses and not _PINNED.fullmatch(uses) else []
 
 
 def _of_run(where: str, step: Document) -> Iterator[str]:

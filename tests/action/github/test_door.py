@@ -36,7 +36,12 @@ def test_what_a_build_prints_is_no_command(repository: Repositories) -> None:
     one = repository("minimal")
     printed = (
         *("::set-output name=digest::sha256:0", "::add-mask::linux", "::error::planted", "##[error]planted"),
-        *("::stop-commands::planted", "::add-path::/planted", "::set-env name=PATH::/planted", "##[command]planted"),
+        *(
+            "::stop-commands::planted",
+            "::add-path::/planted",
+            "::set-env name=PATH::/planted",
+            "##[command]planted",
+        ),
     )
     recipe = one.folder / "app" / "Dockerfile"
     steps = "".join(f'RUN ["/bin/busybox", "echo", "{line}"]\n' for line in printed)
@@ -75,16 +80,16 @@ def test_no_input_runs_anything(repository: Repositories) -> None:
     # act evaluates what stands in variables.
     values = [value for value in VALUES.values() if "${{" not in value]
     assert len(values) >= 30
+    # An environment is two mebibytes at most.
+    few = ("config", "images", "working-directory")
     steps = [
         {
             "id": f"step{number}",
             "uses": ACTION,
             "continue-on-error": True,
-            "with": {
-                name: f"${{{{ env.VALUE{number} }}}}"
-                # An environment is two mebibytes at most.
-                for name in (inputs if len(value) < hostile.LONG else ("config", "images", "working-directory"))
-            },
+            "with": dict.fromkeys(
+                inputs if len(value) < hostile.LONG else few, f"${{{{ env.VALUE{number} }}}}"
+            ),
         }
         for number, value in enumerate(values)
     ]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 
-from action.github.act import Run
+from action.github.act import Run, Runner
 from action.github.conftest import Repositories, Repository
 from integration import examples
 from integration.project import Project, command
@@ -79,10 +81,12 @@ def test_a_single_image_and_whether_it_stays(repository: Repositories, owned: Be
     assert checked.code == 0, checked.text
     assert "accepted: 1 container" in checked.summary
 
-    command("skopeo", "delete", "--tls-verify=false", f"--creds=demo-ci:{secret}", f"docker://{image['pinned']}")
+    command(
+        "skopeo", "delete", "--tls-verify=false", f"--creds=demo-ci:{secret}", f"docker://{image['pinned']}"
+    )
     gone = one.run("drift", event="schedule", settings=settings)
     assert "does not exist" in errors(gone)
-    assert "### verify: refused" in gone.summary
+    assert "## secure-build verify: unavailable" in gone.summary
 
 
 def test_a_contract_that_would_be_refused_is_not_kept(repository: Repositories) -> None:
@@ -142,14 +146,26 @@ def test_a_matrix_of_machines(repository: Repositories, owned: Belongings) -> No
     assert "web was not built for linux/amd64" in said
 
 
-def test_a_deployer_who_opens_nothing(
-    repository: Repositories,
+def test_a_workflow_that_others_maintain(repository: Repositories, owned: Belongings) -> None:
+    need("skopeo", "openssl")
+    one = repository("hpvs")
+    run = one.run("reusable")
+    assert run.code == 0, run.text
+    check_contract(one, run, owned)
+
+    one.edit_workflow("reusable", ("      REGISTRY_PUSH: ${{ secrets.REGISTRY_PUSH }}\n", ""))
+    assert "the secret `REGISTRY_PUSH` is missing" in errors(one.run("reusable"))
+
+
+@pytest.fixture
+def handed_over(
     short_path: Path,
     variables: Callable[..., dict[str, str]],
     copy_example: Callable[[str, Path], None],
     owned: Belongings,
-) -> None:
-    need("openssl")
+) -> Path:
+    """What the deployer gets from the provider."""
+    need("buildah", "openssl")
     folder = short_path / "provider"
     copy_example("personas/provider", folder)
     secrets = {**examples.secrets(folder, owned.secrets), "SECURE_BUILD_BUILDER": "buildah"}
@@ -157,17 +173,25 @@ def test_a_deployer_who_opens_nothing(
     provider = Project(folder, variables("buildah") | secrets, config)
     provider.commit()
     provider.run("run")
+    return provider.workdir / "workload.encrypted.yaml"
 
-    one = repository("personas/deployer")
-    shutil.copy(provider.workdir / "workload.encrypted.yaml", one.folder)
-    run = one.run("deployer")
+
+def check_assembled(repository: Repository, run: Run, owned: Belongings) -> None:
+    """The contract that was kept has the provider's token, and is signed as its env section says."""
     assert run.code == 0, run.text
-    contract = examples.contract(one.kept("contract") / "contract.draft.yaml")
+    contract = examples.contract(repository.kept("contract") / "contract.draft.yaml")
     texts = [contract[name] for name in ("workload", "env", "envWorkloadSignature")]
     env = yaml.safe_load(opened.plaintext(contract["env"], owned.runtime[1]))
     assert opened.verified(*texts, env["signingKey"]) == "Verified OK\n"
-    assert contract["workload"] == examples.contract(one.folder / "workload.encrypted.yaml")["workload"]
+    handed_over = examples.contract(repository.folder / "workload.encrypted.yaml")
+    assert contract["workload"] == handed_over["workload"]
     assert run.outputs("verify")["status"] == "unknown"
+
+
+def test_a_deployer_who_opens_nothing(repository: Repositories, handed_over: Path, owned: Belongings) -> None:
+    one = repository("personas/deployer")
+    shutil.copy(handed_over, one.folder)
+    check_assembled(one, one.run("deployer"), owned)
 
     # Signed by somebody else than the env section says.
     shutil.rmtree(one.kept("contract"))
@@ -176,3 +200,11 @@ def test_a_deployer_who_opens_nothing(
     refused = one.run("deployer", secrets={**one.secrets, "OTHER_KEY": owned.auditor.read_text()})
     assert "is not of these two sections by the `signingKey` in `env` [HPL12001E]" in errors(refused)
     assert not one.kept("contract").exists()
+
+
+def test_a_deployer_in_a_container(
+    repository: Repositories, handed_over: Path, owned: Belongings, container: Runner
+) -> None:
+    one = dataclasses.replace(repository("personas/deployer"), runner=container)
+    shutil.copy(handed_over, one.folder)
+    check_assembled(one, one.run("deployer"), owned)
