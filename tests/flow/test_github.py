@@ -239,6 +239,18 @@ def test_secrets_are_masked_before_anybody_can_print_them(
     assert passwords["PULL"] in (project.folder / step.outputs["images-section-path"]).read_text()
 
 
+def test_an_output_that_holds_a_secret_is_explained(
+    project: Project, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUSH", "acme")
+    project.configure(registries={project.host: {"push": {"username": "ci", "password": {"secret": "PUSH"}}}})
+    step = runner.step()
+    assert step.code == 0
+    # What the steps of this job get is whole.
+    assert "/acme/web@sha256:" in step.outputs["image"]
+    assert any("the output `image` holds the text of a secret" in line for line in step.log.lines)
+
+
 def test_findings_stand_at_the_line_of_their_file(project: Project, runner: Runner) -> None:
     assert runner.step().code == 0
     path = project.workdir / "workload.yaml"

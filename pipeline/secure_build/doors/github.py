@@ -182,6 +182,11 @@ def main() -> int:
         for name in [name for name, value in named.items() if len(value) > _LARGEST]:
             report.note(f"the output `{name}` is left empty: it is too long", "it is in the group `result`")
             named[name] = ""
+        for name in [name for name, value in named.items() if secret.mask(value) != value]:
+            why = f"the output `{name}` holds the text of a secret, so GitHub gives it to no other job"
+            report.note(
+                why, "keep as a secret only what is one: no user name, and no part of an image's name"
+            )
         if ended.text:
             with report.stage("result"):
                 print(ended.text, file=sys.stderr, end="", flush=True)
