@@ -243,8 +243,13 @@ def test_an_output_that_holds_a_secret_is_explained(
     project: Project, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PUSH", "acme")
-    project.configure(registries={project.host: {"push": {"username": "ci", "password": {"secret": "PUSH"}}}})
-    step = runner.step()
+    with FakeRegistry(auth="token", users={"pusher": "acme"}) as private:
+        project.host = private.host
+        push = {"username": "pusher", "password": {"secret": "PUSH"}}
+        project.configure(registries={private.host: {"push": push}}, workload=None)
+        step = runner.step(SECURE_BUILD_COMMAND="build")
+        assert step.code == 0
+        step = runner.step(SECURE_BUILD_COMMAND="publish")
     assert step.code == 0
     # What the steps of this job get is whole.
     assert "/acme/web@sha256:" in step.outputs["image"]

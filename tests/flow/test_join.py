@@ -500,3 +500,20 @@ def test_a_run_that_builds_nothing_takes_no_platform(project: Project, parts: di
     outcome = project.run("run", "--platform", "linux/s390x", *records(*parts.values()))
     assert outcome.code == 2
     assert "`--platform` says what to build, and with `--record` nothing is built" in outcome.err
+
+
+def test_a_join_that_lacks_an_image_publishes_nothing(
+    project: Project, registry: FakeRegistry, tmp_path: Path
+) -> None:
+    images = {
+        name: {"image": f"{project.host}/acme/{name}:1.0", "build": {"context": "app"}}
+        for name in ("web", "api")
+    }
+    project.configure(images=images)
+    folder = job(project, tmp_path, "linux/s390x", "web")
+    outcome = project.run("run", *records(folder))
+    assert outcome.code == 2
+    assert "no record has the image `api`" in outcome.err
+    assert registry.writes == []
+    project.write("docker-compose.yml", COMPOSE.format(host=project.host))
+    assert project.run("run", "web", *records(folder)).code == 0

@@ -146,15 +146,7 @@ def run(work: Job) -> Ran:
             "`--offline` leaves no registry to publish to", hint="name a layout instead: `--to oci:DIR`"
         )
     if work.options.records:
-        if work.options.platform:
-            raise UsageError(
-                "`--platform` says what to build, and with `--record` nothing is built",
-                hint="leave `--platform` out",
-            )
-        joined = work.current_record()
-        work.require_commit(joined, work.checkout(commit=joined.built_from.commit))
-        for image in joined.images:
-            require_locked(work, image)
+        _check_joined(work)
     if not config.images:
         raise UsageError(
             f"`{work.loaded.path}` has no images to build",
@@ -187,6 +179,25 @@ def run(work: Job) -> Ran:
     if not work.options.hand_on:
         return ran
     return replace(ran, handed_on=put_record(work, ran.record, keys(work).at_hand))
+
+
+def _check_joined(work: Job) -> None:
+    """Raise for records that are not enough to go on with, or not of this commit or lock."""
+    if work.options.platform:
+        raise UsageError(
+            "`--platform` says what to build, and with `--record` nothing is built",
+            hint="leave `--platform` out",
+        )
+    joined = work.current_record()
+    work.require_commit(joined, work.checkout(commit=joined.built_from.commit))
+    built = {image.name for image in joined.images}
+    if absent := [name for name in work.selected() if name not in built]:
+        raise UsageError(
+            f"no record has the image `{absent[0]}`",
+            hint="name the record of it too, or only the images to go on with",
+        )
+    for image in joined.images:
+        require_locked(work, image)
 
 
 def _with_contract(work: Job, published: BuildRecord) -> Ran:
