@@ -220,6 +220,8 @@ def _audit_arguments(audit: argparse.ArgumentParser) -> None:
         ("--contract", "the contract as it was delivered"),
         ("--expect", "lines that the record must have, as they were printed with the contract"),
         ("--encryption-certificate", "the certificate that the contract was encrypted for"),
+        ("--record", "the build record of the contract"),
+        ("--record-key", "public cosign key that signs build records, PEM"),
     ):
         audit.add_argument(flag, metavar="FILE", type=Path, help=text)
     for flag, name, text in (

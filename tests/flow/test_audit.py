@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from fakes.keys import certificate, private_pem, rsa_key
 from flow.conftest import Outcome, Project
@@ -46,6 +48,8 @@ class Machine:
             "contract": "contract.yaml",
             "encryption-certificate": "runtime.crt",
             "key": "auditor.pem",
+            "record": "build-record.json",
+            "record-key": "cosign.pub",
             **changed,
         }
         words = [word for name, value in given.items() if value for word in (f"--{name}", value)]
@@ -67,7 +71,11 @@ def machine(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (project.folder / "auditor.pem").write_bytes(public("auditor"))
     encrypt = runtime(project) | {"auditor-disclosure": {"key": "auditor.pem"}}
     workload = {"compose": "docker-compose.yml", "volumes": {"data": {"seed": {"secret": "SEED"}}}}
-    project.configure(workload=workload, env=ENV, encrypt=encrypt)
+    signer = ec.generate_private_key(ec.SECP256R1())
+    pem = signer.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    monkeypatch.setenv("COSIGN_KEY", pem.decode())
+    signing = {"cosign": {"key": {"secret": "COSIGN_KEY"}}}
+    project.configure(workload=workload, env=ENV, encrypt=encrypt, signing=signing)
     made = project.run("run", "--offline", "--to", "oci:out", "--output", "json")
     assert made.code in (0, 5), made.err
     folder = tmp_path / "auditor"
@@ -76,7 +84,10 @@ def machine(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     head = ["26.7.1", "Machine Type/Plant/Serial: 9175/02/X", "Image age: 3 days", "", f"{BASE} baseimage"]
     (folder / "se-checksums.txt").write_text("\n".join([*head, *lines]) + "\n")
     (folder / "expected.txt").write_text("\n".join(lines) + "\n")
-    for name in ("contract.yaml", "workload.disclosure.json", "env.disclosure.json"):
+    public_key = signer.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (folder / "cosign.pub").write_bytes(public_key)
+    disclosed = ("workload.disclosure.json", "env.disclosure.json")
+    for name in ("contract.yaml", *disclosed, "build-record.json", "build-record.cosign.json"):
         (folder / name).write_bytes((project.workdir / name).read_bytes())
     (folder / "runtime.crt").write_bytes((project.folder / "runtime.crt").read_bytes())
     (folder / "auditor.pem").write_bytes(private("auditor"))
@@ -96,7 +107,7 @@ def machine(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return found
 
 
-ALL = ("certificate", "record", "image", "sections", "tokens")
+ALL = ("certificate", "record", "image", "sections", "tokens", "containers", "author", "build")
 
 
 def test_every_link_holds(machine: Machine) -> None:
@@ -144,15 +155,35 @@ def of_certificate(machine: Machine) -> None:
     machine.path("fingerprint").write_text("a" * 64)
 
 
+def of_build_record(machine: Machine) -> None:
+    """One bit of the image's digest."""
+    record = json.loads(machine.path("build-record.json").read_text())
+    flip(machine.path("build-record.json"), record["images"][0]["descriptor"]["digest"])
+
+
+def of_another_build(machine: Machine) -> None:
+    """A record that is signed as it should be, of another commit."""
+    machine.project.write("app/hello.txt", "hellp\n")
+    machine.project.commit()
+    with contextlib.chdir(machine.project.folder):
+        outcome = machine.project.run("sign") if machine.project.run("build").code == 0 else None
+    assert outcome is not None
+    assert outcome.code == 0, outcome.err
+    for name in ("build-record.json", "build-record.cosign.json"):
+        machine.path(name).write_bytes((machine.project.workdir / name).read_bytes())
+
+
 @pytest.mark.parametrize(
     ("change", "broken", "unreached"),
     [
         (of_certificate, "certificate", ()),
-        (of_record, "record", ("image", "sections", "tokens")),
-        (of_signature, "record", ("image", "sections", "tokens")),
+        (of_record, "record", ("image", "sections", "tokens", "containers", "build")),
+        (of_signature, "record", ("image", "sections", "tokens", "containers", "build")),
         (of_known_value, "image", ()),
-        (of_contract, "sections", ("tokens",)),
-        (of_disclosure, "tokens", ()),
+        (of_contract, "sections", ("tokens", "containers", "build")),
+        (of_disclosure, "tokens", ("containers", "build")),
+        (of_build_record, "author", ("build",)),
+        (of_another_build, "build", ()),
     ],
 )
 def test_one_bit_is_blamed_where_it_is(

@@ -1,0 +1,1 @@
+"""The links of an audit: what the machine shows, and what is in the contract that it was given."""
