@@ -37,7 +37,13 @@ def built(engine: Engine, registry: RunningRegistry, *, architecture: str = "amd
     with build_arguments(registry, architecture) as arguments:
         _run(
             [
-                *(running.tool("docker-buildx"), "build", "--quiet", "--network=host", "--provenance=false"),
+                *(
+                    running.tool("docker-buildx"),
+                    "build",
+                    "--progress=plain",
+                    "--network=host",
+                    "--provenance=false",
+                ),
                 *(f"--platform=linux/{architecture}", *arguments, f"--file={CONTAINERFILE}"),
                 *(f"--tag={reference}", "--push", str(ROOT)),
             ],
