@@ -33,7 +33,8 @@ install() {
     if [[ -n ${ACTION_CACHE:-} ]]; then
         # wheels only, and checked again as they are installed
         "$own/venv/bin/python" -I -m pip download "${options[@]}" --dest "$ACTION_CACHE" \
-            --find-links "$ACTION_CACHE" --requirement "$root/requirements/main.txt"
+            --find-links "$ACTION_CACHE" --requirement "$root/requirements/main.txt" ||
+            stop "what secure-build needs could not be installed" "pip says why, above"
         options+=(--no-index --find-links "$ACTION_CACHE")
     fi
     "$own/venv/bin/python" -I -m pip install "${options[@]}" --requirement "$root/requirements/main.txt" ||
