@@ -163,13 +163,15 @@ def test_secrets_are_in_plain_sections_only_and_those_are_their_owners(example: 
     said = example.outcome.stdout + example.outcome.stderr
     assert found_in(said.encode(), canaries) == set()
     assert shown_to_others(example.seen, canaries) == []
-    plain = {f"{name}.yaml" for name in SECTIONS}
+    plain = {"images.yaml", *(f"{name}.yaml" for name in SECTIONS)}
     private = {*plain, *(f"{name}.key" for name in (*SECTIONS, "attestationPublicKey"))}
     for path, content in contents(example.project.workdir):
         if path.name in private or "disclosure" in path.name:
             assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
         if path.name not in plain:
             assert found_in(content, canaries) == set(), path
+    # What goes into other people's contracts has the guest's login, and nothing else of this one.
+    assert found_in((example.project.workdir / "images.yaml").read_bytes(), canaries) <= {"REGISTRY_PULL"}
     # The control: this is where they are.
     assert "SEED_WORKLOAD" not in canaries or found_in(example.plain("workload"), canaries) >= {
         "SEED_WORKLOAD",

@@ -19,7 +19,7 @@ from integration.project import SECONDS, Outcome, Project
 Projects = Callable[..., Project]
 
 # What holds a password because it must: the contract's parts, for their owner only.
-MAY_HOLD_SECRETS = {"workload.yaml", "workload.draft.yaml", "images.draft.yaml"}
+MAY_HOLD_SECRETS = {"workload.yaml", "workload.draft.yaml", "images.yaml", "images.draft.yaml"}
 
 
 def forms(secret: str) -> list[bytes]:
