@@ -234,6 +234,10 @@ def _audit_arguments(audit: argparse.ArgumentParser) -> None:
         _WEAKENS,
     )
     _key_arguments(audit, "RSA private key of the auditor, PEM")
+    _forms(audit, "markdown", "html")
+    audit.add_argument(
+        "--format", dest="output", choices=("text", "json", "markdown", "html"), help="the same as --output"
+    )
     audit.add_argument(
         "--workdir", metavar="DIR", type=Path, default=Path(".secure-build"), help="keeps what is fetched"
     )

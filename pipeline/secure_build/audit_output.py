@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from secure_build import output
+from secure_build import markdown
+from secure_build.audit_page import page
 from secure_build.audited import Audited, Link
-from secure_build.report import finding_lines, shown
+from secure_build.report import finding_lines, json_text, shown
 from secure_build.steps import findings
 
 _WORDS = {"pass": "good", "warn": "good", "fail": "BROKEN", "unknown": "unknown", "deferred": "-"}
@@ -15,11 +16,7 @@ _WORDS = {"pass": "good", "warn": "good", "fail": "BROKEN", "unknown": "unknown"
 
 def show_audited(audited: Audited, form: str) -> int:
     """Print the chain; returns 1 when a link is broken, 5 when none is and something could not be checked."""
-    if form == "json":
-        output.print_data(document(audited), form)
-    else:
-        for line in _lines(audited):
-            print(shown(line))
+    print(_FORMS[form](audited), end="")
     levels = {link.level for link in audited.links}
     return 1 if "fail" in levels else 5 if "unknown" in levels else 0
 
@@ -40,7 +37,26 @@ def document(audited: Audited) -> dict[str, Any]:
             }
             for link in audited.links
         ],
+        "proves": list(_PROVES),
+        "does-not-prove": list(_DOES_NOT_PROVE),
     }
+
+
+def _markdown(audited: Audited) -> str:
+    data = document(audited)
+    lines = [f"### audit: {markdown.cell(_verdict(audited))}", "", "| link | |", "|---|---|"]
+    lines += [f"| {markdown.cell(one.title)} | {_WORDS[one.level]} |" for one in audited.links]
+    named = [
+        one for link in data["links"] for one in link["findings"] if one["level"] not in ("pass", "deferred")
+    ]
+    return markdown.text([*lines, *markdown.listed("To look at", named)])
+
+
+def _verdict(audited: Audited) -> str:
+    if audited.broken:
+        return f"broken at `{audited.broken.name}`"
+    holding = sum(link.level in ("pass", "warn") for link in audited.links)
+    return f"{holding} of {len(audited.links)} links hold, and none is broken"
 
 
 def _lines(audited: Audited) -> Iterator[str]:
@@ -49,14 +65,29 @@ def _lines(audited: Audited) -> Iterator[str]:
         yield f"{_WORDS[link.level]:<9}{link.title}"
         yield from _details(link)
     yield ""
-    if audited.broken:
-        yield f"broken at `{audited.broken.name}`: what comes after it was not looked at"
-    else:
-        open_links = sum(link.level == "unknown" for link in audited.links)
-        yield f"{len(audited.links) - open_links} of {len(audited.links)} links hold, and none is broken"
+    yield f"{_verdict(audited)}{': what rests on it was not looked at' if audited.broken else ''}"
 
 
 def _details(link: Link) -> Iterator[str]:
     for finding in link.findings:
         if finding.level not in ("pass", "deferred"):
             yield from (f"         {line}" for line in finding_lines(finding))
+
+
+# What the links together say, and what nobody should take them for.
+_PROVES = (
+    "A machine with this image was given this contract as it started: the attestation record says so.",
+    "Where tokens were disclosed, the machine reads that from them: each was made again as a whole.",
+    "Where the build record is signed, the holder of that key says that the images are of its commit.",
+)
+_DOES_NOT_PROVE = (
+    "Not shown: that this record is of one machine and no other with the same contract.",
+    "Not shown: that who signed the build record told the truth; `secure-build build --check` can.",
+)
+
+_FORMS: Mapping[str, Callable[[Audited], str]] = {
+    "text": lambda audited: "".join(f"{shown(line)}\n" for line in _lines(audited)),
+    "json": lambda audited: json_text(document(audited)),
+    "markdown": _markdown,
+    "html": lambda audited: page(document(audited)),
+}

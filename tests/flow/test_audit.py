@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -248,3 +249,47 @@ def test_what_are_no_known_values(machine: Machine, content: str) -> None:
     outcome = machine.audit()
     assert outcome.code == 2
     assert "known.yaml" in outcome.err
+
+
+HOSTILE = "<img src=x onerror=alert(1)>\"'&`|"
+
+
+class _Page(HTMLParser):
+    """What a page would fetch, run or show."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "action", "data")]
+        assert not any(name.startswith("on") for name, _ in attrs)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_fetches_and_runs_nothing(machine: Machine) -> None:
+    of_contract(machine)
+    hostile = machine.path(HOSTILE.replace("/", ""))
+    hostile.write_bytes(machine.path("contract.yaml").read_bytes())
+    outcome = machine.audit("--format", "html", contract=hostile.name)
+    assert outcome.code == 1
+    page = _Page()
+    page.feed(outcome.out)
+    assert not {"script", "img", "link", "iframe", "object", "base", "form"} & set(page.tags)
+    assert page.addresses
+    assert all(address.startswith("#") for address in page.addresses)
+    assert "url(" not in outcome.out
+    assert HOSTILE in page.text
+    for said in ("Broken at: The machine was given this contract", "was not looked at", "To look at"):
+        assert said in page.text
+    assert page.tags.count("li") == len(ALL)
+
+
+def test_markdown(machine: Machine) -> None:
+    outcome = machine.audit("--output", "markdown")
+    assert "### audit: 8 of 8 links hold, and none is broken" in outcome.out

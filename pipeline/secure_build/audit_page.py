@@ -1,0 +1,121 @@
+"""An audit as one page: it fetches nothing, runs nothing, and reads the same on paper.
+
+What is quoted comes from others: it is text, in any place of the page.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from secure_build.report import shown
+
+# State in words and a sign, since not everybody sees colours, and no printer has to.
+_STATES = {
+    "pass": ("good", "✓", "holds"),
+    "warn": ("good", "✓", "holds, with a warning"),
+    "fail": ("bad", "✗", "is broken"),
+    "unknown": ("open", "?", "could not be checked"),
+    "deferred": ("off", "-", "was not looked at"),
+}
+# Nothing may be fetched, whatever stands in a name.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_STYLE = Path(__file__).parent / "data" / "audit.css"
+
+
+def page(document: Mapping[str, Any]) -> str:
+    """The page of what `audit --output json` prints; ends with a newline."""
+    name = _text(document["attestation-record"])
+    version = document["image-version"]
+    lines = [
+        "<!DOCTYPE html>",
+        '<html lang="en">',
+        "<head>",
+        '<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+        f"<title>Audit of {name}</title>",
+        f"<style>\n{_STYLE.read_text(encoding='utf-8')}</style>",
+        "</head>",
+        "<body>",
+        "<header>",
+        f"<h1>Audit of <code>{name}</code></h1>",
+        f'<p class="soft">Image {_text(version) if version else "without a version"}</p>',
+        *_verdict(document),
+        "</header>",
+        "<main>",
+        *_findings(document["links"]),
+        "<h2>The chain, from the machine towards the source</h2>",
+        '<ol class="chain">',
+    ]
+    for link in document["links"]:
+        lines += _link(link)
+    lines += ["</ol>", *_meaning(document), "</main>", "</body>", "</html>"]
+    return "\n".join(lines) + "\n"
+
+
+def _verdict(document: Mapping[str, Any]) -> Iterator[str]:
+    links: Sequence[Mapping[str, Any]] = document["links"]
+    counted = sum(link["level"] in ("pass", "warn") for link in links)
+    broken = next((link for link in links if link["level"] == "fail"), None)
+    if broken is not None:
+        state, words = "bad", f"Broken at: {_text(broken['title'])}"
+    elif counted < len(links):
+        state, words = (
+            "open",
+            f"{counted} of {len(links)} links hold; none is broken, and not all could be checked",
+        )
+    else:
+        state, words = "good", f"All {len(links)} links hold"
+    yield f'<p class="verdict {state}" role="status">{words}</p>'
+
+
+def _findings(links: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What somebody has to look at, first of all."""
+    named = [
+        (link, one) for link in links for one in link["findings"] if one["level"] not in ("pass", "deferred")
+    ]
+    if not named:
+        return
+    yield "<h2>To look at</h2>"
+    yield "<dl>"
+    for link, finding in named:
+        state, _, words = _STATES[finding["level"]]
+        yield f'<dt><span class="{state}">{words}</span>: {_text(finding["what"])}</dt>'
+        yield f'<dd>{_told(finding)} <a href="#{_text(link["name"])}">{_text(link["title"])}</a></dd>'
+    yield "</dl>"
+
+
+def _link(link: Mapping[str, Any]) -> Iterator[str]:
+    state, sign, words = _STATES[link["level"]]
+    yield f'<li class="{state}" id="{_text(link["name"])}">'
+    yield f'<span class="sign" aria-hidden="true">{sign}</span>'
+    yield f'<h3><span class="name">{_text(link["title"])}</span>: {words}</h3>'
+    # Open, since what is closed is not printed.
+    yield "<details open>"
+    yield f"<summary>{len(link['findings'])} checked</summary>"
+    yield "<dl>"
+    for finding in link["findings"]:
+        yield f"<dt>{_text(finding['what'])}</dt>"
+        yield f"<dd>{_STATES[finding['level']][2]}: {_told(finding)}</dd>"
+    yield "</dl>"
+    yield "</details>"
+    yield "</li>"
+
+
+def _told(finding: Mapping[str, Any]) -> str:
+    where = f"<code>{_text(finding['where'])}</code>: " if "where" in finding else ""
+    hint = f" <em>{_text(finding['hint'])}</em>" if "hint" in finding and finding["level"] != "pass" else ""
+    return f"{where}{_text(finding['why'])}.{hint}"
+
+
+def _meaning(document: Mapping[str, Any]) -> Iterator[str]:
+    yield "<h2>What it proves, and what not</h2>"
+    for words in (*document["proves"], *document["does-not-prove"]):
+        yield f"<p>{_text(words)}</p>"
+
+
+def _text(words: str) -> str:
+    return html.escape(" ".join(shown(line) for line in words.splitlines()))
