@@ -224,6 +224,9 @@ def _audit_arguments(audit: argparse.ArgumentParser) -> None:
         ("--record-key", "public cosign key that signs build records, PEM"),
     ):
         audit.add_argument(flag, metavar="FILE", type=Path, help=text)
+    audit.add_argument(
+        "--repository", metavar="DIR", type=Path, help="a clone of the git repository that was built"
+    )
     for flag, name, text in (
         ("--crl", "crls", "revocation list, beside those that are fetched; may stand several times"),
         ("--disclosure", "disclosures", "what opens a token for an auditor; may stand several times"),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from fakes.keys import certificate, private_pem, rsa_key
-from flow.conftest import Outcome, Project
+from flow.conftest import Outcome, Project, git
 from flow.deployer import ENV, SECRETS, private, public, runtime
 from secure_build.contract.encryption import token
 
@@ -51,6 +53,7 @@ class Machine:
             "key": "auditor.pem",
             "record": "build-record.json",
             "record-key": "cosign.pub",
+            "repository": "clone",
             **changed,
         }
         words = [word for name, value in given.items() if value for word in (f"--{name}", value)]
@@ -102,13 +105,14 @@ def machine(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ).stdout  # fmt: skip
     (folder / "fingerprint").write_text(printed.partition("=")[2].strip())
     (folder / "known.yaml").write_text(f'"26.7.1": {{baseimage: {BASE}}}\n')
+    git(folder, "clone", "--quiet", str(project.folder), "clone")
     found = Machine(folder, project)
     found.sign()
     monkeypatch.chdir(folder)
     return found
 
 
-ALL = ("certificate", "record", "image", "sections", "tokens", "containers", "author", "build")
+ALL = ("certificate", "record", "image", "sections", "tokens", "containers", "author", "build", "source")
 
 
 def test_every_link_holds(machine: Machine) -> None:
@@ -166,12 +170,30 @@ def of_another_build(machine: Machine) -> None:
     """A record that is signed as it should be, of another commit."""
     machine.project.write("app/hello.txt", "hellp\n")
     machine.project.commit()
+    git(machine.path("clone"), "pull", "--quiet")
     with contextlib.chdir(machine.project.folder):
         outcome = machine.project.run("sign") if machine.project.run("build").code == 0 else None
     assert outcome is not None
     assert outcome.code == 0, outcome.err
     for name in ("build-record.json", "build-record.cosign.json"):
         machine.path(name).write_bytes((machine.project.workdir / name).read_bytes())
+
+
+def of_commit(machine: Machine) -> None:
+    """One bit of the commit, with the checksum of git's file made good again."""
+    commit = machine.project.record["source"]["commit"]
+    path = machine.path("clone") / ".git" / "objects" / commit[:2] / commit[2:]
+    content = bytearray(zlib.decompress(path.read_bytes()))
+    content[-2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(zlib.compress(bytes(content)))
+
+
+def of_repository(machine: Machine) -> None:
+    """A repository without that commit."""
+    shutil.rmtree(machine.path("clone"))
+    git(machine.folder, "init", "--quiet", "clone")
+    git(machine.path("clone"), "commit", "--quiet", "--allow-empty", "-m", "another")
 
 
 @pytest.mark.parametrize(
@@ -183,8 +205,10 @@ def of_another_build(machine: Machine) -> None:
         (of_known_value, "image", ()),
         (of_contract, "sections", ("tokens", "containers", "build")),
         (of_disclosure, "tokens", ("containers", "build")),
-        (of_build_record, "author", ("build",)),
+        (of_build_record, "author", ("build", "source")),
         (of_another_build, "build", ()),
+        (of_commit, "source", ()),
+        (of_repository, "source", ()),
     ],
 )
 def test_one_bit_is_blamed_where_it_is(
@@ -292,4 +316,4 @@ def test_the_page_fetches_and_runs_nothing(machine: Machine) -> None:
 
 def test_markdown(machine: Machine) -> None:
     outcome = machine.audit("--output", "markdown")
-    assert "### audit: 8 of 8 links hold, and none is broken" in outcome.out
+    assert "### audit: 9 of 9 links hold, and none is broken" in outcome.out

@@ -11,6 +11,6 @@ git command and nothing of the user's settings; `checkout` is what the steps see
 from secure_build.source.checkout import Checkout
 from secure_build.source.fetching import Login
 from secure_build.source.opening import clone, open_source
-from secure_build.source.repository import Entry
+from secure_build.source.repository import Entry, Repository
 
-__all__ = ["Checkout", "Entry", "Login", "clone", "open_source"]
+__all__ = ["Checkout", "Entry", "Login", "Repository", "clone", "open_source"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import shutil
 import tempfile
@@ -115,6 +116,17 @@ class Repository:
             if self._repo.odb.info(binary).type != b"commit":
                 raise UsageError(f"`{commit}` is no commit")
             return Commit(self._repo, binary).committed_datetime
+
+    def tree(self, commit: str) -> str:
+        """The id of a commit's tree, read from bytes that hash to the commit's own id; raises UsageError."""
+        self.moment(commit)
+        with self._reading(f"commit {commit}"):
+            content = bytes(self._repo.odb.stream(bytes.fromhex(commit)).read())
+        named = hashlib.sha1(b"commit %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()
+        first = content.partition(b"\n")[0].decode(errors="replace")
+        if named != commit or not re.fullmatch("tree [0-9a-f]{40}", first):
+            raise UsageError(f"the commit {commit} is damaged: its content is that of {named}")
+        return first.removeprefix("tree ")
 
     def holds(self, commit: str) -> bool:
         """Whether the commit is here."""

@@ -27,6 +27,7 @@ _LINKS: tuple[tuple[str, str, tuple[str, ...], Check], ...] = (
     ("containers", "The workload runs these images and no others", ("tokens",), contents.containers),
     ("author", "The build record is signed", (), contents.author),
     ("build", "The images are those of the build record", ("containers", "author"), contents.build),
+    ("source", "The repository has the commit", ("author",), contents.source),
 )
 
 

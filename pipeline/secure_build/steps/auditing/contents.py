@@ -16,10 +16,11 @@ from secure_build.contract.document import SectionText
 from secure_build.contract.encryption import disclosure, key_material
 from secure_build.contract.encryption.disclosure import Disclosure
 from secure_build.contract.encryption.token import Token, looks_like_token
-from secure_build.errors import RefusedError
+from secure_build.errors import RefusedError, UsageError
 from secure_build.model import BuildRecord, Finding
 from secure_build.signers import cosign_key
 from secure_build.signers.cosign import CosignVerifier
+from secure_build.source import Repository
 from secure_build.steps import record_signature
 from secure_build.steps.auditing.trail import Trail, absent, finding
 
@@ -149,6 +150,29 @@ def build(trail: Trail) -> Iterable[Finding]:
         else:
             why = f"{digest} is no image of the build record"
             yield finding("build", "fail", one.what, why, "name the record of this contract", where=one.where)
+
+
+def source(trail: Trail) -> Iterable[Finding]:
+    built = trail.built
+    if built is None:
+        yield absent("source", "the build record", "--record")
+        return
+    if built.source is None:
+        yield finding("source", "unknown", "the source", "the build record has no images, and so no commit")
+        return
+    what = f"commit {built.source.commit}"
+    if trail.options.repository is None:
+        yield finding("source", "unknown", what, "no repository was given", "name it: `--repository DIR`")
+        return
+    repository = Repository.around(trail.options.repository)
+    try:
+        tree = repository.tree(built.source.commit)
+        why = f"its bytes are those of its id, and its files are tree {tree}"
+        yield finding("source", "pass", what, why)
+    except UsageError as error:
+        yield finding("source", "fail", what, error.message, error.hint, where=str(trail.options.repository))
+    finally:
+        repository.close()
 
 
 def _commit(built: BuildRecord) -> str:

@@ -41,6 +41,7 @@ class AuditOptions:
     encryption_certificate: Path | None = None
     record: Path | None = None
     record_key: Path | None = None
+    repository: Path | None = None
     key: Path | None = None
     passphrase: str | None = None
     workdir: Path = Path(".secure-build")
