@@ -211,6 +211,7 @@ def test_buildah_builds_it_too(registry: RunningRegistry, short_path: Path) -> N
     assert said.decode().split()[-1] == __version__
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(
     not os.environ.get("TEST_ALL"), reason="takes minutes under qemu: `make test-all` runs it"
 )
