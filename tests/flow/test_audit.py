@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -54,6 +55,7 @@ class Machine:
             "record": "build-record.json",
             "record-key": "cosign.pub",
             "repository": "clone",
+            "layout": str(self.project.workdir / "layout"),
             **changed,
         }
         words = [word for name, value in given.items() if value for word in (f"--{name}", value)]
@@ -79,7 +81,8 @@ def machine(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     pem = signer.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     monkeypatch.setenv("COSIGN_KEY", pem.decode())
     signing = {"cosign": {"key": {"secret": "COSIGN_KEY"}}}
-    project.configure(workload=workload, env=ENV, encrypt=encrypt, signing=signing)
+    web = {"image": f"{project.host}/acme/web:1.0", "build": {"context": "app"}, "sign": ["cosign"]}
+    project.configure(images={"web": web}, workload=workload, env=ENV, encrypt=encrypt, signing=signing)
     made = project.run("run", "--offline", "--to", "oci:out", "--output", "json")
     assert made.code in (0, 5), made.err
     folder = tmp_path / "auditor"
@@ -112,7 +115,11 @@ def machine(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return found
 
 
-ALL = ("certificate", "record", "image", "sections", "tokens", "containers", "author", "build", "source")
+IMAGES = ("manifests", "signatures", "provenance")
+MACHINE = ("certificate", "record", "image", "sections", "tokens", "containers", "author", "build")
+ALL = (*MACHINE, *IMAGES, "source", "sbom")
+# What rests on what the machine runs, beside its build.
+REST = (*IMAGES, "sbom")
 
 
 def test_every_link_holds(machine: Machine) -> None:
@@ -196,17 +203,65 @@ def of_repository(machine: Machine) -> None:
     git(machine.path("clone"), "commit", "--quiet", "--allow-empty", "-m", "another")
 
 
+def _blob(machine: Machine, digest: str) -> Path:
+    return machine.project.workdir / "layout" / "blobs" / "sha256" / digest.removeprefix("sha256:")
+
+
+def _image(machine: Machine) -> dict[str, Any]:
+    image: dict[str, Any] = machine.project.record["images"][0]
+    return image
+
+
+def of_manifest(machine: Machine) -> None:
+    flip(_blob(machine, _image(machine)["descriptor"]["digest"]), '"layers"')
+
+
+def of_layer(machine: Machine) -> None:
+    manifest = json.loads(_blob(machine, _image(machine)["descriptor"]["digest"]).read_bytes())
+    _last_bit(_blob(machine, manifest["layers"][-1]["digest"]))
+
+
+def _bundle(machine: Machine, predicate: str) -> Path:
+    """The bundle with a statement of this type."""
+    kept = next(one["kept"] for one in _image(machine)["signatures"] if predicate in one["predicate"])
+    manifest = json.loads(_blob(machine, kept).read_bytes())
+    return _blob(machine, manifest["layers"][0]["digest"])
+
+
+def of_image_signature(machine: Machine) -> None:
+    flip(_bundle(machine, "cosign/sign"), '"payload')
+
+
+def of_provenance(machine: Machine) -> None:
+    flip(_bundle(machine, "provenance"), '"payload')
+
+
+def of_no_provenance(machine: Machine) -> None:
+    kept = next(one["kept"] for one in _image(machine)["signatures"] if "provenance" in one["predicate"])
+    _blob(machine, kept).unlink()
+
+
+def of_sbom(machine: Machine) -> None:
+    flip(_bundle(machine, "spdx"), '"payload')
+
+
 @pytest.mark.parametrize(
     ("change", "broken", "unreached"),
     [
         (of_certificate, "certificate", ()),
-        (of_record, "record", ("image", "sections", "tokens", "containers", "build")),
-        (of_signature, "record", ("image", "sections", "tokens", "containers", "build")),
+        (of_record, "record", ("image", "sections", "tokens", "containers", "build", *REST)),
+        (of_signature, "record", ("image", "sections", "tokens", "containers", "build", *REST)),
         (of_known_value, "image", ()),
-        (of_contract, "sections", ("tokens", "containers", "build")),
-        (of_disclosure, "tokens", ("containers", "build")),
-        (of_build_record, "author", ("build", "source")),
-        (of_another_build, "build", ()),
+        (of_contract, "sections", ("tokens", "containers", "build", *REST)),
+        (of_disclosure, "tokens", ("containers", "build", *REST)),
+        (of_build_record, "author", ("build", *IMAGES, "source", "sbom")),
+        (of_another_build, "build", REST),
+        (of_manifest, "manifests", ("signatures", "provenance", "sbom")),
+        (of_layer, "manifests", ("signatures", "provenance", "sbom")),
+        (of_image_signature, "signatures", ()),
+        (of_provenance, "provenance", ()),
+        (of_no_provenance, "provenance", ()),
+        (of_sbom, "sbom", ()),
         (of_commit, "source", ()),
         (of_repository, "source", ()),
     ],
@@ -316,4 +371,4 @@ def test_the_page_fetches_and_runs_nothing(machine: Machine) -> None:
 
 def test_markdown(machine: Machine) -> None:
     outcome = machine.audit("--output", "markdown")
-    assert "### audit: 9 of 9 links hold, and none is broken" in outcome.out
+    assert "### audit: 13 of 13 links hold, and none is broken" in outcome.out

@@ -18,8 +18,6 @@ from secure_build.contract.encryption.disclosure import Disclosure
 from secure_build.contract.encryption.token import Token, looks_like_token
 from secure_build.errors import RefusedError, UsageError
 from secure_build.model import BuildRecord, Finding
-from secure_build.signers import cosign_key
-from secure_build.signers.cosign import CosignVerifier
 from secure_build.source import Repository
 from secure_build.steps import record_signature
 from secure_build.steps.auditing.trail import Trail, absent, finding
@@ -103,12 +101,11 @@ def author(trail: Trail) -> Iterable[Finding]:
     name = f"`{trail.options.record}`"
     content = files.read(trail.options.record, at_most=record.LARGEST, what="the build record")
     bundles = record_signature.bundles_beside(trail.options.record)
-    if trail.options.record_key is None:
+    if not trail.verifiers:
         yield absent("author", "the public key that signs build records", "--record-key")
     else:
-        key = cosign_key.public_key(files.read(trail.options.record_key), f"`{trail.options.record_key}`")
         try:
-            by = record_signature.check(name, content, bundles, [CosignVerifier(key)])
+            by = record_signature.check(name, content, bundles, trail.verifiers)
             why = (
                 f"it is signed with {by[0]}"
                 if by
