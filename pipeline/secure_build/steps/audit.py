@@ -45,4 +45,14 @@ def audit(options: AuditOptions, report: Report) -> Audited:
         for name, title, needs, check in _LINKS:
             if name != "expected" or options.expect is not None:
                 trail.link(name, title, needs, check)
-    return Audited(str(options.attested), attested.version, tuple(trail.links))
+    shown = tuple(
+        (line.name, line.digest.hexadecimal) for line in attested.lines if line.name.startswith("contract:")
+    )
+    return Audited(
+        str(options.attested),
+        attested.version,
+        tuple(trail.links),
+        shown,
+        contents.source_of(trail),
+        tuple(map(images.described, trail.followed)),
+    )

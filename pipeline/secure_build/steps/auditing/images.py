@@ -6,11 +6,13 @@ believed only from the keys and identities that the auditor names; the build rec
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from secure_build import stopping
 from secure_build.attestations import provenance, sbom, statement
+from secure_build.audited import AuditedImage
 from secure_build.errors import RefusedError, SecureBuildError, UsageError
 from secure_build.layout import DamagedError, Layout
 from secure_build.model import Descriptor, Finding, Image, Level, Signature
@@ -21,6 +23,11 @@ from secure_build.steps.auditing.followed import FORMATS, Followed, Said
 from secure_build.steps.auditing.trail import Trail, finding
 
 _AT_ONCE = 4
+_LABELS = {
+    statement.SIGNATURE: "image",
+    provenance.PREDICATE: "provenance",
+    **dict.fromkeys(FORMATS, "SBOM"),
+}
 _WHO = "name the key or identity that you trust: `--record-key FILE`, or `--identity` with `--issuer`"
 
 
@@ -173,3 +180,25 @@ def _found(
 def _level(error: SecureBuildError) -> Level:
     """Bytes that are not those of their digest are no longer what they were; of others nothing is known."""
     return "fail" if isinstance(error, DamagedError) else "unknown"
+
+
+def described(one: Followed) -> AuditedImage:
+    """What was found of an image, for people to read."""
+    good = [said for said in one.said if said.predicate is not None]
+    materials = (one.image.materials or ()) if one.image else ()
+    return AuditedImage(
+        str(one.pinned),
+        tuple(map(str, one.platforms)),
+        one.size,
+        tuple(dict.fromkeys(f"{material.name} ({material.digest})" for material in materials)),
+        tuple(sorted({f"{_LABELS[said.predicate_type]} by {said.kind}, {said.signer}" for said in good})),
+        tuple(_packages(one, good)),
+    )
+
+
+def _packages(one: Followed, good: Iterable[Said]) -> Iterator[str]:
+    for said in good:
+        if said.predicate_type in FORMATS:
+            with contextlib.suppress(RefusedError):
+                number = sbom.count(FORMATS[said.predicate_type], said.predicate or {})
+                yield f"{number} for {one.manifests[said.subject]} ({FORMATS[said.predicate_type]})"
