@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from flow.conftest import Project
 from flow.deployer import API_KEY, ENV, SECRETS, SEED, runtime
+from secure_build import secret
+from secure_build.layout import Layout
 from services.gpg_keys import GpgHome
 from services.needed import need
 from services.running import environment
@@ -73,12 +77,12 @@ def signer() -> tuple[str, bytes]:
 
 
 @pytest.fixture
-def capsule(
-    project: Project, tmp_path: Path, short_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Capsule]:
+def capsule(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Capsule]:
     """A contract that `run` made of one image, signed with both kinds of key, in a capsule."""
     need("gpg", "openssl")
-    gpg = GpgHome(short_path / "gpg")
+    # Sockets' paths have a limit.
+    short = tempfile.mkdtemp(prefix="sb-")
+    gpg = GpgHome(Path(short) / "gpg")
     gpg.make("builder", passphrase="canary phrase")
     try:
         pem, public = signer()
@@ -98,7 +102,12 @@ def capsule(
         }
         workload = {"compose": "docker-compose.yml", "volumes": {"data": {"seed": {"secret": "SEED"}}}}
         project.configure(
-            images={"web": image}, signing=signing, workload=workload, env=ENV, encrypt=runtime(project)
+            images={"web": image},
+            signing=signing,
+            attestations={"sbom": ["spdx"]},
+            workload=workload,
+            env=ENV,
+            encrypt=runtime(project),
         )
         made = project.run("run", "--offline", "--to", "oci:../run")
         assert made.code in (0, 5), made.err
@@ -109,6 +118,7 @@ def capsule(
         yield Capsule(tmp_path / "capsule", project, gpg, secrets)
     finally:
         gpg.stop()
+        shutil.rmtree(short)
 
 
 def test_it_holds_what_proves_and_nothing_secret(capsule: Capsule) -> None:
@@ -150,7 +160,7 @@ def test_stock_programs_find_it_good(capsule: Capsule) -> None:
     # Image, record and tokens; for each of three manifests two signatures and a statement, and two SBOMs.
     listed = "\n".join(re.findall(r"good +(\S+?):? .*", said))
     assert listed.count("signatures/") == 3
-    assert listed.count("blobs/") == 1 + 3 * 2 + 2 * 2
+    assert listed.count("blobs/") == 1 + 3 * 2 + 2
     # With the keys that lie in it, it says so; and so does the script that lies in it.
     own = capsule.check(code=0, script=capsule.folder / "evidence/check.sh")
     assert "Checked with keys of the capsule itself (cosign.pub openpgp.asc)" in own
@@ -162,4 +172,210 @@ def test_stock_programs_find_it_good(capsule: Capsule) -> None:
     assert said.count("by the OpenPGP key") == 3
     (place / "cosign.pub").write_bytes(signer()[1])
     said = capsule.check(*capsule.keys, code=1)
-    assert f"evidence/build-record.json: evidence/build-record.cosign.json is no signature" in said
+    assert "evidence/build-record.json: evidence/build-record.cosign.json is no signature" in said
+
+
+def blob(digest: str) -> str:
+    return f"blobs/{digest.replace(':', '/')}"
+
+
+def parts(capsule: Capsule) -> dict[str, str]:
+    """A file of each kind, by what it is."""
+    (image,) = capsule.project.record["images"]
+    kept = {one["predicate"]: one["kept"] for one in image["signatures"]}
+
+    def named(digest: str, *keys: Any) -> str:
+        """The digest that a manifest has at this place."""
+        found = json.loads((capsule.folder / blob(digest)).read_text())
+        for key in keys:
+            found = found[key]
+        return str(found["digest"])
+
+    index = image["descriptor"]["digest"]
+    member = named(index, "manifests", 0)
+    return {
+        "index": blob(index),
+        "manifest": blob(member),
+        "config": blob(named(member, "config")),
+        "layer": blob(named(member, "layers", 0)),
+        "signature by cosign": blob(named(kept["https://sigstore.dev/cosign/sign/v1"], "layers", 0)),
+        "provenance": blob(named(kept["https://slsa.dev/provenance/v1"], "layers", 0)),
+        "signature by gpg": f"evidence/{kept['']}",
+        "record": "evidence/build-record.json",
+        "signature of the record": "evidence/build-record.cosign.json",
+        "token": "evidence/contract/workload.encrypted.yaml",
+        "contract": "evidence/contract/contract.yaml",
+        "key": "evidence/keys/cosign.pub",
+        "OpenPGP key": "evidence/keys/openpgp.asc",
+        "names": "index.json",
+        "sums": "evidence/SHA256SUMS",
+    }
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a line in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    place = len(content) // 2
+    while content[place - 1 : place] in (b"", b"\n") or content[place] in b"\n\x0b":
+        place += 1
+    content[place] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def test_one_bit_is_found_and_its_file_named(capsule: Capsule) -> None:
+    whole = capsule.folder.with_name("whole")
+    capsule.folder.rename(whole)
+    for what, name in parts(Capsule(whole, capsule.project, capsule.gpg, {})).items():
+        for sums in (False, True):
+            if sums and what == "sums":
+                continue
+            shutil.copytree(whole, capsule.folder)
+            flip(capsule.folder / name)
+            if sums:
+                # Whoever changes a file can change its hash too.
+                capsule.sum_again()
+            said = [line for line in capsule.check(code=1).splitlines() if line.startswith("BAD ")]
+            if what not in ("sums", "key", "OpenPGP key"):
+                assert re.search(re.escape(name) + "(:| is) ", said[0]), (what, sums, said)
+            elif not sums and what != "sums":
+                assert f"BAD          {name}: missing, or not what evidence/SHA256SUMS says" in said
+            shutil.rmtree(capsule.folder)
+
+
+def test_more_and_less_than_it_should_hold(capsule: Capsule) -> None:
+    whole = capsule.folder.with_name("whole")
+    capsule.folder.rename(whole)
+    files = parts(Capsule(whole, capsule.project, capsule.gpg, {}))
+    record, names = files["record"], files["names"]
+    other = blob("sha256:" + "0" * 64)
+
+    def swapped(folder: Path) -> None:
+        first, second = (
+            folder / "evidence/contract" / f"{name}.encrypted.yaml" for name in ("workload", "env")
+        )
+        one, two = first.read_text(), second.read_text()
+        first.write_text("workload" + two.removeprefix("env"))
+        second.write_text("env" + one.removeprefix("workload"))
+
+    def renamed(folder: Path) -> None:
+        (folder / names).write_text((folder / names).read_text().replace("web:1.0", "web:2.0"))
+
+    def exchanged(folder: Path) -> None:
+        """The signature of another manifest under this one's name."""
+        one, two = sorted((folder / "evidence/signatures").rglob("signature-1"))[:2]
+        one.write_bytes(two.read_bytes())
+
+    cases: dict[str, tuple[Callable[[Path], object], str]] = {
+        "a file more": (lambda one: (one / "more").write_text(""), "more: not in evidence/SHA256SUMS"),
+        "a link": (lambda one: (one / "more").symlink_to("index.json"), "./more: neither file nor folder"),
+        "no layer": (lambda one: (one / files["layer"]).unlink(), f"{files['layer']}: missing, and "),
+        "no bundle": (lambda one: (one / files["provenance"]).unlink(), "https://slsa.dev/provenance/v1 of"),
+        "no signature": (lambda one: (one / files["signature by gpg"]).unlink(), "no signature of "),
+        "other tokens": (swapped, "workload.encrypted.yaml: not the token of the build record, sha256:"),
+        "other names": (renamed, "index.json: "),
+        "another's signature": (exchanged, "no signature of "),
+        "another's blob": (lambda one: (one / other).write_text(""), f"{other}: its name is not its hash"),
+        "no images": (lambda one: (one / record).write_text("{}\n"), f"{record}: it lists no image"),
+    }
+    for what, (change, words) in cases.items():
+        shutil.copytree(whole, capsule.folder)
+        change(capsule.folder)
+        if what not in ("a file more", "a link"):
+            capsule.sum_again()
+        assert words in capsule.check(code=1), what
+        shutil.rmtree(capsule.folder)
+
+
+def test_what_is_not_checked_is_said(capsule: Capsule, tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for folder in reversed(environment()["PATH"].split(os.pathsep)):
+        for path in Path(folder).glob("*"):
+            link = programs / path.name
+            link.unlink(missing_ok=True)
+            link.symlink_to(path)
+    for name, code in (("skopeo", 0), ("gpg", 5), ("openssl", 5)):
+        (programs / name).unlink(missing_ok=True)
+        said = capsule.check(*capsule.keys, code=code, programs=str(programs))
+        assert (f"{name} is not here" in said) == (code == 5)
+    # An unsigned record, and a section that stayed plain.
+    for name in ("build-record.cosign.json", "contract/env.encrypted.yaml", "contract/contract.yaml"):
+        (capsule.folder / "evidence" / name).unlink()
+    capsule.sum_again()
+    said = capsule.check(*capsule.keys, code=5)
+    assert "not checked  evidence/build-record.json: not signed with a key" in said
+    assert "not checked  evidence/contract/env.encrypted.yaml: not in the capsule" in said
+    assert said.endswith("nothing is bad, 2 not checked\n")
+
+
+def test_what_is_asked_wrongly(capsule: Capsule, tmp_path: Path) -> None:
+    for more in (("--cosign-key",), ("--gpg-key", "nowhere"), ("--other",), ("twice",)):
+        ended = subprocess.run(
+            ["/bin/sh", str(SCRIPT), str(capsule.folder), *more], capture_output=True, check=False, timeout=60
+        )
+        assert ended.returncode == 2, more
+    for words in (("--with-evidence",), (*TAKE, "web"), (*TAKE, "--by-digest")):
+        outcome = capsule.project.run("publish", *(word for word in words if word != "publish"))
+        assert outcome.code == 2
+        assert "write `secure-build publish --to oci:DIR --with-evidence`" in outcome.err
+    Layout.create(tmp_path / "theirs")
+    theirs = tmp_path / "theirs/evidence/keys"
+    theirs.mkdir(parents=True)
+    (theirs / "precious").write_text("kept")
+    outcome = capsule.project.run("publish", "--to", f"oci:{tmp_path / 'theirs'}", "--with-evidence")
+    assert outcome.code == 2
+    assert "holds something else" in outcome.err
+    assert (theirs / "precious").read_text() == "kept"
+
+
+def test_without_a_public_key_there_is_no_capsule(capsule: Capsule, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = capsule.project
+    shutil.rmtree(capsule.folder)
+    monkeypatch.delitem(secret._taken, "GPG_KEY")
+    outcome = project.run(*TAKE)
+    assert outcome.code == 2
+    assert "`signing: rhs: public-key:`" in outcome.err
+    assert not capsule.folder.exists()
+
+
+def test_another_job_goes_on_from_it(capsule: Capsule) -> None:
+    record = str(capsule.folder / "evidence/build-record.json")
+    outcome = capsule.project.run(
+        "publish", "--record", record, "--to", "oci:../again", "--workdir", "../other", "--with-evidence"
+    )
+    assert outcome.code in (0, 5), outcome.err
+    again = Capsule(capsule.folder.with_name("again"), capsule.project, capsule.gpg, {})
+    assert again.check(*capsule.keys, code=0)
+
+
+def test_a_signature_of_the_older_kind_is_checked_by_its_document(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("openssl")
+    pem, public = signer()
+    monkeypatch.setenv("COSIGN_KEY", pem)
+    name = f"{project.host}/acme/web:1.0"
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}
+    pod["spec"] = {"containers": [{"name": "a", "image": name}]}
+    project.write("pods.yaml", json.dumps(pod))
+    project.configure(
+        target="ccco",
+        images={"web": {"image": name, "build": {"context": "app"}, "enforce": "cosign"}},
+        workload={"pods": "pods.yaml"},
+        signing={"cosign": {"key": {"secret": "COSIGN_KEY"}}},
+        attestations={"sbom": []},
+    )
+    for verb in (("build",), ("sign",), TAKE):
+        outcome = project.run(*verb)
+        assert outcome.code == 0, outcome.err
+    found = Capsule(tmp_path / "capsule", project, GpgHome(tmp_path), {})
+    (tmp_path / "cosign.pub").write_bytes(public)
+    key = ("--cosign-key", str(tmp_path / "cosign.pub"))
+    digest = project.record["images"][0]["descriptor"]["digest"]
+    assert re.search(rf"good +\S+: signature of \S+@{digest}\n", found.check(*key, code=0))
+    # The same signature, and a record that says it is of another image.
+    record = found.folder / "evidence/build-record.json"
+    record.write_text(record.read_text().replace(f"/acme/web@{digest}", f"/acme/other@{digest}"))
+    found.sum_again()
+    said = found.check(*key, code=1)
+    assert re.search(rf"BAD +\S+: signature of \S+/acme/other@{digest}: not signed by the cosign key", said)

@@ -22,10 +22,13 @@ while [ $# -gt 0 ]; do
     *) [ -z "$directory" ] || usage; directory=$(absolute "$1"); shift ;;
   esac
 done
+[ -n "$directory" ] || usage
 for key in "$cosign_key" "$gpg_key"; do
   [ -z "$key" ] || [ -f "$key" ] || { echo "there is no key $key" >&2; exit 2; }
 done
-cd -- "${directory:-.}" 2>/dev/null || usage
+cd -- "$directory" 2>/dev/null || usage
+has() { command -v "$1" >/dev/null 2>&1; }
+has sha256sum || { echo "sha256sum is not here" >&2; exit 2; }
 record=evidence/build-record.json
 for one in "$record" evidence/SHA256SUMS; do
   [ -f "$one" ] || { echo "$PWD is no capsule: it has no $one" >&2; exit 2; }
@@ -41,7 +44,6 @@ say() { printf '%-13s%s\n' "$1" "$2" | tr -cd '\12\40-\176'; }
 good() { say good "$1"; }
 bad() { say BAD "$1" | tee -a "$tmp/bad"; }
 unchecked() { say 'not checked' "$1" | tee -a "$tmp/open"; }
-has() { command -v "$1" >/dev/null 2>&1; }
 sum() { sha256sum | cut -c 1-64; }
 blob() { printf 'blobs/sha256/%s' "${1#sha256:}"; }
 
@@ -115,9 +117,10 @@ else unchecked "$record: not signed with a key, so its author could be anybody";
 awk '
   function value(line) { sub(/^ *"[a-z_]*": "?/, "", line); sub(/"?,?$/, "", line); return line }
   /^  "/ { part = value($0) == "[" || value($0) == "{" ? $1 : "" }
-  part == "\"images\":" && /^      "name": / { image = value($0) }
   part == "\"images\":" && /^        "digest": / { digest = value($0) }
-  part == "\"images\":" && /^      "reference": / { print "image", image, digest, value($0) }
+  part == "\"images\":" && /^        "media_type": / { type = value($0) }
+  part == "\"images\":" && /^        "size": / { size = value($0) }
+  part == "\"images\":" && /^      "reference": / { print "image", value($0), digest, size, type }
   part == "\"images\":" && /^          "image": / { pinned = value($0) }
   part == "\"images\":" && /^          "kept": / { kept = value($0) }
   part == "\"images\":" && /^          "kind": / { kind = value($0) }
@@ -128,6 +131,14 @@ awk '
   part == "\"sections\":" && /^      "token": / { print "token", section, value($0) }
 ' "$record" >"$tmp/list"
 grep -q '^image ' "$tmp/list" || bad "$record: it lists no image"
+
+# What index.json says of a name, which nobody has signed: it must be there once, as secure-build writes it.
+listed() {
+  entry=$(printf '{      "mediaType": "%s",      "digest": "%s",      "size": %s,      "annotations": {        %s"%s"      }    }' \
+    "$4" "$2" "$3" '"org.opencontainers.image.ref.name": ' "$1")
+  { ! grep -qF "\\" index.json && [ "$(grep -oF "\"$1\"" index.json | wc -l)" = 1 ] &&
+    tr -d '\n' <index.json | grep -qF "$entry"; } 2>/dev/null || bad "index.json: $1 does not name $2"
+}
 
 # Every manifest of an image, and every blob that one names.
 whole() {
@@ -189,8 +200,9 @@ while read -r what one two three four five; do
   case $what:$one in
     image:*)
       before=$(wc -l <"$tmp/bad")
-      whole "$two" "$three" 1
-      [ "$before" != "$(wc -l <"$tmp/bad")" ] || good "$(blob "$two"): $three is whole" ;;
+      listed "$one" "$two" "$three" "$four"
+      whole "$two" "$one" 1
+      [ "$before" != "$(wc -l <"$tmp/bad")" ] || good "$(blob "$two"): $one, whole" ;;
     signature:cosign)
       if [ -n "$no_cosign" ]; then unchecked "$(blob "$three"): $no_cosign"
       else with_cosign "$two" "$three" "${five%.}"; fi ;;
