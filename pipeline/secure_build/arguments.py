@@ -112,6 +112,12 @@ def parser() -> argparse.ArgumentParser:
         verb.add_argument(
             "--to", metavar="oci:DIR", help="publish to an image layout instead of the registries"
         )
+    publish.add_argument(
+        "--with-evidence",
+        action="store_true",
+        help="put signatures, public keys, tokens, the build record and a script that checks it all into "
+        "the layout of --to, see docs/capsule.md",
+    )
     build.add_argument(
         "--check",
         action="store_true",
