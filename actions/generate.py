@@ -49,11 +49,11 @@ _EXAMPLES = {
     "pods": "pods/",
     "re-encrypt": "true",
     "record": "registry.example.com/acme/web@sha256:…",
-    "report": "verify.sarif",
+    "report": "${{ runner.temp }}/verify.sarif",
     "section": "workload",
     "strict": "true",
     "target": "ccrt",
-    "to": "oci:image",
+    "to": "oci:${{ runner.temp }}/image",
     "verbose": "true",
     "with-evidence": "true",
     "workdir": ".secure-build",
@@ -136,7 +136,8 @@ def _meaning(action: argparse.Action) -> str:
     flag = "`true`: " if action.nargs == 0 else ""
     choices = f" ({', '.join(action.choices)})" if action.choices else ""
     meaning = f"{flag}{text}{choices}."
-    return meaning[0].upper() + meaning[1:]
+    # A value's name keeps its letters.
+    return meaning if re.match(r"\w+[:,]", meaning) else meaning[0].upper() + meaning[1:]
 
 
 def action_yml() -> str:

@@ -27,7 +27,10 @@ state() { # what the environment is made of
 
 install() {
     echo "::group::secure-build: install"
-    "$python" -I -m venv --clear "$own/venv" || stop "\`$python\` makes no virtual environment" \
+    # what there are no wheels of for s390x comes from the distribution
+    local kind=()
+    [[ $(uname -m) != s390x ]] || kind=(--system-site-packages)
+    "$python" -I -m venv --clear "${kind[@]}" "$own/venv" || stop "\`$python\` makes no virtual environment" \
         "install python3-venv, or name another interpreter with the input \`python\`"
     local options=(--disable-pip-version-check --no-input --quiet --require-hashes --only-binary :all: --no-deps)
     if [[ -n ${ACTION_CACHE:-} ]]; then
@@ -37,8 +40,12 @@ install() {
             stop "what secure-build needs could not be installed" "pip says why, above"
         options+=(--no-index --find-links "$ACTION_CACHE")
     fi
-    "$own/venv/bin/python" -I -m pip install "${options[@]}" --requirement "$root/requirements/main.txt" ||
+    "$own/venv/bin/python" -I -m pip install "${options[@]}" --ignore-installed \
+        --requirement "$root/requirements/main.txt" ||
         stop "what secure-build needs could not be installed" "pip says why, above; where a hash differs, do not go on"
+    "$own/venv/bin/python" -I -c 'import cryptography as c; raise SystemExit(int(c.__version__.split(".")[0]) < 43)' ||
+        stop "\`$python\` has no package cryptography, 43 or newer, and there is none to install for $(uname -m)" \
+            "take a runner or container with python3-cryptography of Debian 13, Ubuntu 25.04 or newer"
     # the checkout itself, without a build
     "$own/venv/bin/python" -I - "$root/pipeline" <<'END'
 import pathlib, sys, sysconfig

@@ -12,7 +12,7 @@ from secure_build.values import values
 _FILES = {
     "contract": "The contract",
     "workload": "The workload section",
-    "images-section-path": "`images` and `auths` for a contract of your own, with passwords",
+    "images-section-path": "`images` and `auths` for a contract of your own, for its owner only",
     "record": "The build record",
 }
 
@@ -21,7 +21,7 @@ def body(document: Mapping[str, Any], told: Sequence[Mapping[str, Any]] = ()) ->
     """The lines of what a command prints as JSON, with further findings that it told of."""
     named = values(document)
     judged = document.get("verify") or (document if "verdict" in document else None)
-    lines = [*_images(document), *_planned(document)]
+    lines = [*_source(document), *_images(document), *_planned(document)]
     lines += listed("Findings", _others([*told, *document.get("findings", [])], judged))
     lines += ["", *verified(judged)] if judged else []
     if named["images-section"] and "record" not in document:
@@ -37,6 +37,14 @@ def body(document: Mapping[str, Any], told: Sequence[Mapping[str, Any]] = ()) ->
 def indented(lines: Iterable[str]) -> list[str]:
     """A block of text that stays as it is."""
     return [f"    {shown(line)}" for line in lines]
+
+
+def _source(document: Mapping[str, Any]) -> Iterator[str]:
+    source = document.get("source")
+    if source and document["images"]:
+        where = f" of {cell(source['url'])}" if source["url"] else ""
+        differs = "" if source["clean"] else ", while the working tree differed"
+        yield from (f"Commit `{source['commit']}`{where}{differs}", "")
 
 
 def _images(document: Mapping[str, Any]) -> Iterator[str]:

@@ -305,7 +305,7 @@ def test_no_permission_for_a_token_is_said_before_anything_is_built(project: Pro
     }
     project.configure(signing={"keyless": keyless})
     step = runner.step()
-    assert step.code == 2
+    assert step.code == 3
     (error,) = step.log.of("error")
     assert "no OIDC token" in error.value
     assert "permissions:\n  contents: read\n  id-token: write" in error.value
@@ -393,3 +393,12 @@ def test_another_folder(project: Project, runner: Runner, monkeypatch: pytest.Mo
     step = runner.step(ACTION_DIRECTORY="nowhere")
     assert step.code == 2
     assert "there is no folder `nowhere`" in step.log.of("error")[0].value
+
+
+def test_what_plan_finds_is_annotated(project: Project, runner: Runner) -> None:
+    project.configure(workload={"compose": "missing.yml"})
+    step = runner.step(SECURE_BUILD_COMMAND="plan")
+    told = [one.value for one in step.log.of("error")]
+    assert step.code != 0
+    assert any("missing.yml" in one for one in told), told
+    assert len(told) == len(set(told))

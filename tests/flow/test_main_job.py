@@ -141,6 +141,7 @@ def test_to_a_layout_and_later_to_the_registry(
     names = [entry["annotations"]["org.opencontainers.image.ref.name"] for entry in index["manifests"]]
     assert names == [f"{project.host}/acme/web:1.0"]
     assert project.run("publish").code == 0
+    assert "deferred" not in {finding["level"] for finding in project.record["findings"]}
     assert str(registry.tags["acme/web", "1.0"]) == index["manifests"][0]["digest"]
     outcome = project.run("contract", "workload")
     assert "deferred" not in outcome.err

@@ -90,7 +90,7 @@ def test_a_job_that_may_not_have_a_token_is_told_what_to_write(
     variable: str, yaml: str, transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "true")
-    with pytest.raises(UsageError, match="this job has no OIDC token") as raised:
+    with pytest.raises(MachineError, match="this job has no OIDC token") as raised:
         identity.find(transport, file=Path("/nowhere"))
     assert yaml in (raised.value.hint or "")
 

@@ -196,15 +196,17 @@ def main() -> int:
 
 
 def _annotate_verdict(report: GitHubReport, ended: Ended) -> None:
-    """What `verify` prints as its result; other verbs have told of their findings."""
-    if "verdict" not in ended.document:
-        return
-    for one in ended.document["containers"]:
+    """What `verify` and `plan` print as their result; other verbs have told of their findings."""
+    found = []
+    for one in ended.document.get("containers", []) if "verdict" in ended.document else []:
         if one["verdict"] != "accepted":
             level = "fail" if one["verdict"] == "refused" else "unknown"
-            report.finding(_finding({**one, "check": "image", "level": level, "what": one["name"]}))
-    for one in (*ended.document["findings"], *ended.document["evidence"]):
-        report.finding(_finding(one))
+            found.append({**one, "check": "image", "level": level, "what": one["name"]})
+    if "record" not in ended.document:
+        found += [*ended.document.get("findings", []), *ended.document.get("evidence", [])]
+    for one in found:
+        if one not in ended.findings:
+            report.finding(_finding(one))
 
 
 def _finding(data: Mapping[str, str]) -> Finding:

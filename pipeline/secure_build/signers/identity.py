@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from secure_build import files, manifest, secret
 from secure_build.address import check_encrypted
-from secure_build.errors import ServiceError, UsageError
+from secure_build.errors import MachineError, ServiceError, UsageError
 from secure_build.registry.http import Transport
 from secure_build.secret import Secret
 from secure_build.signers import keyless
@@ -39,8 +39,8 @@ def find(transport: Transport, *, given: Secret | None = None, file: Path = FILE
     """A token with the audience `sigstore`; the first of these that there is.
 
     `given`, the variable `SIGSTORE_ID_TOKEN`, the one that GitHub gives a job, the content of `file`,
-    and what else sigstore's library finds on CI systems. Raises UsageError when there is none, and
-    ServiceError when GitHub does not answer.
+    and what else sigstore's library finds on CI systems. Raises UsageError when there is none,
+    MachineError when the job may not get one, and ServiceError when GitHub does not answer.
     """
     if given is not None:
         return Secret(given.reveal().strip())
@@ -58,14 +58,14 @@ def find(transport: Transport, *, given: Secret | None = None, file: Path = FILE
 
 
 def require_permission() -> None:
-    """Raise UsageError in a job that lacks the permission to get a token; asks nobody for one."""
+    """Raise MachineError in a job that lacks the permission to get a token; asks nobody for one."""
     if secret.is_known(VARIABLE) or (secret.is_known(_GITHUB_TOKEN) and secret.is_known(_GITHUB_URL)):
         return
     if FILE.exists():
         return
     for variable, hint in (("GITHUB_ACTIONS", _GITHUB_HINT), ("GITLAB_CI", _GITLAB_HINT)):
         if secret.is_known(variable):
-            raise UsageError("this job has no OIDC token to sign with", hint=hint)
+            raise MachineError("this job has no OIDC token to sign with", hint=hint)
 
 
 def _from_github(transport: Transport) -> Secret:

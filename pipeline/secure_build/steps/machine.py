@@ -32,7 +32,7 @@ def require_builder(
 
 
 def require_identity(path: Path) -> None:
-    """Raise UsageError where this config signs without a key, and the job cannot get a token."""
+    """Raise MachineError where this config signs without a key, and the job cannot get a token."""
     from secure_build.signers import identity
 
     keyless = config.load(path).config.signing.keyless

@@ -8,13 +8,13 @@ tag at all. What is there already is not sent again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from secure_build import record, stopping
 from secure_build.errors import UsageError
 from secure_build.layout import Layout
-from secure_build.model import BuildRecord, Image
+from secure_build.model import BuildRecord, Finding, Image
 from secure_build.reference import Digest, Repository
 from secure_build.registry import Registry
 from secure_build.steps import transfer
@@ -25,6 +25,9 @@ from secure_build.steps.keys import keys
 from secure_build.steps.mirror import mirror
 from secure_build.steps.sign import require_signed
 from secure_build.steps.transfer import Advance, Holders, Upload, nobody
+
+# Checks that may have to wait for the images to be at their registries.
+_AWAITING = ("delivery", "evidence", "image", "signature")
 
 
 def publish(work: Job) -> BuildRecord:
@@ -90,10 +93,17 @@ def publish(work: Job) -> BuildRecord:
         mirror(work)
     elif work.options.to and any(image.mirror for image in work.loaded.config.used.values()):
         work.report.step("no mirror is filled: `publish` without `--to` does that")
-    result = replace(current, images=tuple(sent))
+    result = replace(current, images=tuple(sent), findings=_still_so(work, current, chosen))
     if result != current:
         record.write(work.record_path, result)
     return result
+
+
+def _still_so(work: Job, current: BuildRecord, chosen: Collection[str]) -> tuple[Finding, ...]:
+    """What was found before, but for what had to wait until now: `verify` can tell it."""
+    if work.options.to or work.options.by_digest or len(chosen) < len(current.images):
+        return current.findings
+    return tuple(one for one in current.findings if one.level != "deferred" or one.check not in _AWAITING)
 
 
 def destinations_of(work: Job, repositories: list[Repository]) -> Mapping[Repository, Registry]:

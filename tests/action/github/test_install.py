@@ -76,3 +76,15 @@ def test_an_old_interpreter_and_none_are_told_apart(tmp_path: Path) -> None:
     old.chmod(0o755)
     assert "is older than Python 3.11" in start(tmp_path, ACTION_PYTHON=str(old)).stdout
     assert "does not run" in start(tmp_path, ACTION_PYTHON="/nonexistent").stdout
+
+
+def test_on_s390x_the_distribution_brings_what_there_are_no_wheels_of(tmp_path: Path, wheels: Path) -> None:
+    uname = tmp_path / "bin" / "uname"
+    uname.parent.mkdir()
+    uname.write_text("#!/bin/sh\necho s390x\n")
+    uname.chmod(0o755)
+    path = f"{uname.parent}{os.pathsep}{os.environ['PATH']}"
+    ended = start(tmp_path / "temporary", PATH=path, PIP_FIND_LINKS=str(wheels))
+    assert is_installed(ended), ended.stdout + ended.stderr
+    settings = (tmp_path / "temporary/secure-build/venv/pyvenv.cfg").read_text()
+    assert "include-system-site-packages = true" in settings
