@@ -10,7 +10,6 @@ import argparse
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -43,29 +42,32 @@ class Door:
 
 def main(argv: Sequence[str] | None = None, door: Door | None = None) -> int:
     """Run one verb; returns the exit code."""
-    from secure_build.report import NORMAL, QUIET, VERBOSE
-
     signal.signal(signal.SIGTERM, _terminate)
     door = door or Door()
-    report = door.open_report(NORMAL)
-    verbose = False
+    arguments = argparse.Namespace(verbose=False, quiet=False)
+    opened: list[Report] = []
+
+    def report() -> Report:
+        """Opened once the command line is read, or for what is wrong with it; help needs none."""
+        if not opened:
+            opened.append(door.open_report(arguments.verbose - arguments.quiet))
+        return opened[0]
+
     try:
         door.prepare()
         arguments = parse(sys.argv[1:] if argv is None else argv, os.environ)
-        verbose = arguments.verbose
-        report = door.open_report(VERBOSE if verbose else QUIET if arguments.quiet else NORMAL)
         door.check(arguments)
-        code = VERBS[arguments.verb](arguments, report)
+        code = VERBS[arguments.verb](arguments, report())
         sys.stdout.flush()
         return code
     except SecureBuildError as error:
-        report.error(error)
+        report().error(error)
         return error.exit_code
     except _Terminated:
-        report.error(SecureBuildError("terminated"))
+        report().error(SecureBuildError("terminated"))
         return _TERMINATED
     except KeyboardInterrupt:
-        report.error(SecureBuildError("interrupted"))
+        report().error(SecureBuildError("interrupted"))
         return _INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone; there is nobody left to tell.
@@ -74,12 +76,14 @@ def main(argv: Sequence[str] | None = None, door: Door | None = None) -> int:
         return 1
     except OSError as error:
         place = f" `{error.filename}`" if error.filename else ""
-        report.error(MachineError(f"cannot use{place}: {error.strerror or error}"))
+        report().error(MachineError(f"cannot use{place}: {error.strerror or error}"))
         return MachineError.exit_code
     except Exception as error:  # noqa: BLE001 - the last place that can explain
-        trace = traceback.format_exc() if verbose else ""
+        import traceback
+
+        trace = traceback.format_exc() if arguments.verbose else ""
         what = f"this is a bug in secure-build: {type(error).__name__}: {error}"
-        report.error(
+        report().error(
             SecureBuildError(f"{what}\n{trace}".rstrip(), hint=None if trace else "`-v` shows where")
         )
         return _BUG
