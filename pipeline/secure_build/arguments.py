@@ -228,6 +228,7 @@ def _audit_arguments(audit: argparse.ArgumentParser) -> None:
         ("--encryption-certificate", "the certificate that the contract was encrypted for"),
         ("--record", "the build record of the contract"),
         ("--record-key", "public cosign key that signs build records and images, PEM"),
+        ("--gpg-key", "public OpenPGP key that signs images (rhs)"),
         ("--trust-config", "trust config of another sigstore than the public one, for --identity"),
     ):
         audit.add_argument(flag, metavar="FILE", type=Path, help=text)
