@@ -269,7 +269,21 @@ def test_more_and_less_than_it_should_hold(capsule: Capsule) -> None:
         one, two = sorted((folder / "evidence/signatures").rglob("signature-1"))[:2]
         one.write_bytes(two.read_bytes())
 
+    def rewritten(folder: Path, *, kinds: int) -> None:
+        """A record in which a signature is another image's, or a statement of another kind."""
+        (image,) = capsule.project.record["images"]
+        by_kind = {one["predicate"]: [] for one in image["signatures"] if one["predicate"]}
+        for one in image["signatures"]:
+            if one["predicate"]:
+                by_kind[one["predicate"]].append(one["kept"])
+        signature, provenance = by_kind.values()
+        one, two = (signature[0], provenance[0]) if kinds == 2 else signature[:2]
+        (folder / record).write_text((folder / record).read_text().replace(one, two))
+        (folder / "evidence/build-record.cosign.json").unlink()
+
     cases: dict[str, tuple[Callable[[Path], object], str]] = {
+        "another's statement": (lambda one: rewritten(one, kinds=1), ": not signed by the cosign key"),
+        "another statement": (lambda one: rewritten(one, kinds=2), ": not signed by the cosign key"),
         "a file more": (lambda one: (one / "more").write_text(""), "more: not in evidence/SHA256SUMS"),
         "a link": (lambda one: (one / "more").symlink_to("index.json"), "./more: neither file nor folder"),
         "no layer": (lambda one: (one / files["layer"]).unlink(), f"{files['layer']}: missing, and "),

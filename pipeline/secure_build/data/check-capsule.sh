@@ -48,13 +48,15 @@ sum() { sha256sum | cut -c 1-64; }
 blob() { printf 'blobs/sha256/%s' "${1#sha256:}"; }
 
 # The files: what there is, no more and no less, with these hashes; a blob's name is its hash.
+# What is neither file nor folder could lead elsewhere, so nothing else is looked at then.
 find . ! -type f ! -type d >"$tmp/odd"
+while IFS= read -r one; do bad "$one: neither file nor folder"; done <"$tmp/odd"
+[ ! -s "$tmp/odd" ] || exit 1
 find . -type f ! -path ./evidence/SHA256SUMS | sed 's|^\./||' >"$tmp/there"
 cut -c 67- evidence/SHA256SUMS >"$tmp/listed"
 awk '$2 ~ "^blobs/" && $2 != "blobs/sha256/" $1 {print $2}' evidence/SHA256SUMS >"$tmp/misnamed"
-sha256sum -c evidence/SHA256SUMS 2>/dev/null | sed -n 's/: FAILED.*$//p' >"$tmp/changed"
+sha256sum -c evidence/SHA256SUMS 2>/dev/null </dev/null | sed -n 's/: FAILED.*$//p' >"$tmp/changed"
 ! grep -qvE '^[0-9a-f]{64}  [^/]' evidence/SHA256SUMS || bad "evidence/SHA256SUMS: it is no list of hashes"
-while IFS= read -r one; do bad "$one: neither file nor folder"; done <"$tmp/odd"
 while IFS= read -r one; do bad "$one: its name is not its hash"; done <"$tmp/misnamed"
 while IFS= read -r one; do bad "$one: missing, or not what evidence/SHA256SUMS says"; done <"$tmp/changed"
 grep -vxFf "$tmp/listed" "$tmp/there" >"$tmp/more"
@@ -65,8 +67,8 @@ while IFS= read -r one; do bad "$one: not in evidence/SHA256SUMS"; done <"$tmp/m
 # (sigstore bundle v0.3: an in-toto statement in a DSSE envelope).
 statement() {
   rest='","payloadType":"application\/vnd\.in-toto+json","signatures":\[{"sig":"\([A-Za-z0-9+/=]*\)"}\]}}$'
-  sed -n "s/^.*\"dsseEnvelope\":{\"payload\":\"\([A-Za-z0-9+\/=]*\)$rest/\1/p" "$1" | base64 -d >"$tmp/payload"
-  sed -n "s/^.*\"dsseEnvelope\":{\"payload\":\"\([A-Za-z0-9+\/=]*\)$rest/\2/p" "$1" | base64 -d >"$tmp/signature"
+  sed -n "s/^.*\"dsseEnvelope\":{\"payload\":\"\([A-Za-z0-9+\/=]*\)$rest/\1/p" "$1" | base64 -d >"$tmp/payload" 2>/dev/null
+  sed -n "s/^.*\"dsseEnvelope\":{\"payload\":\"\([A-Za-z0-9+\/=]*\)$rest/\2/p" "$1" | base64 -d >"$tmp/signature" 2>/dev/null
   { printf 'DSSEv1 28 application/vnd.in-toto+json %d ' "$(wc -c <"$tmp/payload")"; cat "$tmp/payload"; } >"$tmp/signed"
   verified || return 1
   name='{"name":"[^"\\]*","digest":{"sha256":"[0-9a-f]\{64\}"}}'
@@ -142,9 +144,9 @@ listed() {
 # Every manifest of an image, and every blob that one names.
 whole() {
   [ -f "$(blob "$1")" ] || { bad "$(blob "$1"): missing, and $2 needs it"; return; }
-  grep -oE '"digest" *: *"sha256:[0-9a-f]{64}"' "$(blob "$1")" | grep -oE 'sha256:[0-9a-f]{64}' >"$tmp/parts.$3"
+  grep -oE '"digest"[[:space:]]*:[[:space:]]*"sha256:[0-9a-f]{64}"' "$(blob "$1")" | grep -oE 'sha256:[0-9a-f]{64}' >"$tmp/parts.$3"
   while read -r part; do
-    if [ -f "$(blob "$part")" ] && [ "$3" = 1 ] && grep -q '"manifests" *:' "$(blob "$1")"; then whole "$part" "$2" 2
+    if [ -f "$(blob "$part")" ] && [ "$3" = 1 ] && grep -q '"manifests"[[:space:]]*:' "$(blob "$1")"; then whole "$part" "$2" 2
     elif [ ! -f "$(blob "$part")" ]; then bad "$(blob "$part"): missing, and $2 needs it"; fi
   done <"$tmp/parts.$3"
 }

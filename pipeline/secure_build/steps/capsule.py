@@ -11,16 +11,16 @@ import base64
 import contextlib
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import get_args
+from typing import Literal, get_args
 
 from secure_build import files, record
 from secure_build.contract.document import LARGEST, Contract, SectionName
 from secure_build.contract.encryption.token import Token
 from secure_build.errors import UsageError
 from secure_build.layout import Layout
-from secure_build.model import BuildRecord, Image, SignatureKind
+from secure_build.model import BuildRecord, Image
 from secure_build.reference import Digest
 from secure_build.steps import record_signature
 from secure_build.steps.emission import emitted, encrypted_line, encrypted_path, plain_path
@@ -31,7 +31,7 @@ from secure_build.steps.record_signature import sign_record
 from secure_build.steps.simple_signing import kept_files
 
 EVIDENCE, SUMS, SCRIPT = "evidence", "SHA256SUMS", "check.sh"
-_PUBLIC_KEYS: dict[SignatureKind, str] = {"cosign": "keys/cosign.pub", "rhs": "keys/openpgp.asc"}
+_PUBLIC_KEYS: dict[Literal["cosign", "rhs"], str] = {"cosign": "keys/cosign.pub", "rhs": "keys/openpgp.asc"}
 
 
 def publish_capsule(work: Job) -> BuildRecord:
@@ -60,7 +60,7 @@ def publish_capsule(work: Job) -> BuildRecord:
     evidence = {
         **_script(),
         **_record(work, content, bundles),
-        **_public_keys(work, current.images),
+        **_public_keys(work, current.images, bundles),
         **_tokens(work, current),
     }
     for image in current.images:
@@ -90,21 +90,21 @@ def _record(work: Job, content: bytes, bundles: Sequence[bytes]) -> dict[PurePos
     return found
 
 
-def _public_keys(work: Job, images: Sequence[Image]) -> dict[PurePosixPath, bytes]:
-    """What signatures are checked with; raises AbsentKeyError for a key that is not here."""
-    own: dict[SignatureKind, Callable[[], bytes]] = {
-        "cosign": lambda: keys(work).cosign_public.pem,
-        "rhs": lambda: keys(work).rhs_public,
-    }
+def _public_keys(work: Job, images: Sequence[Image], bundles: Sequence[bytes]) -> dict[PurePosixPath, bytes]:
+    """What signatures are checked with: the keys that the contract has, or else those of the config.
+
+    Raises AbsentKeyError for one that is not here.
+    """
+    used = {signature.kind for image in images for signature in image.signatures}
+    used |= {record_signature.kind_of(RECORD_NAME, bundle) for bundle in bundles}
+    enforced = {image.enforced.by: image.enforced.public_key for image in images if image.enforced}
     found = {}
     for kind, name in _PUBLIC_KEYS.items():
-        enforced = [
-            image.enforced.public_key for image in images if image.enforced and image.enforced.by == kind
-        ]
-        if enforced:
-            found[PurePosixPath(name)] = base64.b64decode(enforced[0])
-        elif getattr(work.loaded.config.signing, kind) is not None:
-            found[PurePosixPath(name)] = own[kind]()
+        if kind in enforced:
+            found[PurePosixPath(name)] = base64.b64decode(enforced[kind])
+        elif kind in used:
+            own = keys(work).cosign_public.pem if kind == "cosign" else keys(work).rhs_public
+            found[PurePosixPath(name)] = own
     return found
 
 

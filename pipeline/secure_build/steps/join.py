@@ -105,7 +105,7 @@ def _read(work: Job, name: str, verifiers: Sequence[StatementVerifier]) -> Given
         # The work folder of another job.
         path /= RECORD_NAME
     # In a capsule the record lies within the layout.
-    beside = [path.parent / "layout", path.parent.parent]
+    beside = [path.parent / "layout", path.absolute().parents[1]]
     found, content = record.load(path)
     bundles = record_signature.bundles_beside(path)
     record_signature.require(str(path), content, bundles, verifiers, work.report)
