@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from secure_build.arguments import parse
@@ -243,6 +242,8 @@ def _contract_certificate(arguments: argparse.Namespace, report: Report) -> int:
 
 
 def _verify(arguments: argparse.Namespace, report: Report) -> int:
+    from pathlib import Path
+
     from secure_build import verify_output
     from secure_build.steps import VerifyOptions, verify
 
@@ -264,6 +265,8 @@ def _verify(arguments: argparse.Namespace, report: Report) -> int:
 
 
 def _audit(arguments: argparse.Namespace, report: Report) -> int:
+    from pathlib import Path
+
     from secure_build import audit_output
     from secure_build.steps.audit import AuditOptions, audit
 
@@ -280,6 +283,8 @@ def _schema(arguments: argparse.Namespace, _report: Report) -> int:
         raise UsageError("`--contract` and `--verify` are two schemas", hint="ask for one")
     of_contract = f"contract-{arguments.contract}" if arguments.contract else "secure-build"
     name = "verify" if arguments.verify else of_contract
+    from pathlib import Path
+
     path = Path(__file__).parent / "data" / f"{name}.schema.json"
     sys.stdout.write(path.read_text(encoding="utf-8"))
     return 0

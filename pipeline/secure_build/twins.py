@@ -8,7 +8,6 @@ one, and what is marked `with_twin`.
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -54,6 +53,8 @@ def with_command(
         return argv
     known = [" ".join(verb) for verb in _verbs(parser)]
     if (given := " ".join(command)) not in known:
+        import difflib
+
         close = difflib.get_close_matches(given, known, n=1)
         raise UsageError(
             f"`{COMMAND}` must be one of {', '.join(known)}",
@@ -81,6 +82,8 @@ def apply_environment(
     known = {twin(action) for action in actions} | _OTHER_VARIABLES
     for name in sorted(name for name in environment if name.startswith(PREFIX) and environment[name]):
         if name not in known:
+            import difflib
+
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(sorted(known))}"
             if name in without:
