@@ -51,27 +51,29 @@ def publish_bundles(
 
 
 def read_bundles(
-    reader: Reader, repository: Repository, subject: Digest, *, predicate_types: Collection[str] | None = None
+    reader: Reader,
+    repository: Repository,
+    subject: Digest,
+    *,
+    predicate_types: Collection[str] | None = None,
+    layout: Layout | None = None,
 ) -> Iterator[KeptBundle]:
     """The bundles about a manifest, each read when it is asked for; nobody has checked them.
 
     With `predicate_types` those come first that are said to be of these types, and those that are said to
-    be of another one are left out; nobody has signed that either. One that cannot be read hides no
-    other: ServiceError is raised for it at the end.
+    be of another one are left out; nobody has signed that either. What is listed and whole in `layout` is
+    taken from there. One that cannot be read hides no other: ServiceError is raised for it at the end.
     """
     unread: ServiceError | None = None
     for listed in reader.referrers_by_turns(repository, subject):
         for one in _ordered(listed, predicate_types):
             try:
-                content = reader.get_manifest(repository, one.descriptor)
-                blob = artifact.bundle_of(content)
-                if blob is None:
-                    continue
-                bundle = b"".join(reader.blob(repository, blob))
+                bundle = _here(layout, one.descriptor) or _fetched(reader, repository, one.descriptor)
             except ServiceError as error:
                 unread = unread or error
                 continue
-            yield KeptBundle(one.descriptor.digest, bundle)
+            if bundle is not None:
+                yield KeptBundle(one.descriptor.digest, bundle)
     if unread is not None:
         raise unread
 
@@ -125,6 +127,20 @@ def _ordered(listed: Sequence[Referrer], predicate_types: Collection[str] | None
     named = [one.annotations.get(artifact.PREDICATE_TYPE) for one in listed]
     sure = [one for one, name in zip(listed, named, strict=True) if name in predicate_types]
     return sure + [one for one, name in zip(listed, named, strict=True) if name is None]
+
+
+def _here(layout: Layout | None, descriptor: Descriptor) -> bytes | None:
+    """A bundle's bytes, where they are here; what is damaged is none."""
+    try:
+        return artifact.read(layout, descriptor.digest) if layout else None
+    except ServiceError:
+        return None
+
+
+def _fetched(reader: Reader, repository: Repository, descriptor: Descriptor) -> bytes | None:
+    """The same from its repository; None for what is no bundle."""
+    blob = artifact.bundle_of(reader.get_manifest(repository, descriptor))
+    return None if blob is None else b"".join(reader.blob(repository, blob))
 
 
 def _only(layout: Layout, own: Descriptor, layer: Descriptor) -> bytes:

@@ -20,7 +20,7 @@ from secure_build.model import BuilderName, BuildRecord, Credential, Platform, U
 from secure_build.reference import Reference, Repository
 from secure_build.registry.auth import machine_credential
 from secure_build.registry.client import RemoteRegistry
-from secure_build.registry.http import Transport
+from secure_build.registry.http import Transport, at_once
 from secure_build.report import Report
 from secure_build.source import Checkout, open_source
 
@@ -66,6 +66,11 @@ class Options:
     plain: Path | None = None
     old_record: Path | None = None
     image_version: str | None = None
+
+    @property
+    def requests(self) -> int:
+        """How many requests to registries may be under way."""
+        return at_once(self.jobs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ class _Planner:
         return Plan(source, images, self._locked(images), named, logins, self._sorted_findings(), disclosed)
 
     def _each(self, act: Callable[[str], PlannedImage], names: Collection[str]) -> list[PlannedImage]:
-        return stopping.side_by_side(act, list(names), jobs=self._work.options.jobs)
+        return stopping.side_by_side(act, list(names), jobs=self._work.options.requests)
 
     # What must be here
 
@@ -314,7 +314,7 @@ class _Planner:
         def try_to_look(place: Place) -> set[str] | None:
             return self._try("workload", place.what, lambda: look(place))
 
-        found = stopping.side_by_side(try_to_look, described.places, jobs=work.options.jobs)
+        found = stopping.side_by_side(try_to_look, described.places, jobs=work.options.requests)
         return set().union(*filter(None, found))
 
     def _sections(self) -> tuple[str, ...]:

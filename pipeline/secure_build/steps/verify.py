@@ -25,7 +25,7 @@ from secure_build.contract.document import Contract, SectionText
 from secure_build.errors import UsageError
 from secure_build.model import BuildRecord, Finding
 from secure_build.reference import Reference, Repository
-from secure_build.registry.http import Transport
+from secure_build.registry.http import Transport, at_once
 from secure_build.report import Report
 from secure_build.steps import delivery, show
 from secure_build.steps.certificates import configured_certificate
@@ -104,7 +104,9 @@ def verify_alone(options: VerifyOptions, report: Report) -> Verified:
     )
     subject = replace(subject, is_part=subject.env is None)
     with Transport() as transport, tempfile.TemporaryDirectory(prefix="secure-build-") as folder:
-        means = Means(transport=transport, folder=Path(folder), jobs=options.jobs, offline=options.offline)
+        means = Means(
+            transport=transport, folder=Path(folder), jobs=at_once(options.jobs), offline=options.offline
+        )
         return _judged(subject, means, report)
 
 
