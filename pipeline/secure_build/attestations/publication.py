@@ -33,8 +33,8 @@ class KeptBundle:
 
 def publish_bundles(
     layout: Layout, bundles: Sequence[Manifest], registry: Registry, repository: Repository
-) -> None:
-    """Put the layout's bundles beside what they are about, which must be there.
+) -> set[Digest]:
+    """Put the layout's bundles beside what they are about, which must be there; returns which are new there.
 
     For each subject this is one request to look, three for each bundle (five for the first of a
     repository), and where the registry keeps no lists of referrers another to look, once, and one to
@@ -46,8 +46,11 @@ def publish_bundles(
         assert found is not None, "a bundle is about something"
         return found
 
-    for digest, group in groupby(sorted(bundles, key=subject), subject):
-        registry.attach(repository, digest, list(group), layout.chunks)
+    return {
+        new.descriptor.digest
+        for digest, group in groupby(sorted(bundles, key=subject), subject)
+        for new in registry.attach(repository, digest, list(group), layout.chunks)
+    }
 
 
 def read_bundles(
