@@ -163,8 +163,8 @@ class InterruptedTransferError(UnavailableError):
 
 
 def at_once(jobs: int) -> int:
-    """How many requests may be under way, where `jobs` things may be done side by side."""
-    return min(jobs * _REQUESTS_PER_JOB, _CONNECTIONS)
+    """How many requests may be under way, where `jobs` things may be done side by side; of one, one."""
+    return 1 if jobs == 1 else min(jobs * _REQUESTS_PER_JOB, _CONNECTIONS)
 
 
 class Transport:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal
 
 from secure_build import __version__, config, files, lock, process, record, secret
 from secure_build.config import Loaded, Login
-from secure_build.contract.deployment.forms import Form
 from secure_build.errors import UsageError
 from secure_build.layout import Layout
 from secure_build.lock import Lock
@@ -25,6 +24,7 @@ from secure_build.report import Report
 from secure_build.source import Checkout, open_source
 
 if TYPE_CHECKING:
+    from secure_build.contract.deployment.forms import Form
     from secure_build.steps.certificates import CheckedCertificate
     from secure_build.steps.keys import Keys
 

@@ -33,7 +33,6 @@ from secure_build.model import (
 from secure_build.reference import Reference, Repository
 from secure_build.registry import Registry
 from secure_build.registry.client import PushRight
-from secure_build.signers.dct import server_findings
 from secure_build.steps import transfer
 from secure_build.steps.assemble import check_files
 from secure_build.steps.build import previous, unchanged
@@ -332,6 +331,8 @@ class _Planner:
         self._try("signing", "the keys to sign with", keys(work).check)
         self._try("signing", "where images go", lambda: check_destination(work))
         if config.signing.dct is not None:
+            from secure_build.signers.dct import server_findings
+
             self._findings += server_findings(config.signing.dct.server)
         for image in images:
             built = config.built.get(image.name)

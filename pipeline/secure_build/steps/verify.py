@@ -28,9 +28,9 @@ from secure_build.reference import Reference, Repository
 from secure_build.registry.http import Transport, at_once
 from secure_build.report import Report
 from secure_build.steps import delivery, show
-from secure_build.steps.certificates import configured_certificate
 from secure_build.steps.gathering import Means, gather
-from secure_build.steps.job import Job
+from secure_build.steps.invocation import job
+from secure_build.steps.job import Job, Options
 from secure_build.steps.made import Made, made
 from secure_build.steps.proven import closed, opened
 from secure_build.steps.sections import read_file
@@ -81,6 +81,22 @@ class Subject:
     pods: tuple[ConfidentialFile, ...] = ()
     findings: tuple[Finding, ...] = ()
     is_part: bool = False
+
+
+def verify(options: VerifyOptions, report: Report) -> Verified:
+    """Whether the runtime would accept a contract and its images."""
+    if options.is_alone:
+        return verify_alone(options, report)
+    given = Options(
+        config=options.config,
+        workdir=options.workdir,
+        records=options.records,
+        jobs=options.jobs,
+        offline=options.offline,
+        image_version=options.image_version,
+    )
+    with job(given, report) as work:
+        return verify_job(work, options)
 
 
 def verify_alone(options: VerifyOptions, report: Report) -> Verified:
@@ -147,6 +163,8 @@ def verify_made(work: Job, current: BuildRecord, sections: Made, *, just_publish
     texts = sections.texts
     about += sections.findings(loaded)
     if config.encrypt.certificate is not None:
+        from secure_build.steps.certificates import configured_certificate
+
         about += configured_certificate(work).findings
     pods: tuple[ConfidentialFile, ...] = ()
     if sections.workload is not None:
