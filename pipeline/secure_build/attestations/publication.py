@@ -64,12 +64,15 @@ def read_bundles(
     """The bundles about a manifest, each read when it is asked for; nobody has checked them.
 
     With `predicate_types` those come first that are said to be of these types, and those that are said to
-    be of another one are left out; nobody has signed that either. What is listed and whole in `layout` is
-    taken from there. One that cannot be read hides no other: ServiceError is raised for it at the end.
+    be of another one are left out; nobody has signed that either. What is listed and whole in `layout` comes
+    first, and from there. One that cannot be read hides no other: ServiceError is raised for it at the end.
     """
     unread: ServiceError | None = None
     for listed in reader.referrers_by_turns(repository, subject):
-        for one in _ordered(listed, predicate_types):
+        ordered = _ordered(listed, predicate_types)
+        if layout is not None:
+            ordered.sort(key=lambda one: not layout.has(one.descriptor))
+        for one in ordered:
             try:
                 bundle = _here(layout, one.descriptor) or _fetched(reader, repository, one.descriptor)
             except ServiceError as error:
