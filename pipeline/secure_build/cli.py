@@ -10,14 +10,16 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
 
 from secure_build.arguments import parse
 from secure_build.errors import MachineError, SecureBuildError, UsageError
 
+# What `typing` costs to import, `--help` would feel.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import NoReturn
+
     from secure_build.report import Report
     from secure_build.steps import Job
 
@@ -243,6 +245,8 @@ def _contract_certificate(arguments: argparse.Namespace, report: Report) -> int:
 
 
 def _verify(arguments: argparse.Namespace, report: Report) -> int:
+    from pathlib import Path
+
     from secure_build import verify_output
     from secure_build.steps import VerifyOptions, verify
 
@@ -264,6 +268,8 @@ def _verify(arguments: argparse.Namespace, report: Report) -> int:
 
 
 def _audit(arguments: argparse.Namespace, report: Report) -> int:
+    from pathlib import Path
+
     from secure_build import audit_output
     from secure_build.steps.audit import AuditOptions, audit
 
@@ -276,6 +282,8 @@ def _audit(arguments: argparse.Namespace, report: Report) -> int:
 
 
 def _schema(arguments: argparse.Namespace, _report: Report) -> int:
+    from pathlib import Path
+
     if arguments.contract and arguments.verify:
         raise UsageError("`--contract` and `--verify` are two schemas", hint="ask for one")
     of_contract = f"contract-{arguments.contract}" if arguments.contract else "secure-build"
