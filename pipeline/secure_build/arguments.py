@@ -222,6 +222,7 @@ def _audit_arguments(audit: argparse.ArgumentParser) -> None:
         ("--encryption-certificate", "the certificate that the contract was encrypted for"),
         ("--record", "the build record of the contract"),
         ("--record-key", "public cosign key that signs build records, PEM"),
+        ("--config", "a config whose `audit: require:` is your policy"),
     ):
         audit.add_argument(flag, metavar="FILE", type=Path, help=text)
     audit.add_argument(

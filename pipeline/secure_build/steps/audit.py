@@ -10,7 +10,7 @@ from __future__ import annotations
 from secure_build.audited import Audited
 from secure_build.contract import attestation
 from secure_build.report import Report
-from secure_build.steps.auditing import contents, machine
+from secure_build.steps.auditing import contents, machine, policy
 from secure_build.steps.auditing.trail import AuditOptions, Check, Trail
 
 __all__ = ["AuditOptions", "audit"]
@@ -28,6 +28,7 @@ _LINKS: tuple[tuple[str, str, tuple[str, ...], Check], ...] = (
     ("author", "The build record is signed", (), contents.author),
     ("build", "The images are those of the build record", ("containers", "author"), contents.build),
     ("source", "The repository has the commit", ("author",), contents.source),
+    ("policy", "The policy holds", (), policy.policy),
 )
 
 
@@ -36,7 +37,8 @@ def audit(options: AuditOptions, report: Report) -> Audited:
     content = machine.opened_record(options)
     attested = attestation.parse(content, str(options.attested))
     trail = Trail(options, report, content, attested)
+    asked = {"expected": options.expect is not None, "policy": options.config is not None}
     for name, title, needs, check in _LINKS:
-        if name != "expected" or options.expect is not None:
+        if asked.get(name, True):
             trail.link(name, title, needs, check)
     return Audited(str(options.attested), attested.version, tuple(trail.links))

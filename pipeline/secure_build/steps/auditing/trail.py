@@ -42,6 +42,7 @@ class AuditOptions:
     record: Path | None = None
     record_key: Path | None = None
     repository: Path | None = None
+    config: Path | None = None
     key: Path | None = None
     passphrase: str | None = None
     workdir: Path = Path(".secure-build")
