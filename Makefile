@@ -18,7 +18,7 @@ demo: setup
 	$(python) examples/demo.py
 
 test: setup lint
-	$(services) buildah registry skopeo qemu busybox docker compose crane socat kubectl openssl sshd genisoimage cosign notary jq mmdebstrap tektonlint actionlint shellcheck
+	$(services) buildah registry skopeo qemu busybox docker compose crane socat kubectl openssl sshd genisoimage cosign notary jq mmdebstrap tektonlint actionlint shellcheck chromium
 	PATH="$$($(services) --path):$$PATH" .venv/bin/pytest
 
 # Also what takes minutes more: the step image for s390x, built and run under qemu.

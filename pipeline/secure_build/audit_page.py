@@ -6,6 +6,7 @@ What is quoted comes from others: it is text, in any place of the page.
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ _STATES = {
 }
 # Nothing may be fetched, whatever stands in a name.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_LITERAL = re.compile("`([^`]+)`")
 _STYLE = Path(__file__).parent / "data" / "audit.css"
 
 
@@ -83,7 +85,7 @@ def _findings(links: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield "<dl>"
     for link, finding in named:
         state, _, words = _STATES[finding["level"]]
-        yield f'<dt><span class="{state}">{words}</span>: {_text(finding["what"])}</dt>'
+        yield f'<dt><span class="{state}">{words}</span>: {_prose(finding["what"])}</dt>'
         yield f'<dd>{_told(finding)} <a href="#{_text(link["name"])}">{_text(link["title"])}</a></dd>'
     yield "</dl>"
 
@@ -98,8 +100,10 @@ def _link(link: Mapping[str, Any]) -> Iterator[str]:
     yield f"<summary>{len(link['findings'])} checked</summary>"
     yield "<dl>"
     for finding in link["findings"]:
-        yield f"<dt>{_text(finding['what'])}</dt>"
-        yield f"<dd>{_STATES[finding['level']][2]}: {_told(finding)}</dd>"
+        # What was not looked at says so itself.
+        said = "" if finding["level"] == "deferred" else f"{_STATES[finding['level']][2]}: "
+        yield f"<dt>{_prose(finding['what'])}</dt>"
+        yield f"<dd>{said}{_told(finding)}</dd>"
     yield "</dl>"
     yield "</details>"
     yield "</li>"
@@ -107,14 +111,19 @@ def _link(link: Mapping[str, Any]) -> Iterator[str]:
 
 def _told(finding: Mapping[str, Any]) -> str:
     where = f"<code>{_text(finding['where'])}</code>: " if "where" in finding else ""
-    hint = f" <em>{_text(finding['hint'])}</em>" if "hint" in finding and finding["level"] != "pass" else ""
-    return f"{where}{_text(finding['why'])}.{hint}"
+    hint = f" <em>{_prose(finding['hint'])}.</em>" if "hint" in finding and finding["level"] != "pass" else ""
+    return f"{where}{_prose(finding['why'])}.{hint}"
 
 
 def _meaning(document: Mapping[str, Any]) -> Iterator[str]:
     yield "<h2>What it proves, and what not</h2>"
     for words in (*document["proves"], *document["does-not-prove"]):
-        yield f"<p>{_text(words)}</p>"
+        yield f"<p>{_prose(words)}</p>"
+
+
+def _prose(words: str) -> str:
+    """Text of a message, whose backticks are round literals."""
+    return _LITERAL.sub(r"<code>\1</code>", _text(words))
 
 
 def _text(words: str) -> str:
