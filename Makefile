@@ -60,4 +60,4 @@ lock: setup
 	    --output-file=$$part.txt $$more ../pyproject.toml; done
 
 clean:
-	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .demo .demo-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
