@@ -2,7 +2,7 @@
 
 Makes all keys, commits and builds this example as `secure-build run` does, and plays the machine: its
 record has the lines that were expected, and openssl signs it. What the auditor gets is in `.demo-audit`, one
-folder for each audit, and each audit's page as `NAME.html`. With `--pictures DIR` Chromium takes a PNG of each.
+folder for each audit, with its page beside it. With `--pictures DIR` Chromium takes a PNG of each page.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "tests")]
@@ -53,6 +54,12 @@ class Play:
             sys.exit(outcome.stderr)
         return outcome.stdout
 
+    def run(self) -> Sequence[Mapping[str, str]]:
+        """Build, sign and make the contract; the lines that its machine will show."""
+        said = json.loads(self.must("run", "--to", f"oci:{FOLDER / 'images'}", "--output", "json"))
+        lines: list[dict[str, str]] = said["expected-attestation"]
+        return lines
+
     def commit(self, message: str) -> None:
         """Commit all, signed by the developer's SSH key."""
         signing = ("gpg.format=ssh", f"user.signingkey={self.keys / 'developer'}")
@@ -70,6 +77,7 @@ class Play:
         for one in ("attestation.pem", "runtime.pem", "cosign.pub", "developer.pub", "auditor.key"):
             shutil.copy(self.keys / one, folder)
         shutil.copy(ROOT / "examples" / "audit" / "policy.yaml", folder)
+        shutil.copytree(FOLDER / "images", folder / "images")
         (folder / "known.yaml").write_text(f'"{VERSION}": {{baseimage: {BASE_IMAGE}}}\n')
         subprocess.run(["git", "clone", "--quiet", self.project, folder / "clone"], check=True)
         return folder
@@ -95,6 +103,7 @@ class Play:
             "key": "auditor.key",
             "record": "build-record.json",
             "record-key": "cosign.pub",
+            "layout": "images",
             "repository": "clone",
             "config": "policy.yaml",
         }
@@ -110,31 +119,62 @@ class Play:
         print(f"{folder.name:<12}{verdict:<60}{page.relative_to(ROOT)}")
 
 
-def in_record(play: Play, folder: Path) -> None:
-    """The machine's serial number."""
-    flip(folder / "se-checksums.txt", b"9175")
-
-
 def in_compose(play: Play, folder: Path) -> None:
-    """Another port; and the contract, made of that, is said to be the machine's."""
+    """Another port; and the contract that is made of it is said to be that of the machine."""
     flip(play.project / "docker-compose.yml", b'["8')
     play.commit("another port")
-    play.must("run")
+    play.run()
     for one in HANDED_OVER:
         shutil.copy(play.project / ".secure-build" / one, folder)
     subprocess.run(["git", "pull", "--quiet"], cwd=folder / "clone", check=True)
 
 
-def flip(path: Path, after: bytes) -> None:
-    """Change one bit of the byte that follows."""
+def in_layer(_: Play, folder: Path) -> None:
+    image = built(folder)
+    manifest = json.loads(blob(folder, member(folder, image["descriptor"]["digest"])).read_text())
+    flip(blob(folder, manifest["layers"][-1]["digest"]))
+
+
+def in_provenance(_: Play, folder: Path) -> None:
+    """The bundle of the statement, in the bytes that are signed."""
+    kept = next(one["kept"] for one in built(folder)["signatures"] if "provenance" in one["predicate"])
+    bundle = json.loads(blob(folder, kept).read_text())["layers"][0]["digest"]
+    flip(blob(folder, bundle), b'"payload":"')
+
+
+def in_record(_: Play, folder: Path) -> None:
+    """The machine's serial number."""
+    flip(folder / "se-checksums.txt", b"9175")
+
+
+def built(folder: Path) -> Any:
+    """The image of the build record."""
+    return json.loads((folder / "build-record.json").read_text())["images"][0]
+
+
+def blob(folder: Path, digest: str) -> Path:
+    return folder / "images" / "blobs" / digest.replace(":", "/")
+
+
+def member(folder: Path, digest: str) -> str:
+    """The manifest of an image, which may be in an index."""
+    listed = json.loads(blob(folder, digest).read_text()).get("manifests")
+    return listed[0]["digest"] if listed else digest
+
+
+def flip(path: Path, after: bytes = b"") -> None:
+    """Change one bit: of the byte that follows, or of the last one."""
     content = bytearray(path.read_bytes())
-    content[content.index(after) + len(after)] ^= 1
+    content[content.index(after) + len(after) if after else -1] ^= 1
     path.write_bytes(content)
 
 
 # Where one byte is changed, by the name of the audit.
 CHANGES: dict[str, Callable[[Play, Path], None]] = {
     "record": in_record,
+    "layer": in_layer,
+    "provenance": in_provenance,
+    # Last, since it builds anew.
     "compose": in_compose,
 }
 
@@ -150,7 +190,7 @@ def main() -> None:
         demo.say("building, and handing over")
         play.must("lock")
         play.commit("lock what builds take")
-        expected = json.loads(play.must("run", "--output", "json"))["expected-attestation"]
+        expected = play.run()
         folders = [play.hand_over(name) for name in ("whole", *CHANGES)]
         for folder in folders:
             play.record(folder, expected)

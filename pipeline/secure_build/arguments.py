@@ -221,13 +221,18 @@ def _audit_arguments(audit: argparse.ArgumentParser) -> None:
         ("--expect", "lines that the record must have, as they were printed with the contract"),
         ("--encryption-certificate", "the certificate that the contract was encrypted for"),
         ("--record", "the build record of the contract"),
-        ("--record-key", "public cosign key that signs build records, PEM"),
+        ("--record-key", "public cosign key that signs build records and images, PEM"),
+        ("--trust-config", "trust config of another sigstore than the public one, for --identity"),
         ("--config", "a config whose `audit: require:` is your policy"),
     ):
         audit.add_argument(flag, metavar="FILE", type=Path, help=text)
-    audit.add_argument(
-        "--repository", metavar="DIR", type=Path, help="a clone of the git repository that was built"
-    )
+    for flag, text in (
+        ("--repository", "a clone of the git repository that was built"),
+        ("--layout", "image layout with the images; default: that of the work folder, then the registries"),
+    ):
+        audit.add_argument(flag, metavar="DIR", type=Path, help=text)
+    audit.add_argument("--identity", metavar="NAME", help="who signs build records and images without a key")
+    audit.add_argument("--issuer", metavar="URL", help="who confirms that identity")
     for flag, name, text in (
         ("--crl", "crls", "revocation list, beside those that are fetched; may stand several times"),
         ("--disclosure", "disclosures", "what opens a token for an auditor; may stand several times"),

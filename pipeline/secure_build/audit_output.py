@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from secure_build import markdown
@@ -27,6 +28,7 @@ def document(audited: Audited) -> dict[str, Any]:
         "version": 1,
         "attestation-record": audited.record,
         "image-version": audited.version,
+        "verdict": _verdict(audited),
         "broken": audited.broken.name if audited.broken else None,
         "links": [
             {
@@ -37,6 +39,9 @@ def document(audited: Audited) -> dict[str, Any]:
             }
             for link in audited.links
         ],
+        "contract": [{"name": name, "sha256": digest} for name, digest in audited.shown],
+        "source": asdict(audited.source) if audited.source else None,
+        "images": [asdict(one) for one in audited.images],
         "proves": list(_PROVES),
         "does-not-prove": list(_DOES_NOT_PROVE),
     }
@@ -46,10 +51,22 @@ def _markdown(audited: Audited) -> str:
     data = document(audited)
     lines = [f"### audit: {markdown.cell(_verdict(audited))}", "", "| link | |", "|---|---|"]
     lines += [f"| {markdown.cell(one.title)} | {_WORDS[one.level]} |" for one in audited.links]
+    lines += _facts(audited)
     named = [
         one for link in data["links"] for one in link["findings"] if one["level"] not in ("pass", "deferred")
     ]
     return markdown.text([*lines, *markdown.listed("To look at", named)])
+
+
+def _facts(audited: Audited) -> Iterator[str]:
+    if audited.source:
+        where = f" of {markdown.cell(audited.source.url)}" if audited.source.url else ""
+        yield from ("", f"Commit `{audited.source.commit}`{where}, by the build record")
+    if audited.images:
+        yield from ("", "| image | platforms | signed | packages |", "|---|---|---|---|")
+    for image in audited.images:
+        lists = (image.platforms, image.signed, image.packages)
+        yield f"| {' | '.join(map(markdown.cell, (image.pinned, *map(', '.join, lists))))} |"
 
 
 def _verdict(audited: Audited) -> str:
@@ -65,6 +82,13 @@ def _lines(audited: Audited) -> Iterator[str]:
         yield f"{_WORDS[link.level]:<9}{link.title}"
         yield from _details(link)
     yield ""
+    for image in audited.images:
+        yield f"{image.pinned}"
+        yield from (f"         signed: {one}" for one in image.signed)
+        yield from (f"         packages: {one}" for one in image.packages)
+    if audited.source:
+        where = f", {audited.source.url}" if audited.source.url else ""
+        yield f"commit {audited.source.commit}{where}"
     yield f"{_verdict(audited)}{': what rests on it was not looked at' if audited.broken else ''}"
 
 

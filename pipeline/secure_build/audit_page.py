@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from secure_build.report import shown
 
@@ -54,7 +55,16 @@ def page(document: Mapping[str, Any]) -> str:
     ]
     for link in document["links"]:
         lines += _link(link)
-    lines += ["</ol>", *_meaning(document), "</main>", "</body>", "</html>"]
+    lines += [
+        "</ol>",
+        *_source(document),
+        *_images(document),
+        *_contract(document),
+        *_meaning(document),
+        "</main>",
+        "</body>",
+        "</html>",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -107,6 +117,54 @@ def _link(link: Mapping[str, Any]) -> Iterator[str]:
     yield "</dl>"
     yield "</details>"
     yield "</li>"
+
+
+def _source(document: Mapping[str, Any]) -> Iterator[str]:
+    source = document["source"]
+    if source:
+        state = "" if source["clean"] else " The working tree had other content."
+        yield "<h2>The commit, by the build record</h2>"
+        yield f"<p><code>{_text(source['commit'])}</code>, {_text(source['committed'])}.{state}</p>"
+        yield f"<p>{_address(source['url'], source['commit'])}</p>" if source["url"] else ""
+
+
+def _address(url: str, commit: str) -> str:
+    """The repository, as a link where a browser can follow it: nothing but HTTP is one."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return f"<code>{_text(url)}</code>"
+    # GitHub, GitLab, Gitea and others have commits there.
+    place = f"{url.removesuffix('.git').rstrip('/')}/commit/{commit}"
+    return f'<a href="{_text(place)}" rel="noreferrer">{_text(url)}</a>'
+
+
+def _images(document: Mapping[str, Any]) -> Iterator[str]:
+    if not document["images"]:
+        return
+    yield "<h2>The images</h2>"
+    for image in document["images"]:
+        yield f"<h3><code>{_text(image['pinned'])}</code></h3>"
+        yield '<dl class="facts">'
+        for name, values in (
+            ("Platforms", image["platforms"]),
+            ("Size", [f"{image['size'] / 1e6:,.1f} MB, compressed"] if image["size"] else []),
+            ("Signed", image["signed"]),
+            ("Packages, by SBOM", image["packages"]),
+            ("Built on", image["bases"]),
+        ):
+            listed = "<br>".join(map(_text, values)) or "not known"
+            yield f"<div><dt>{name}</dt><dd>{listed}</dd></div>"
+        yield "</dl>"
+
+
+def _contract(document: Mapping[str, Any]) -> Iterator[str]:
+    if document["contract"]:
+        yield "<h2>The contract, as the record shows it</h2>"
+        yield '<dl class="facts">'
+        for line in document["contract"]:
+            name, digest = _text(line["name"]), _text(line["sha256"])
+            yield f"<div><dt>{name}</dt><dd><code>{digest}</code></dd></div>"
+        yield "</dl>"
 
 
 def _told(finding: Mapping[str, Any]) -> str:

@@ -25,12 +25,43 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditedImage:
+    """An image as it was found: `size` in bytes, compressed; `packages` by platform, from its SBOMs.
+
+    `bases` are what its build took, by the build record; `signed` says what was signed by whom.
+    """
+
+    pinned: str
+    platforms: tuple[str, ...]
+    size: int
+    bases: tuple[str, ...]
+    signed: tuple[str, ...]
+    packages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedSource:
+    """The commit by the build record; `url` is the repository's, without a login."""
+
+    commit: str
+    url: str | None
+    clean: bool
+    committed: str
+
+
+@dataclass(frozen=True, slots=True)
 class Audited:
-    """The chain from a machine's attestation record towards the source; `version` is of the image."""
+    """The chain from a machine's attestation record towards the source; `version` is of the image.
+
+    `shown` are the lines of the record about the contract: name and SHA-256.
+    """
 
     record: str
     version: str | None
     links: tuple[Link, ...]
+    shown: tuple[tuple[str, str], ...] = ()
+    source: AuditedSource | None = None
+    images: tuple[AuditedImage, ...] = ()
 
     @property
     def findings(self) -> tuple[Finding, ...]:

@@ -21,9 +21,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from fakes.keys import certificate, private_pem, rsa_key
+from fakes.registry import FakeRegistry
 from flow.conftest import Outcome, Project, git
 from flow.deployer import ENV, SECRETS, private, public, runtime
+from secure_build.attestations import artifact, publication
 from secure_build.contract.encryption import token
+from secure_build.layout import Layout
+from secure_build.manifest import OCI_MANIFEST
+from secure_build.model import Descriptor
+from secure_build.reference import Digest, Pinned
+from secure_build.registry.client import RemoteRegistry
+from secure_build.registry.http import Transport
+from secure_build.signers import cosign_key
+from secure_build.signers.cosign import CosignSigner
 
 BASE = "b" * 64
 
@@ -57,12 +67,13 @@ class Machine:
             "record": "build-record.json",
             "record-key": "cosign.pub",
             "repository": "clone",
+            "layout": str(self.project.workdir / "layout"),
             **changed,
         }
         words = [word for name, value in given.items() if value for word in (f"--{name}", value)]
         words += [word for one in disclosed for word in ("--disclosure", f"{one}.disclosure.json")]
         record = "se-checksums.txt" if not more or more[0].startswith("-") else more[0]
-        return self.project.run("audit", record, "--offline", *words, *(one for one in more if one != record))
+        return self.project.run("audit", record, *words, *(one for one in more if one != record))
 
     def links(self, *more: str, code: int, **changed: str | None) -> dict[str, str]:
         outcome = self.audit(*more, "--output", "json", **changed)
@@ -97,7 +108,14 @@ def started(
     pem = signer.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     monkeypatch.setenv("COSIGN_KEY", pem.decode())
     signing = {"cosign": {"key": {"secret": "COSIGN_KEY"}}}
-    configured = {"workload": workload, "env": ENV, "encrypt": encrypting, "signing": signing}
+    web = {"image": f"{project.host}/acme/web:1.0", "build": {"context": "app"}, "sign": ["cosign"]}
+    configured = {
+        "images": {"web": web},
+        "workload": workload,
+        "env": ENV,
+        "encrypt": encrypting,
+        "signing": signing,
+    }
     project.configure(**configured | changes)
     committed()
     made = project.run("run", "--offline", "--to", "oci:out", "--output", "json", *options)
@@ -110,6 +128,7 @@ def started(
     (folder / "expected.txt").write_text("\n".join(lines) + "\n")
     public_key = signer.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (folder / "cosign.pub").write_bytes(public_key)
+    (folder / "cosign.key").write_bytes(pem)
     disclosed = ("workload.disclosure.json", "env.disclosure.json")
     for name in ("contract.yaml", *disclosed, "build-record.json", "build-record.cosign.json"):
         (folder / name).write_bytes((project.workdir / name).read_bytes())
@@ -132,7 +151,11 @@ def started(
     return found
 
 
-ALL = ("certificate", "record", "image", "sections", "tokens", "containers", "author", "build", "source")
+IMAGES = ("manifests", "signatures", "provenance")
+MACHINE = ("certificate", "record", "image", "sections", "tokens", "containers", "author", "build")
+ALL = (*MACHINE, *IMAGES, "source", "sbom")
+# What rests on what the machine runs, beside its build.
+REST = (*IMAGES, "sbom")
 
 
 def test_every_link_holds(machine: Machine) -> None:
@@ -216,17 +239,65 @@ def of_repository(machine: Machine) -> None:
     git(machine.path("clone"), "commit", "--quiet", "--allow-empty", "-m", "another")
 
 
+def _blob(machine: Machine, digest: str) -> Path:
+    return machine.project.workdir / "layout" / "blobs" / "sha256" / digest.removeprefix("sha256:")
+
+
+def _image(machine: Machine) -> dict[str, Any]:
+    image: dict[str, Any] = machine.project.record["images"][0]
+    return image
+
+
+def of_manifest(machine: Machine) -> None:
+    flip(_blob(machine, _image(machine)["descriptor"]["digest"]), '"layers"')
+
+
+def of_layer(machine: Machine) -> None:
+    manifest = json.loads(_blob(machine, _image(machine)["descriptor"]["digest"]).read_bytes())
+    _last_bit(_blob(machine, manifest["layers"][-1]["digest"]))
+
+
+def _bundle(machine: Machine, predicate: str) -> Path:
+    """The bundle with a statement of this type."""
+    kept = next(one["kept"] for one in _image(machine)["signatures"] if predicate in one["predicate"])
+    manifest = json.loads(_blob(machine, kept).read_bytes())
+    return _blob(machine, manifest["layers"][0]["digest"])
+
+
+def of_image_signature(machine: Machine) -> None:
+    flip(_bundle(machine, "cosign/sign"), '"payload')
+
+
+def of_provenance(machine: Machine) -> None:
+    flip(_bundle(machine, "provenance"), '"payload')
+
+
+def of_no_provenance(machine: Machine) -> None:
+    kept = next(one["kept"] for one in _image(machine)["signatures"] if "provenance" in one["predicate"])
+    _blob(machine, kept).unlink()
+
+
+def of_sbom(machine: Machine) -> None:
+    flip(_bundle(machine, "spdx"), '"payload')
+
+
 @pytest.mark.parametrize(
     ("change", "broken", "unreached"),
     [
         (of_certificate, "certificate", ()),
-        (of_record, "record", ("image", "sections", "tokens", "containers", "build")),
-        (of_signature, "record", ("image", "sections", "tokens", "containers", "build")),
+        (of_record, "record", ("image", "sections", "tokens", "containers", "build", *REST)),
+        (of_signature, "record", ("image", "sections", "tokens", "containers", "build", *REST)),
         (of_known_value, "image", ()),
-        (of_contract, "sections", ("tokens", "containers", "build")),
-        (of_disclosure, "tokens", ("containers", "build")),
-        (of_build_record, "author", ("build", "source")),
-        (of_another_build, "build", ()),
+        (of_contract, "sections", ("tokens", "containers", "build", *REST)),
+        (of_disclosure, "tokens", ("containers", "build", *REST)),
+        (of_build_record, "author", ("build", *IMAGES, "source", "sbom")),
+        (of_another_build, "build", REST),
+        (of_manifest, "manifests", ("signatures", "provenance", "sbom")),
+        (of_layer, "manifests", ("signatures", "provenance", "sbom")),
+        (of_image_signature, "signatures", ()),
+        (of_provenance, "provenance", ()),
+        (of_no_provenance, "provenance", ()),
+        (of_sbom, "sbom", ()),
         (of_commit, "source", ()),
         (of_repository, "source", ()),
     ],
@@ -238,6 +309,68 @@ def test_one_bit_is_blamed_where_it_is(
     links = machine.links(code=1)
     assert [name for name, level in links.items() if level == "fail"] == [broken]
     assert tuple(name for name, level in links.items() if level == "deferred") == unreached
+
+
+@pytest.fixture
+def served(machine: Machine, registry: FakeRegistry) -> FakeRegistry:
+    """The registry, with the images and what is said of them."""
+    with contextlib.chdir(machine.project.folder):
+        outcome = machine.project.run("publish")
+    assert outcome.code == 0, outcome.err
+    for name in ("build-record.json", "build-record.cosign.json"):
+        machine.path(name).write_bytes((machine.project.workdir / name).read_bytes())
+    return registry
+
+
+def test_images_at_their_registry(machine: Machine, served: FakeRegistry) -> None:
+    assert machine.links(code=0, layout=None) == dict.fromkeys(ALL, "pass")
+
+
+def test_who_must_not_ask_a_registry_does_not_know_its_images(machine: Machine, served: FakeRegistry) -> None:
+    asked = len(served.requests)
+    links = machine.links("--offline", code=5, layout=None)
+    assert [name for name, level in links.items() if level == "unknown"] == [*IMAGES, "sbom"]
+    assert len(served.requests) == asked
+
+
+def test_provenance_of_another_commit_is_none(machine: Machine, served: FakeRegistry, tmp_path: Path) -> None:
+    """It is signed with the right key, and about the right image."""
+    kept = next(one for one in _image(machine)["signatures"] if "provenance" in one["predicate"])
+    claimed = artifact.claim(_bundle(machine, "provenance").read_bytes())
+    assert claimed is not None
+    said = claimed.payload.replace(machine.project.record["source"]["commit"].encode(), b"0" * 40)
+    signer = CosignSigner(cosign_key.load(machine.path("cosign.key").read_bytes(), None, "the key"))
+    layout, pinned = Layout.create(tmp_path / "other"), Pinned.parse(kept["image"])
+    descriptor = Descriptor(OCI_MANIFEST, pinned.digest, _image(machine)["descriptor"]["size"])
+    other = artifact.write(layout, signer.sign(said), kept["predicate"], descriptor)
+    with Transport() as transport:
+        place = RemoteRegistry(served.host, None, transport, push=True)
+        publication.publish_bundles(layout, [other], place, pinned.repository)
+    served.manifests.pop(("acme/web", Digest.parse(kept["kept"])))
+    links = machine.links(code=1, layout=None)
+    assert [name for name, level in links.items() if level == "fail"] == ["provenance"]
+
+
+def test_a_registry_that_answers_with_other_bytes(machine: Machine, served: FakeRegistry) -> None:
+    digest = Digest.parse(_image(machine)["descriptor"]["digest"])
+    media_type, content = served.manifests["acme/web", digest]
+    served.manifests["acme/web", digest] = (media_type, content.replace(b'"layers"', b'"layerz"'))
+    links = machine.links(code=1, layout=None)
+    assert [name for name, level in links.items() if level == "fail"] == ["manifests"]
+
+
+def test_a_page_has_what_was_found(machine: Machine) -> None:
+    record = json.loads(machine.path("build-record.json").read_text())
+    assert record["images"]
+    page = machine.audit("--output", "html").out
+    image = record["images"][0]
+    for text in (
+        image["descriptor"]["digest"],
+        "linux/s390x",
+        record["source"]["commit"],
+        "provenance by cosign",
+    ):
+        assert text in page
 
 
 def test_an_encrypted_record_opens_with_the_auditors_key(machine: Machine) -> None:
@@ -336,4 +469,4 @@ def test_the_page_fetches_and_runs_nothing(machine: Machine) -> None:
 
 def test_markdown(machine: Machine) -> None:
     outcome = machine.audit("--output", "markdown")
-    assert "### audit: 9 of 9 links hold, and none is broken" in outcome.out
+    assert "### audit: 13 of 13 links hold, and none is broken" in outcome.out

@@ -122,6 +122,14 @@ def read(text: str) -> Mapping[PurePosixPath, bytes]:
     return unpacked.files
 
 
+def digest(text: str) -> Digest | None:
+    """SHA-256 of the gzip file in an archive's base64; None for what is no base64."""
+    try:
+        return Digest.of(base64.b64decode(text, validate=True))
+    except ValueError:
+        return None
+
+
 def unpack(text: str) -> Unpacked:
     """What is in an archive, from its base64, and what is wrong with it."""
     files: dict[PurePosixPath, bytes] = {}

@@ -13,7 +13,7 @@ from urllib.parse import urljoin
 
 from secure_build import manifest, stopping
 from secure_build.errors import ServiceError, UsageError
-from secure_build.layout import verified
+from secure_build.layout import DamagedError, verified
 from secure_build.manifest import Manifest
 from secure_build.model import Credential, Descriptor
 from secure_build.reference import Digest, Reference, Repository
@@ -105,7 +105,7 @@ class Reader:
         content = answer.body(manifest.LARGEST)
         found = Digest.of(content)
         if found != (wanted or found) or found != (named_digest(answer) or found):
-            raise ServiceError(
+            raise DamagedError(
                 f"{self.registry} answered for `{reference}` with content whose digest is {found}"
             )
         return manifest.parse(content, media_type)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from secure_build.audited import Audited
 from secure_build.contract import attestation
+from secure_build.registry.http import Transport
 from secure_build.report import Report
-from secure_build.steps.auditing import contents, machine, policy
+from secure_build.steps.auditing import contents, images, machine, policy
 from secure_build.steps.auditing.trail import AuditOptions, Check, Trail
 
 __all__ = ["AuditOptions", "audit"]
@@ -27,7 +28,11 @@ _LINKS: tuple[tuple[str, str, tuple[str, ...], Check], ...] = (
     ("containers", "The workload runs these images and no others", ("tokens",), contents.containers),
     ("author", "The build record is signed", (), contents.author),
     ("build", "The images are those of the build record", ("containers", "author"), contents.build),
+    ("manifests", "Each image has the bytes that its digest says", ("containers", "build"), images.manifests),
+    ("signatures", "The images are signed by whom you trust", ("manifests",), images.signatures),
+    ("provenance", "Their provenance names that commit too", ("manifests",), images.provenances),
     ("source", "The repository has the commit", ("author",), contents.source),
+    ("sbom", "What is in them is listed, and signed", ("manifests",), images.sboms),
     ("policy", "The policy holds", (), policy.policy),
 )
 
@@ -36,9 +41,20 @@ def audit(options: AuditOptions, report: Report) -> Audited:
     """The chain; raises UsageError for files that are none of what they should be."""
     content = machine.opened_record(options)
     attested = attestation.parse(content, str(options.attested))
-    trail = Trail(options, report, content, attested)
     asked = {"expected": options.expect is not None, "policy": options.config is not None}
-    for name, title, needs, check in _LINKS:
-        if asked.get(name, True):
-            trail.link(name, title, needs, check)
-    return Audited(str(options.attested), attested.version, tuple(trail.links))
+    with Transport() as transport:
+        trail = Trail(options, report, content, attested, transport)
+        for name, title, needs, check in _LINKS:
+            if asked.get(name, True):
+                trail.link(name, title, needs, check)
+    shown = tuple(
+        (line.name, line.digest.hexadecimal) for line in attested.lines if line.name.startswith("contract:")
+    )
+    return Audited(
+        str(options.attested),
+        attested.version,
+        tuple(trail.links),
+        shown,
+        contents.source_of(trail),
+        tuple(map(images.described, trail.followed)),
+    )

@@ -84,7 +84,7 @@ def test_fan_out(make_cluster: Clusters) -> None:
     assert_verified(cluster, "contract.yaml")
     refused = cluster.namespace.pipeline_run(example(cluster, "fan-out.refused.yaml"))
     assert not refused.ok
-    assert "image `api` has not been built" in refused.log
+    assert "no record has the image `api`" in refused.log
 
 
 def test_deploy(make_cluster: Clusters) -> None:

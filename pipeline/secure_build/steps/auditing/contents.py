@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from secure_build import files, record
-from secure_build.contract import document
+from secure_build.audited import AuditedSource
+from secure_build.contract import archive, document
+from secure_build.contract.advice import mapping
 from secure_build.contract.decision import containers as reading
 from secure_build.contract.decision import questions
 from secure_build.contract.decision.model import Container, Entry
@@ -16,10 +18,9 @@ from secure_build.contract.document import SectionText
 from secure_build.contract.encryption import disclosure, key_material
 from secure_build.contract.encryption.disclosure import Disclosure
 from secure_build.contract.encryption.token import Token, looks_like_token
+from secure_build.contract.reading import guest_data
 from secure_build.errors import RefusedError, UsageError
 from secure_build.model import BuildRecord, Finding
-from secure_build.signers import cosign_key
-from secure_build.signers.cosign import CosignVerifier
 from secure_build.source import Repository
 from secure_build.steps import record_signature
 from secure_build.steps.auditing.trail import Trail, absent, finding
@@ -103,12 +104,11 @@ def author(trail: Trail) -> Iterable[Finding]:
     name = f"`{trail.options.record}`"
     content = files.read(trail.options.record, at_most=record.LARGEST, what="the build record")
     bundles = record_signature.bundles_beside(trail.options.record)
-    if trail.options.record_key is None:
+    if not trail.verifiers:
         yield absent("author", "the public key that signs build records", "--record-key")
     else:
-        key = cosign_key.public_key(files.read(trail.options.record_key), f"`{trail.options.record_key}`")
         try:
-            by = record_signature.check(name, content, bundles, [CosignVerifier(key)])
+            by = record_signature.check(name, content, bundles, trail.verifiers)
             why = (
                 f"it is signed with {by[0]}"
                 if by
@@ -138,6 +138,7 @@ def build(trail: Trail) -> Iterable[Finding]:
                 else f"made was {section.token}, delivered {delivered}"
             )
             yield finding("build", "pass" if same else "fail", f"contract:{name}", why, where=where)
+    yield from _archive(trail, built)
     digests = {one.descriptor.digest: f"{one.name}, of commit {_commit(built)}" for one in built.images}
     digests |= {one.digest: f"{one.reference}, which was taken as it is" for one in built.used}
     for one in trail.found:
@@ -150,6 +151,24 @@ def build(trail: Trail) -> Iterable[Finding]:
         else:
             why = f"{digest} is no image of the build record"
             yield finding("build", "fail", one.what, why, "name the record of this contract", where=one.where)
+
+
+def _archive(trail: Trail, built: BuildRecord) -> Iterator[Finding]:
+    """Whether the compose file or the pods are those that were packed, where the section is known."""
+    section, workload = built.emitted.get("workload"), trail.plain.get("workload")
+    opened = workload.document if workload is not None else None
+    if section is None or section.archive_gzip is None or opened is None:
+        return
+    data = mapping(guest_data(opened))
+    for key in ("compose", "play"):
+        packed = mapping(data.get(key)).get("archive")
+        if isinstance(packed, str):
+            found, what = archive.digest(packed), f"the archive in `{key}`"
+            if found == section.archive_gzip:
+                yield finding("build", "pass", what, f"it is the one that was packed: {found}")
+            else:
+                why = f"packed was {section.archive_gzip}, and in the contract is {found or 'no archive'}"
+                yield finding("build", "fail", what, why, where=str(trail.options.record))
 
 
 def source(trail: Trail) -> Iterable[Finding]:
@@ -177,3 +196,11 @@ def source(trail: Trail) -> Iterable[Finding]:
 
 def _commit(built: BuildRecord) -> str:
     return built.source.commit if built.source else "no commit"
+
+
+def source_of(trail: Trail) -> AuditedSource | None:
+    """The commit, as the build record has it."""
+    found = trail.built.source if trail.built else None
+    if found is None:
+        return None
+    return AuditedSource(found.commit, found.url, found.clean, found.committed_at.isoformat())

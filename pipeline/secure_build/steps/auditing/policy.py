@@ -88,6 +88,12 @@ def _recorded(asked: _Asked) -> Told:
     return told
 
 
+def _evidence(asked: _Asked) -> Told:
+    """What the record names must be there and good, which the link of this name tells."""
+    told = _recorded(asked)
+    return told if told.level == "fail" else _unsettled(asked.trail, (asked.name,)) or told
+
+
 def _signed_commit(asked: _Asked) -> Told:
     assert asked.loaded.config.audit is not None
     paths = [asked.loaded.directory / key.file for key in asked.loaded.config.audit.commit_keys]
@@ -208,8 +214,8 @@ _RULES: Mapping[Requirement, _Rule] = {
     "clean-source": _Rule(("author",), _recorded),
     "signed-commit": _Rule(("author", "source"), _signed_commit),
     "locked-bases": _Rule(("author", "source"), _locked_bases),
-    "sbom": _Rule(("author", "sbom"), _recorded),
-    "provenance": _Rule(("author", "provenance"), _recorded),
+    "sbom": _Rule(("author",), _evidence),
+    "provenance": _Rule(("author",), _evidence),
     "reproducible": _Rule(("author",), _recorded),
     "signed-record": _Rule((), _signed_record),
     "separate-pull-key": _Rule(("author", "source"), _separate_pull_key),

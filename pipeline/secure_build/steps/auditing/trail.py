@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +16,23 @@ from secure_build.contract.decision.model import Container
 from secure_build.contract.document import SectionText
 from secure_build.contract.encryption import key_material
 from secure_build.errors import UsageError
+from secure_build.layout import Layout
 from secure_build.model import BuildRecord, Finding, Level
+from secure_build.reference import Repository
+from secure_build.registry.auth import machine_credential
+from secure_build.registry.client import RemoteRegistry
+from secure_build.registry.http import Transport
 from secure_build.report import Report
+from secure_build.signers import StatementVerifier
+from secure_build.steps.auditing.followed import Followed
 from secure_build.steps.certificates import CheckedCertificate
+from secure_build.steps.key_opening import LARGEST_TRUST
 from secure_build.steps.show import parts_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+    from secure_build.signers.sigstore_trust import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +54,17 @@ class AuditOptions:
     record_key: Path | None = None
     repository: Path | None = None
     config: Path | None = None
+    layout: Path | None = None
+    identity: str | None = None
+    issuer: str | None = None
+    trust_config: Path | None = None
     key: Path | None = None
     passphrase: str | None = None
     workdir: Path = Path(".secure-build")
     offline: bool = False
 
 
-@dataclass(slots=True)
+@dataclass
 class Trail:
     """One audit; `links` are those that were looked at so far, `plain` the sections that are known."""
 
@@ -57,11 +72,13 @@ class Trail:
     report: Report
     content: bytes
     attested: AttestationRecord
+    transport: Transport
     links: list[Link] = field(default_factory=list)
     checked: CheckedCertificate | None = None
     plain: dict[str, SectionText] = field(default_factory=dict)
     found: list[Container] = field(default_factory=list)
     built: BuildRecord | None = None
+    followed: list[Followed] = field(default_factory=list)
 
     def link(self, name: str, title: str, needs: tuple[str, ...], check: Check) -> None:
         """Look at one link, unless one that it rests on is broken, or was not looked at for that."""
@@ -78,6 +95,47 @@ class Trail:
         path = self.options.contract
         assert path is not None
         return parts_of(files.read(path, at_most=document.LARGEST), str(path))
+
+    @functools.cached_property
+    def verifiers(self) -> tuple[StatementVerifier, ...]:
+        """Those whom the auditor believes, on build records and images."""
+        options, found = self.options, list[StatementVerifier]()
+        if options.record_key is not None:
+            from secure_build.signers import cosign_key
+            from secure_build.signers.cosign import CosignVerifier
+
+            key = cosign_key.public_key(files.read(options.record_key), f"`{options.record_key}`")
+            found.append(CosignVerifier(key))
+        if (options.identity is None) != (options.issuer is None):
+            raise UsageError("`--identity` and `--issuer` go together")
+        if options.identity is not None and options.issuer is not None:
+            from secure_build.signers.keyless import KeylessVerifier
+
+            found.append(KeylessVerifier(self._trust(), options.identity, options.issuer))
+        return tuple(found)
+
+    def _trust(self) -> Trust:
+        """The public instance of sigstore, or the one that was named."""
+        from secure_build.signers import sigstore_trust
+
+        options = self.options
+        if options.trust_config is not None:
+            return sigstore_trust.Trust(files.read(options.trust_config, at_most=LARGEST_TRUST))
+        if options.offline:
+            return sigstore_trust.embedded("production")
+        return sigstore_trust.fetched("production", options.workdir / "sigstore", self.transport)
+
+    @functools.cached_property
+    def layout(self) -> Layout | None:
+        """The layout that was named, or that of the work folder, where there is one."""
+        if self.options.layout is not None:
+            return Layout.at(self.options.layout)
+        own = self.options.workdir / "layout"
+        return Layout.at(own) if own.exists() else None
+
+    def reader(self, repository: Repository) -> RemoteRegistry:
+        """The registry of an image, with the login of this machine."""
+        return RemoteRegistry(repository.registry, machine_credential(repository), self.transport)
 
     def key(self) -> RSAPrivateKey:
         """The auditor's private key."""
