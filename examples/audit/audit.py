@@ -207,8 +207,8 @@ def make(host: str) -> Play:
     keys, project = FOLDER / "keys", FOLDER / "project"
     keys.mkdir()
     base = demo.make_base(host, FOLDER / "base")
-    runtime = certificates.self_signed(keys, "runtime", "rsa:4096")
-    certificates.self_signed(keys, "attestation", "rsa:4096")
+    runtime = certificates.self_signed(keys, "runtime", "rsa:4096", days=300)
+    certificates.self_signed(keys, "attestation", "rsa:4096", days=300)
     auditor = certificates.private_key(keys, "auditor")
     cosign = certificates.private_key(keys, "cosign", "ec:prime256v1")
     (keys / "cosign.pub").write_bytes(certificates.public_key(cosign))
@@ -235,13 +235,13 @@ def make(host: str) -> Play:
 
 
 def take_pictures(folder: Path) -> None:
-    """What a browser shows first of each page."""
+    """Each page down to the end of the chain."""
     demo.prepare("chromium")
     folder.mkdir(parents=True, exist_ok=True)
     with browser() as chromium:
         for name in ("whole", *CHANGES):
-            page = chromium.open((FOLDER / f"{name}.html").as_uri(), width=900, height=700)
-            (folder / f"{name}.png").write_bytes(page.screenshot(whole=False))
+            page = chromium.open((FOLDER / f"{name}.html").as_uri(), width=800)
+            (folder / f"{name}.png").write_bytes(page.screenshot(down_to="nav"))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from secure_build.report import shown
 _STATES = {
     "pass": ("good", "✓", "holds"),
     "warn": ("good", "✓", "holds, with a warning"),
-    "fail": ("bad", "✗", "is broken"),
+    "fail": ("bad", "✗", "broken"),
     "unknown": ("open", "?", "could not be checked"),
     "deferred": ("off", "-", "was not looked at"),
 }
@@ -50,16 +50,12 @@ def page(document: Mapping[str, Any]) -> str:
         "</header>",
         "<main>",
         *_findings(document["links"]),
-        "<h2>The chain, from the machine towards the source</h2>",
-        '<ol class="chain">',
-    ]
-    for link in document["links"]:
-        lines += _link(link)
-    lines += [
-        "</ol>",
+        *_chain(document["links"]),
         *_source(document),
         *_images(document),
         *_contract(document),
+        "<h2>Link by link</h2>",
+        *(line for link in document["links"] for line in _link(link)),
         *_meaning(document),
         "</main>",
         "</body>",
@@ -87,7 +83,11 @@ def _verdict(document: Mapping[str, Any]) -> Iterator[str]:
 def _findings(links: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What somebody has to look at, first of all."""
     named = [
-        (link, one) for link in links for one in link["findings"] if one["level"] not in ("pass", "deferred")
+        (link, one)
+        for level in ("fail", "unknown", "warn")
+        for link in links
+        for one in link["findings"]
+        if one["level"] == level
     ]
     if not named:
         return
@@ -100,12 +100,24 @@ def _findings(links: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield "</dl>"
 
 
+def _chain(links: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The picture: every link, its state, and the way to what was checked of it."""
+    yield '<nav aria-labelledby="chain">'
+    yield '<h2 id="chain">The chain, from the machine towards the source</h2>'
+    yield '<ol class="chain">'
+    for link in links:
+        state, sign, words = _STATES[link["level"]]
+        title = f'<a href="#{_text(link["name"])}">{_text(link["title"])}</a>'
+        yield f'<li class="{state}"><span class="sign" aria-hidden="true">{sign}</span>{title}: {words}</li>'
+    yield "</ol>"
+    yield "</nav>"
+
+
 def _link(link: Mapping[str, Any]) -> Iterator[str]:
-    state, sign, words = _STATES[link["level"]]
-    yield f'<li class="{state}" id="{_text(link["name"])}">'
-    yield f'<span class="sign" aria-hidden="true">{sign}</span>'
-    yield f'<h3><span class="name">{_text(link["title"])}</span>: {words}</h3>'
-    # Open, since what is closed is not printed.
+    state, _, words = _STATES[link["level"]]
+    yield f'<section id="{_text(link["name"])}">'
+    yield f'<h3>{_text(link["title"])}: <span class="{state}">{words}</span></h3>'
+    # Open, since not every browser prints what is closed.
     yield "<details open>"
     yield f"<summary>{len(link['findings'])} checked</summary>"
     yield "<dl>"
@@ -116,7 +128,7 @@ def _link(link: Mapping[str, Any]) -> Iterator[str]:
         yield f"<dd>{said}{_told(finding)}</dd>"
     yield "</dl>"
     yield "</details>"
-    yield "</li>"
+    yield "</section>"
 
 
 def _source(document: Mapping[str, Any]) -> Iterator[str]:

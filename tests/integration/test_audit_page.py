@@ -13,7 +13,7 @@ import pytest
 
 from secure_build.audit_output import document
 from secure_build.audit_page import page as written
-from secure_build.audited import Audited, Link
+from secure_build.audited import Audited, AuditedImage, AuditedSource, Link
 from secure_build.model import Finding, Level
 from services import running
 from services.browser import Browser, Page, browser
@@ -24,7 +24,7 @@ LEVELS: tuple[Level, ...] = ("pass", "warn", "fail", "unknown", "deferred")
 WORDS = {
     "pass": "holds",
     "warn": "holds, with a warning",
-    "fail": "is broken",
+    "fail": "broken",
     "unknown": "could not be checked",
     "deferred": "was not looked at",
 }
@@ -41,7 +41,11 @@ def _link(level: Level) -> Link:
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A page that has links of every state."""
     path = tmp_path_factory.mktemp("page") / "audit.html"
-    audited = Audited("se-checksums.txt", "26.7.1", tuple(map(_link, LEVELS)))
+    source = AuditedSource("c" * 40, "https://git.example.com/acme/app.git", False, "2026-01-01")
+    image = AuditedImage(LONG, ("linux/s390x", "linux/amd64"), 12_345_678, (LONG,), (LONG, LONG), ("7",))
+    shown = (("contract:env", "e" * 64), ("contract:envWorkloadSignature", "f" * 64))
+    links = tuple(map(_link, LEVELS))
+    audited = Audited("se-checksums.txt", "26.7.1", links, shown, source, (image, image))
     path.write_text(written(document(audited)))
     return path.as_uri()
 
@@ -144,7 +148,7 @@ def test_what_a_screen_reader_is_told(chromium: Browser, address: str) -> None:
     tree = page.tree()
     assert tree[0][:2] == ("RootWebArea", "Audit of se-checksums.txt")
     roles = [role for role, _, _ in tree]
-    for landmark in ("banner", "main"):
+    for landmark in ("banner", "main", "navigation"):
         assert roles.count(landmark) == 1
     headings = [(properties["level"], name) for role, name, properties in tree if role == "heading"]
     levels = [level for level, _ in headings]
@@ -154,18 +158,22 @@ def test_what_a_screen_reader_is_told(chromium: Browser, address: str) -> None:
     names = [name for level, name in headings if level == 3]
     for level in LEVELS:
         assert f"The link that is {level}: {WORDS[level]}" in names
+    listed = page.evaluate("[...document.querySelectorAll('nav li')].map(one => one.innerText)")
+    for level, text in zip(LEVELS, listed, strict=True):
+        assert f"The link that is {level}: {WORDS[level]}" in text
     assert "✓" not in [name for _, name, _ in tree]
     assert roles.count("status") == 1
 
 
 def test_a_link_leads_to_what_it_names(chromium: Browser, address: str) -> None:
-    page = chromium.open(address, height=300)
-    targets = page.evaluate(
-        "[...document.querySelectorAll('a')].map(one => [one.textContent, "
-        "document.getElementById(decodeURIComponent(one.hash.slice(1)))?.querySelector('h3')?.textContent])"
+    page = chromium.open(address)
+    inside = "[...document.querySelectorAll('a')].filter(one => one.getAttribute('href').startsWith('#'))"
+    found = page.evaluate(
+        f"{inside}.map(one => [one.textContent, "
+        "document.getElementById(one.hash.slice(1))?.querySelector('h3')?.textContent])"
     )
-    assert targets
-    for text, heading in targets:
+    assert len(found) > len(LEVELS)
+    for text, heading in found:
         assert heading is not None
         assert heading.startswith(text)
 

@@ -154,9 +154,12 @@ class Page:
         walk(nodes[0])
         return found
 
-    def screenshot(self, *, whole: bool = True) -> bytes:
-        """A PNG, of the whole page or of what a screen shows."""
-        answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+    def screenshot(self, down_to: str = "html") -> bytes:
+        """A PNG of the page from its top, down to the end of what this CSS selector names."""
+        box = f"document.querySelector({json.dumps(down_to)}).getBoundingClientRect()"
+        width, height = self.evaluate(f"[innerWidth, Math.ceil({box}.bottom + scrollY) + 8]")
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
         return base64.b64decode(answer["data"])
 
     def pdf(self) -> bytes:
