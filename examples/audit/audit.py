@@ -116,7 +116,7 @@ class Play:
         page = folder.with_suffix(".html")
         page.write_text(outcome.stdout)
         verdict = outcome.stdout.partition('role="status">')[2].partition("<")[0]
-        print(f"{folder.name:<12}{verdict:<60}{page.relative_to(ROOT)}")
+        print(f"{folder.name:<12}{verdict:<66}{page.relative_to(ROOT)}")
 
 
 def in_compose(play: Play, folder: Path) -> None:

@@ -115,10 +115,15 @@ def test_the_text_stands_out(page: Page) -> None:
     assert [one for one in measured if one[0] < 4.5] == []
 
 
-def test_dark_is_dark(chromium: Browser, address: str) -> None:
-    colors = "getComputedStyle(document.body).backgroundColor"
-    found = [chromium.open(address, dark=dark).evaluate(colors) for dark in (False, True)]
-    assert found == ["rgb(255, 255, 255)", "rgb(13, 17, 23)"]
+def test_dark_is_dark_and_paper_is_not(chromium: Browser, address: str) -> None:
+    behind = "getComputedStyle(document.body).backgroundColor"
+    page = chromium.open(address)
+    assert page.evaluate(behind) == "rgb(255, 255, 255)"
+    page.media("screen", dark=True)
+    assert page.evaluate(behind) == "rgb(13, 17, 23)"
+    page.media("print", dark=True)
+    assert page.evaluate(behind) == "rgb(255, 255, 255)"
+    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light"
 
 
 _FOCUSED = """
