@@ -55,6 +55,7 @@ _EXAMPLES = {
     "target": "ccrt",
     "to": "oci:${{ runner.temp }}/image",
     "verbose": "true",
+    "with-evidence": "true",
     "workdir": ".secure-build",
     "workload": "workload.encrypted.yaml",
 }

@@ -112,6 +112,12 @@ def parser() -> argparse.ArgumentParser:
         verb.add_argument(
             "--to", metavar="oci:DIR", help="publish to an image layout instead of the registries"
         )
+    publish.add_argument(
+        "--with-evidence",
+        action="store_true",
+        help="put signatures, public keys, tokens, the build record and a script that checks it all into "
+        "the layout of --to, see docs/capsule.md",
+    )
     build.add_argument(
         "--check",
         action="store_true",
@@ -222,6 +228,7 @@ def _audit_arguments(audit: argparse.ArgumentParser) -> None:
         ("--encryption-certificate", "the certificate that the contract was encrypted for"),
         ("--record", "the build record of the contract"),
         ("--record-key", "public cosign key that signs build records and images, PEM"),
+        ("--gpg-key", "public OpenPGP key that signs images (rhs)"),
         ("--trust-config", "trust config of another sigstore than the public one, for --identity"),
         ("--config", "a config whose `audit: require:` is your policy"),
     ):

@@ -145,10 +145,12 @@ def _sign(arguments: argparse.Namespace, report: Report) -> int:
 
 def _publish(arguments: argparse.Namespace, report: Report) -> int:
     from secure_build import output
-    from secure_build.steps import hand_on, publish
+    from secure_build.steps import hand_on, publish, publish_capsule
     from secure_build.steps.keys import keys
 
     def act(job: Job) -> int:
+        if job.options.with_evidence:
+            return output.show_record(publish_capsule(job), job, arguments.output)
         if job.options.by_digest:
             return output.show_handed_on(*hand_on(job, keys(job).at_hand), arguments.output)
         return output.show_record(publish(job), job, arguments.output)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from secure_build.registry.client import RemoteRegistry
 from secure_build.registry.http import Transport
 from secure_build.signers import cosign_key
 from secure_build.signers.cosign import CosignSigner
+from services.gpg_keys import GpgHome
+from services.needed import need
 
 BASE = "b" * 64
 
@@ -47,6 +50,23 @@ class Machine:
 
     def path(self, name: str) -> Path:
         return self.folder / name
+
+    def take(self, expected: list[dict[str, str]]) -> None:
+        """Start with the contract that was made last, and hand out what an auditor gets."""
+        lines = [f"{one['sha256']} {one['name']}" for one in expected]
+        head = [
+            "26.7.1",
+            "Machine Type/Plant/Serial: 9175/02/X",
+            "Image age: 3 days",
+            "",
+            f"{BASE} baseimage",
+        ]
+        self.path("se-checksums.txt").write_text("\n".join([*head, *lines]) + "\n")
+        self.path("expected.txt").write_text("\n".join(lines) + "\n")
+        disclosed = ("workload.disclosure.json", "env.disclosure.json")
+        for name in ("contract.yaml", *disclosed, "build-record.json", "build-record.cosign.json"):
+            self.path(name).write_bytes((self.project.workdir / name).read_bytes())
+        self.sign()
 
     def sign(self) -> None:
         """Sign the record as the machine does, with openssl."""
@@ -122,16 +142,9 @@ def started(
     assert made.code in (0, 5), made.err
     folder = tmp_path / "auditor"
     folder.mkdir()
-    lines = [f"{one['sha256']} {one['name']}" for one in json.loads(made.out)["expected-attestation"]]
-    head = ["26.7.1", "Machine Type/Plant/Serial: 9175/02/X", "Image age: 3 days", "", f"{BASE} baseimage"]
-    (folder / "se-checksums.txt").write_text("\n".join([*head, *lines]) + "\n")
-    (folder / "expected.txt").write_text("\n".join(lines) + "\n")
     public_key = signer.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (folder / "cosign.pub").write_bytes(public_key)
     (folder / "cosign.key").write_bytes(pem)
-    disclosed = ("workload.disclosure.json", "env.disclosure.json")
-    for name in ("contract.yaml", *disclosed, "build-record.json", "build-record.cosign.json"):
-        (folder / name).write_bytes((project.workdir / name).read_bytes())
     (folder / "runtime.crt").write_bytes((project.folder / "runtime.crt").read_bytes())
     (folder / "auditor.pem").write_bytes(private("auditor"))
     key, now = rsa_key("attestation", 4096), datetime.now(UTC)
@@ -146,7 +159,7 @@ def started(
     (folder / "known.yaml").write_text(f'"26.7.1": {{baseimage: {BASE}}}\n')
     git(folder, "clone", "--quiet", str(project.folder), "clone")
     found = Machine(folder, project)
-    found.sign()
+    found.take(json.loads(made.out)["expected-attestation"])
     monkeypatch.chdir(folder)
     return found
 
@@ -371,6 +384,44 @@ def test_a_page_has_what_was_found(machine: Machine) -> None:
         "provenance by cosign",
     ):
         assert text in page
+
+
+@pytest.fixture
+def openpgp(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """The machine, with images that are signed with an OpenPGP key too, in a capsule."""
+    need("gpg")
+    project = machine.project
+    with tempfile.TemporaryDirectory(prefix="sb") as short:
+        gpg = GpgHome(Path(short))
+        gpg.make("builder")
+        try:
+            machine.path("builder.asc").write_bytes(gpg.public("builder"))
+            monkeypatch.setenv("GPG_KEY", gpg.private("builder"))
+            monkeypatch.setenv("COSIGN_KEY", machine.path("cosign.key").read_text())
+            config = yaml.safe_load((project.folder / "secure-build.yaml").read_text())
+            config["images"]["web"]["sign"] = ["rhs"]
+            config["signing"]["rhs"] = {"key": {"secret": "GPG_KEY"}}
+            project.configure(**config)
+            with contextlib.chdir(project.folder):
+                made = project.run("run", "--offline", "--to", "oci:out", "--output", "json")
+                assert made.code in (0, 5), made.err
+                kept = project.run("publish", "--to", f"oci:{machine.path('capsule')}", "--with-evidence")
+                assert kept.code == 0, kept.err
+            machine.take(json.loads(made.out)["expected-attestation"])
+            git(machine.path("clone"), "pull", "--quiet")
+        finally:
+            gpg.stop()
+    return machine
+
+
+def test_openpgp_signatures_in_a_capsule(openpgp: Machine) -> None:
+    given = {"layout": "capsule", "gpg-key": "builder.asc"}
+    assert openpgp.links("--offline", code=0, **given) == dict.fromkeys(ALL, "pass")
+    assert openpgp.links("--offline", code=5, layout="capsule")["signatures"] == "unknown"
+    (signature,) = openpgp.path("capsule").glob("evidence/signatures/**/signature-1")
+    _last_bit(signature)
+    links = openpgp.links("--offline", code=1, **given)
+    assert [name for name, level in links.items() if level == "fail"] == ["signatures"]
 
 
 def test_an_encrypted_record_opens_with_the_auditors_key(machine: Machine) -> None:

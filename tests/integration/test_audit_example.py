@@ -1,4 +1,4 @@
-"""examples/audit, as a reader runs it: an audit that holds, and four that are red where a byte was changed."""
+"""examples/audit, as a reader runs it: an audit that holds, and four, each red where one byte was changed."""
 
 from __future__ import annotations
 

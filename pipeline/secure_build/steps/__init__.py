@@ -21,6 +21,7 @@ from secure_build.report import Report
 from secure_build.steps import verify as verifying
 from secure_build.steps.assemble import Assembled, check_files, contract_assemble
 from secure_build.steps.build import build, require_locked
+from secure_build.steps.capsule import publish_capsule
 from secure_build.steps.check import check
 from secure_build.steps.content_trust import check_destination
 from secure_build.steps.contract import (
@@ -80,6 +81,7 @@ __all__ = [
     "lock",
     "plan",
     "publish",
+    "publish_capsule",
     "run",
     "show",
     "sign_layout",

@@ -52,7 +52,8 @@ def trust_findings(work: Job, repository: Repository) -> tuple[Finding, ...]:
 def check_destination(work: Job) -> None:
     """Raise UsageError where tags are to be signed and nothing is published."""
     signing = [name for name in work.selected() if "dct" in work.loaded.config.built[name].signatures]
-    if signing and work.options.to:
+    # A capsule is a copy of what was signed before.
+    if signing and work.options.to and not work.options.with_evidence:
         raise UsageError(
             f"{signing[0]} is signed with `dct`, which needs its registry and its Notary server, "
             f"and `--to {work.options.to}` uses neither",

@@ -53,6 +53,7 @@ class Options:
     probe_push: bool = False
     images: tuple[str, ...] = ()
     to: str | None = None
+    with_evidence: bool = False
     into: Path | None = None
     offline: bool = False
     insecure_unverified_certificate: bool = False

@@ -104,11 +104,12 @@ def _read(work: Job, name: str, verifiers: Sequence[StatementVerifier]) -> Given
     if path.is_dir():
         # The work folder of another job.
         path /= RECORD_NAME
-    beside = path.parent / "layout"
+    # In a capsule the record lies within the layout.
+    beside = [path.parent / "layout", path.parent.parent]
     found, content = record.load(path)
     bundles = record_signature.bundles_beside(path)
     record_signature.require(str(path), content, bundles, verifiers, work.report)
-    layouts = (work.layout, *([Layout(beside)] if beside.is_dir() else []))
+    layouts = (work.layout, *(Layout(one) for one in beside if (one / "oci-layout").is_file()))
     return Given(name, found, layouts, path.parent)
 
 

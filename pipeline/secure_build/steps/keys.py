@@ -117,6 +117,14 @@ class Keys:
             raise key_opening.absent("the OpenPGP key", "rhs", stored)
         return self._gpg_verifier(own.public_key, own.what)
 
+    @property
+    def rhs_public(self) -> bytes:
+        """The public half of the OpenPGP key, armored; raises AbsentKeyError where neither half is here."""
+        _ = self.rhs_verifier
+        config = self._signing.rhs
+        assert config is not None
+        return read_file(self._work, config.public_key) if config.public_key else self.rhs.public_key
+
     @functools.cached_property
     def _named_rhs(self) -> GpgVerifier | None:
         config = self._signing.rhs

@@ -83,6 +83,9 @@ def publish(work: Job) -> BuildRecord:
             work.report.step(f"{image.name}: published {image.reference} on {destination} ({upload})")
             if upload.moved_from:
                 work.report.step(f"{image.name}: the tag named {upload.moved_from} before")
+        if work.options.with_evidence:
+            # A capsule is a copy: who published the image where is as true as before.
+            return published
         return replace(published, published=str(destination))
 
     sent = stopping.side_by_side(send, current.images, jobs=jobs)
@@ -91,7 +94,8 @@ def publish(work: Job) -> BuildRecord:
     elif work.options.to and any(image.mirror for image in work.loaded.config.used.values()):
         work.report.step("no mirror is filled: `publish` without `--to` does that")
     result = replace(current, images=tuple(sent), findings=_still_so(work, current, chosen))
-    record.write(work.record_path, result)
+    if result != current:
+        record.write(work.record_path, result)
     return result
 
 

@@ -44,7 +44,7 @@ def keep_signed(
     by_kind = {signer.kind: signer for signer in signers}
     result = []
     for kind in _KINDS:
-        place, signer = _place(path, kind), by_kind.get(kind)
+        place, signer = bundle_path(path, kind), by_kind.get(kind)
         bundle = _read(place) if place.exists() else None
         if signer is not None and (bundle is None or _reason(signer, bundle, content)):
             subjects = [(RECORD_NAME, Digest.of(content))]
@@ -61,7 +61,7 @@ def keep_signed(
 
 def bundles_beside(path: Path) -> tuple[bytes, ...]:
     """The bundles beside a record; raises UsageError for one that cannot be read."""
-    return tuple(_read(place) for kind in _KINDS if (place := _place(path, kind)).exists())
+    return tuple(_read(place) for kind in _KINDS if (place := bundle_path(path, kind)).exists())
 
 
 def check(
@@ -114,7 +114,8 @@ def require(
         report.step(f"`{name}` is unsigned")
 
 
-def _place(path: Path, kind: SignatureKind) -> Path:
+def bundle_path(path: Path, kind: SignatureKind) -> Path:
+    """Where the signature of this kind of the record at `path` is."""
     return path.with_name(f"{path.stem}.{kind}.json")
 
 

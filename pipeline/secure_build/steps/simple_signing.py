@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from secure_build import files, secret, stopping
 from secure_build.errors import RefusedError, UsageError
@@ -199,6 +199,24 @@ def publish_simply(work: Job, image: Image, before: Digest | None) -> None:
             if verifier is not None:
                 rhs.check(verifier, content, one.image, one.name)
             lookaside.put(store, one.image, content)
+
+
+def kept_files(work: Job, image: Image) -> dict[PurePosixPath, bytes]:
+    """An image's signatures by their paths below the work folder, with others of the same manifests.
+
+    Those have numbers without gaps, or readers do not find them. Raises RefusedError for a signature
+    that is not what the contract asks for.
+    """
+    own = [one for one in image.signatures if one.kind == "rhs"]
+    found = {}
+    with _verifier(work, image) if own else nullcontext() as verifier:
+        for one in own:
+            content = _read(work.options.workdir, image, one)
+            if verifier is not None:
+                rhs.check(verifier, content, one.image, one.name)
+            for number, kept in enumerate(_tree(work, image).read(one.image), 1):
+                found[PurePosixPath(_kept(image, one.image, number))] = kept
+    return found
 
 
 @contextmanager

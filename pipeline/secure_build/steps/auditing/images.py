@@ -7,17 +7,20 @@ believed only from the keys and identities that the auditor names; the build rec
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from secure_build import stopping
+from secure_build import files, stopping
 from secure_build.attestations import provenance, sbom, statement
 from secure_build.audited import AuditedImage
 from secure_build.errors import RefusedError, SecureBuildError, UsageError
 from secure_build.layout import DamagedError, Layout
 from secure_build.model import Descriptor, Finding, Image, Level, Signature
 from secure_build.reference import Digest
-from secure_build.signers import StatementVerifier
+from secure_build.signers import StatementVerifier, gpg, rhs
+from secure_build.signers.gpg import GpgVerifier
 from secure_build.steps.auditing import followed
 from secure_build.steps.auditing.followed import FORMATS, Followed, Said
 from secure_build.steps.auditing.trail import Trail, finding
@@ -89,13 +92,43 @@ def _described(one: Followed, entries: list[tuple[str | None, Descriptor]]) -> D
 
 def signatures(trail: Trail) -> Iterable[Finding]:
     yield from _of_statements(trail, "signatures", "signature", {statement.SIGNATURE}, lambda *_: "")
-    for one in _own(trail):
-        for other in one.image.signatures if one.image else ():
-            if not other.predicate:
-                what = f"{other.image}: signature ({other.kind})"
-                why = f"the build record says that it is by {other.signer}, which was not looked at"
-                hint = "`secure-build verify` checks it, with the config and the build record"
-                yield finding("signatures", "unknown", what, why, hint)
+    others = [
+        known
+        for one in _own(trail)
+        for known in (one.image.signatures if one.image else ())
+        if not known.predicate
+    ]
+    if any(known.kind == "rhs" for known in others) and trail.options.gpg_key is not None:
+        content, what = files.read(trail.options.gpg_key), f"the OpenPGP key `{trail.options.gpg_key}`"
+        with gpg.opened_verifier(content, Path(tempfile.gettempdir()), what) as verifier:
+            yield from (_other(trail, known, verifier) for known in others)
+    else:
+        yield from (_other(trail, known, None) for known in others)
+
+
+def _other(trail: Trail, known: Signature, verifier: GpgVerifier | None) -> Finding:
+    """Of a signature that is no statement; only OpenPGP's can be told here."""
+    what = f"{known.image}: signature ({known.kind})"
+    said = f"the build record says that it is by {known.signer}"
+    if known.kind != "rhs":
+        hint = "`secure-build verify` checks it, with the config and the build record"
+        return finding("signatures", "unknown", what, f"{said}, which was not looked at", hint)
+    if verifier is None:
+        hint = "name the key that you trust: `--gpg-key FILE`"
+        return finding("signatures", "unknown", what, said, hint)
+    tree = trail.signatures(known.image.repository)
+    if tree is None:
+        hint = "name the layout that they lie beside: `--layout DIR`"
+        return finding("signatures", "unknown", what, "no OpenPGP signatures are here", hint)
+    reasons = [f"it is not in {tree}"]
+    for signature in tree.read(known.image):
+        try:
+            rhs.check(verifier, signature, known.image, known.name)
+        except RefusedError as error:
+            reasons = [error.message]
+        else:
+            return finding("signatures", "pass", what, f"it is signed by {verifier.fingerprint}")
+    return finding("signatures", "fail", what, reasons[0], where=str(tree))
 
 
 def provenances(trail: Trail) -> Iterable[Finding]:
@@ -137,9 +170,10 @@ def _of_statements(
         assert one.image is not None
         named = [known for known in one.image.signatures if known.predicate in types]
         if not named:
-            # Whoever signs the build record names the digest in it too.
-            level: Level = "warn" if types == {statement.SIGNATURE} else "unknown"
-            yield finding(check, level, str(one.pinned), f"the build record names no {label} of it")
+            # An image that nobody signed is named by a record and by statements that somebody did.
+            level: Level = "warn" if check == "signatures" else "unknown"
+            if check != "signatures" or all(other.predicate for other in one.image.signatures):
+                yield finding(check, level, str(one.pinned), f"the build record names no {label} of it")
         for known in named:
             yield _found(one, known, check, label, told)
 

@@ -24,10 +24,12 @@ from secure_build.registry.client import RemoteRegistry
 from secure_build.registry.http import Transport
 from secure_build.report import Report
 from secure_build.signers import StatementVerifier
+from secure_build.signers.lookaside import Tree
 from secure_build.steps.auditing.followed import Followed
 from secure_build.steps.certificates import CheckedCertificate
 from secure_build.steps.key_opening import LARGEST_TRUST
 from secure_build.steps.show import parts_of
+from secure_build.steps.simple_signing import SIGNATURES
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -58,6 +60,7 @@ class AuditOptions:
     identity: str | None = None
     issuer: str | None = None
     trust_config: Path | None = None
+    gpg_key: Path | None = None
     key: Path | None = None
     passphrase: str | None = None
     workdir: Path = Path(".secure-build")
@@ -132,6 +135,14 @@ class Trail:
             return Layout.at(self.options.layout)
         own = self.options.workdir / "layout"
         return Layout.at(own) if own.exists() else None
+
+    def signatures(self, repository: Repository) -> Tree | None:
+        """Where OpenPGP signatures lie: in the capsule that the layout is, or beside a work folder's."""
+        if self.layout is None:
+            return None
+        folder = self.layout.directory
+        places = (folder / "evidence" / SIGNATURES, folder.parent / SIGNATURES)
+        return next((Tree(one / repository.registry) for one in places if one.is_dir()), None)
 
     def reader(self, repository: Repository) -> RemoteRegistry:
         """The registry of an image, with the login of this machine."""
