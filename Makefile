@@ -18,7 +18,7 @@ demo: setup
 	$(python) examples/demo.py
 
 test: setup lint
-	$(services) buildah registry skopeo qemu busybox docker compose crane socat kubectl openssl sshd genisoimage cosign notary jq mmdebstrap tektonlint actionlint shellcheck
+	$(services) buildah registry skopeo qemu busybox docker compose crane socat kubectl openssl sshd genisoimage cosign notary jq mmdebstrap tektonlint actionlint shellcheck chromium
 	PATH="$$($(services) --path):$$PATH" .venv/bin/pytest
 
 # Also what takes minutes more: the step image for s390x, built and run under qemu.
@@ -60,4 +60,4 @@ lock: setup
 	    --output-file=$$part.txt $$more ../pyproject.toml; done
 
 clean:
-	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .demo .demo-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

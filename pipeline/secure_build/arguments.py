@@ -243,6 +243,7 @@ def _audit_arguments(audit: argparse.ArgumentParser) -> None:
         ("--record-key", "public cosign key that signs build records and images, PEM"),
         ("--gpg-key", "public OpenPGP key that signs images (rhs)"),
         ("--trust-config", "trust config of another sigstore than the public one, for --identity"),
+        ("--config", "a config whose `audit: require:` is your policy"),
     ):
         audit.add_argument(flag, metavar="FILE", type=_path, help=text)
     for flag, text in (

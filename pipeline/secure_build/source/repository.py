@@ -128,6 +128,17 @@ class Repository:
             raise UsageError(f"the commit {commit} is damaged: its content is that of {named}")
         return first.removeprefix("tree ")
 
+    def signed_by(self, commit: str, *, gpg_home: Path, ssh_signers: Path) -> tuple[str, str]:
+        """What git says of a commit's signature, `%G?` of git-log(1), and the fingerprint of the key.
+
+        Only keys in `gpg_home` and in `ssh_signers`, a file of allowed signers (ssh-keygen(1)), count.
+        """
+        checking = settings.HARMLESS | settings.checking(str(ssh_signers))
+        variables = {"GNUPGHOME": str(gpg_home), **settings.variables(checking)}
+        said = self.git("log", "-1", "--format=%G?%n%GF", commit, "--", **variables)
+        letter, _, fingerprint = said.partition("\n")
+        return letter, fingerprint.strip()
+
     def holds(self, commit: str) -> bool:
         """Whether the commit is here."""
         try:

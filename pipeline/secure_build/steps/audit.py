@@ -11,7 +11,7 @@ from secure_build.audited import Audited
 from secure_build.contract import attestation
 from secure_build.registry.http import Transport
 from secure_build.report import Report
-from secure_build.steps.auditing import contents, images, machine
+from secure_build.steps.auditing import contents, images, machine, policy
 from secure_build.steps.auditing.trail import AuditOptions, Check, Trail
 
 __all__ = ["AuditOptions", "audit"]
@@ -33,6 +33,7 @@ _LINKS: tuple[tuple[str, str, tuple[str, ...], Check], ...] = (
     ("provenance", "Their provenance names that commit too", ("manifests",), images.provenances),
     ("source", "The repository has the commit", ("author",), contents.source),
     ("sbom", "What is in them is listed, and signed", ("manifests",), images.sboms),
+    ("policy", "The policy holds", (), policy.policy),
 )
 
 
@@ -40,10 +41,11 @@ def audit(options: AuditOptions, report: Report) -> Audited:
     """The chain; raises UsageError for files that are none of what they should be."""
     content = machine.opened_record(options)
     attested = attestation.parse(content, str(options.attested))
+    asked = {"expected": options.expect is not None, "policy": options.config is not None}
     with Transport() as transport:
         trail = Trail(options, report, content, attested, transport)
         for name, title, needs, check in _LINKS:
-            if name != "expected" or options.expect is not None:
+            if asked.get(name, True):
                 trail.link(name, title, needs, check)
     shown = tuple(
         (line.name, line.digest.hexadecimal) for line in attested.lines if line.name.startswith("contract:")
