@@ -30,7 +30,7 @@ _LINKS: tuple[tuple[str, str, tuple[str, ...], Check], ...] = (
     ("build", "The images are those of the build record", ("containers", "author"), contents.build),
     ("manifests", "Each image has the bytes that its digest says", ("containers", "build"), images.manifests),
     ("signatures", "The images are signed by whom you trust", ("manifests",), images.signatures),
-    ("provenance", "Their provenance names the commit of the build record", ("manifests",), images.provenances),
+    ("provenance", "Their provenance names the commit of the build record", ("manifests",), images.origins),
     ("source", "The repository has the commit", ("author",), contents.source),
     ("sbom", "What is in them is listed, and signed", ("manifests",), images.sboms),
     ("policy", "The policy holds", (), policy.policy),
