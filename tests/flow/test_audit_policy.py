@@ -242,7 +242,7 @@ def test_what_git_shows_besides_changes_nothing(
 ) -> None:
     machine = whole()
     git(machine.path("clone"), "config", "log.showSignature", "true")
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "nothing"))
+    monkeypatch.setenv("GIT_OBJECT_DIRECTORY", str(tmp_path / "nothing"))
     assert policy(machine, "signed-commit") == {"signed-commit": "pass"}
 
 

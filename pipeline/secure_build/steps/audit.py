@@ -40,7 +40,7 @@ _LINKS: tuple[tuple[str, str, tuple[str, ...], Check], ...] = (
 
 def audit(options: AuditOptions, report: Report) -> Audited:
     """The chain; raises UsageError for files that are none of what they should be."""
-    # Variables such as GIT_DIR make git look at another repository than the one that is named.
+    # Variables such as GIT_OBJECT_DIRECTORY make git look elsewhere than into the repository that is named.
     process.forget_variables("GIT_")
     content = machine.opened_record(options)
     attested = attestation.parse(content, str(options.attested))
