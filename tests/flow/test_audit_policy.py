@@ -221,14 +221,28 @@ def test_what_is_only_somebodys_word(whole: Start) -> None:
     assert policy(machine, *of_commit, code=5, repository=None) == dict.fromkeys(of_commit, "unknown")
 
 
-def test_a_commit_that_gpg_signed(whole: Start, project: Project, keys: Path) -> None:
+@pytest.mark.parametrize(("digest", "level"), [("SHA256", "pass"), ("SHA1", "fail")])
+def test_a_commit_that_gpg_signed(
+    whole: Start, project: Project, keys: Path, digest: str, level: str
+) -> None:
     with tempfile.TemporaryDirectory(prefix="gpg-") as folder:
         home = GpgHome(Path(folder) / "home")
-        key = home.make("developer")
+        key = home.make("developer", usage="sign")
+        (home.folder / "gpg.conf").write_text(f"digest-algo {digest}\n")
         (keys / "ours.pub").write_bytes(home.public(key))
         settings = ("gpg.format=openpgp", f"user.signingkey={key}")
         machine = whole(committed=lambda: amend(project, *settings, GNUPGHOME=str(home.folder)))
         home.stop()
+    code = 0 if level == "pass" else 1
+    assert policy(machine, "signed-commit", code=code) == {"signed-commit": level}
+
+
+def test_what_git_shows_besides_changes_nothing(
+    whole: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = whole()
+    git(machine.path("clone"), "config", "log.showSignature", "true")
+    monkeypatch.setenv("GIT_OBJECT_DIRECTORY", str(tmp_path / "nothing"))
     assert policy(machine, "signed-commit") == {"signed-commit": "pass"}
 
 

@@ -33,7 +33,7 @@ MEANINGS: Mapping[Requirement, str] = {
     "sbom": "of each image and platform there is a signed list of what is in it",
     "provenance": "of each image there is signed provenance",
     "reproducible": "each image was built so that the same builder makes the same digest again",
-    "signed-record": "the build record is signed with the key that the auditor trusts",
+    "signed-record": "the build record is signed by the key or identity that the auditor trusts",
     "separate-pull-key": "what the guest pulls with is another secret than what publishes",
     "digests-only": "each container names its image by digest; no key decides which image runs",
     "encrypted-contract": "both sections of the contract were delivered encrypted",

@@ -257,7 +257,7 @@ def trusting_home(public_keys: Mapping[str, bytes], folder: Path) -> Iterator[Pa
     """
     with _home(folder) as home:
         assert home.path is not None
-        (home.path / "gpg.conf").write_text("trust-model always\n", encoding="utf-8")
+        (home.path / "gpg.conf").write_text("trust-model always\nweak-digest SHA1\n", encoding="utf-8")
         for what, content in public_keys.items():
             _check_block(content, _PUBLIC, what)
             _import(home, content, what)

@@ -135,7 +135,8 @@ class Repository:
         """
         checking = settings.HARMLESS | settings.checking(str(ssh_signers))
         variables = {"GNUPGHOME": str(gpg_home), **settings.variables(checking)}
-        said = self.git("log", "-1", "--format=%G?%n%GF", commit, "--", **variables)
+        options = ("-1", "--no-show-signature", "--format=%G?%n%GF")
+        said = self.git("log", *options, commit, "--", **variables)
         letter, _, fingerprint = said.partition("\n")
         return letter, fingerprint.strip()
 

@@ -7,6 +7,7 @@ unknown too.
 
 from __future__ import annotations
 
+from secure_build import process
 from secure_build.audited import Audited
 from secure_build.contract import attestation
 from secure_build.registry.http import Transport
@@ -39,6 +40,8 @@ _LINKS: tuple[tuple[str, str, tuple[str, ...], Check], ...] = (
 
 def audit(options: AuditOptions, report: Report) -> Audited:
     """The chain; raises UsageError for files that are none of what they should be."""
+    # Variables such as GIT_OBJECT_DIRECTORY make git look elsewhere than into the repository that is named.
+    process.forget_variables("GIT_")
     content = machine.opened_record(options)
     attested = attestation.parse(content, str(options.attested))
     asked = {"expected": options.expect is not None, "policy": options.config is not None}

@@ -166,7 +166,7 @@ def _of_logins(built: Config) -> Told:
 def _signed_record(asked: _Asked) -> Told:
     level = next(one.level for one in asked.trail.links if one.name == "author")
     if level == "pass":
-        return Told("pass", "it is signed with the key that you trust")
+        return Told("pass", "it is signed by whom you trust")
     if level == "fail":
         return Told("deferred", "not looked at: `author` does not hold")
     path = asked.trail.options.record
