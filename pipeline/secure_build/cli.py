@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -46,6 +47,7 @@ def main(argv: Sequence[str] | None = None, door: Door | None = None) -> int:
     from secure_build.report import NORMAL, QUIET, VERBOSE
 
     signal.signal(signal.SIGTERM, _terminate)
+    _keep_no_core()
     door = door or Door()
     report = door.open_report(NORMAL)
     verbose = False
@@ -87,6 +89,14 @@ def main(argv: Sequence[str] | None = None, door: Door | None = None) -> int:
 
 class _Terminated(KeyboardInterrupt):
     """SIGTERM, which ends a run in the same orderly way as Ctrl-C."""
+
+
+def _keep_no_core() -> None:
+    """A core of this process, or of one that it starts, would hold secrets."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    # 1 is less than any core, and unlike 0 it also holds where cores go to a program (Linux, fs/coredump.c).
+    limit = 0 if hard == 0 else 1
+    resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
 
 
 def _terminate(_number: int, _frame: object) -> NoReturn:
