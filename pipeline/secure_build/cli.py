@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import signal
 import sys
 
@@ -45,6 +46,7 @@ class Door:
 def main(argv: Sequence[str] | None = None, door: Door | None = None) -> int:
     """Run one verb; returns the exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    _keep_no_core()
     door = door or Door()
     arguments = argparse.Namespace(verbose=False, quiet=False)
     opened: list[Report] = []
@@ -93,6 +95,14 @@ def main(argv: Sequence[str] | None = None, door: Door | None = None) -> int:
 
 class _Terminated(KeyboardInterrupt):
     """SIGTERM, which ends a run in the same orderly way as Ctrl-C."""
+
+
+def _keep_no_core() -> None:
+    """A core of this process, or of one that it starts, would hold secrets."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    # 1 is less than any core, and unlike 0 it also holds where cores go to a program (Linux, fs/coredump.c).
+    limit = 0 if hard == 0 else 1
+    resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
 
 
 def _terminate(_number: int, _frame: object) -> NoReturn:
