@@ -17,11 +17,13 @@ from integration.cosigns import PASSPHRASE, Cosigns
 from integration.project import Project
 from services import running
 from services.needed import need
-from torture.faulty import KINDS, FaultyProxy, Spoiled
+from torture.faulty import KINDS, FaultyProxy, Kind, Spoiled
 from torture.stage import Ended, Stage, zygote
 
 ALL = os.environ.get("TORTURE") == "all"
-# Of all faults, one in so many is tried where not all are.
+# In what a registry can stay.
+_LASTING: tuple[Kind, ...] = ("503", "429 in an hour", "reset", "401", "404")
+# Of all of them, one in so many is tried where not all are.
 _SAMPLE, _CRASHES = 71, 23
 
 
@@ -86,8 +88,9 @@ def assert_clear(ended: Ended, told: str) -> None:
 
 def test_every_request_spoiled_in_every_way(stage: Stage, figures: Counter[str]) -> None:
     kinds = [kind for kind in KINDS if not kind.startswith("kill")]
-    points = itertools.product(range(stage.requests), kinds, (False, True))
-    for spoiled in few([Spoiled(*point) for point in points], _SAMPLE):
+    once = [Spoiled(*point) for point in itertools.product(range(stage.requests), kinds)]
+    lasting = [Spoiled(*point, always=True) for point in itertools.product(range(stage.requests), _LASTING)]
+    for spoiled in few([*once, *lasting], _SAMPLE):
         stage.set_up()
         ended = stage.run(spoiled)
         told = str(spoiled)
