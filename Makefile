@@ -1,5 +1,5 @@
 # Thin: each target is a line or two of real command. `make demo` and `make test` do all the set-up.
-.PHONY: setup demo test test-all lint format schema lock clean
+.PHONY: setup demo test test-all torture lint format schema lock clean
 SHELL := /bin/bash
 services = tests/services/prepare.sh
 python = .venv/bin/python
@@ -24,6 +24,12 @@ test: setup lint
 # Also what takes minutes more: the step image for s390x, built and run under qemu.
 test-all: export TEST_ALL = 1
 test-all: test
+
+# Every fault at every request, every crash, every secret in every place, and longer fuzzing; half an hour.
+torture: export TORTURE = all
+torture: setup
+	$(services) buildah registry skopeo busybox docker openssl sshd cosign notary jq
+	PATH="$$($(services) --path):$$PATH" .venv/bin/pytest tests/torture
 
 lint: setup
 	.venv/bin/ruff check
