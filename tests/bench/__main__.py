@@ -77,7 +77,7 @@ def _wall(costs: Costs) -> str:
 def _judged(goal: Goal, own: Costs, other: Costs) -> str:
     ratio = own.wall / other.wall
     word = "reached" if ratio <= goal.limit else "missed"
-    return f"≤ {goal.limit:.2f} × {goal.against}: {word}"
+    return f"≤ {goal.limit:.2f} of {goal.against}: {word}"
 
 
 def _write(lines: Sequence[str]) -> None:

@@ -81,9 +81,12 @@ class Ground:
             "COSIGN_PASSWORD": PASSWORD,
         }
         subprocess.run(
-            [running.tool("cosign2"), "generate-key-pair"], cwd=folder, env=environment, check=True,
+            [running.tool("cosign2"), "generate-key-pair"],
+            cwd=folder,
+            env=environment,
+            check=True,
             capture_output=True,
-        )  # fmt: skip
+        )
         return folder / "cosign.key"
 
     @cached_property
@@ -108,8 +111,10 @@ class Ground:
                 images[f"image{number:04}"] = {"image": f"{image}:1.0", "build": {"context": context}}
                 files[f"{context}/Dockerfile"] = "FROM scratch\nCOPY page /page\n"
                 files[f"{context}/page"] = f"page {number}\n" * 100
-        services = "".join(f"  s{number:04}:\n    image: {one.get('image') or one['use']}\n"
-                           for number, one in enumerate(images.values()))  # fmt: skip
+        services = "".join(
+            f"  s{number:04}:\n    image: {one.get('image') or one['use']}\n"
+            for number, one in enumerate(images.values())
+        )
         files["docker-compose.yml"] = f"services:\n{services}"
         config = {
             "version": 1,
@@ -127,10 +132,19 @@ class Ground:
         """Put images of a layout to their registries as a stranger would, with skopeo."""
         for source, target in names:
             subprocess.run(
-                [running.tool("skopeo"), "copy", "--quiet", "--all", "--dest-tls-verify=false",
-                 f"oci:{directory}:{source}", f"docker://{target}"],
-                env=project.environment, check=True, capture_output=True,
-            )  # fmt: skip
+                [
+                    running.tool("skopeo"),
+                    "copy",
+                    "--quiet",
+                    "--all",
+                    "--dest-tls-verify=false",
+                    f"oci:{directory}:{source}",
+                    f"docker://{target}",
+                ],
+                env=project.environment,
+                check=True,
+                capture_output=True,
+            )
 
     def data(self) -> Path:
         """What the registry keeps."""
@@ -180,8 +194,14 @@ def shell(script: str, *arguments: str) -> list[str]:
 
 def machine() -> str:
     """What this was measured on, in one line."""
-    model = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                  if line.startswith("model name")), "unknown processor")  # fmt: skip
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        "unknown processor",
+    )
     return f"{os.cpu_count()} cores, {model}, Python {sys.version.split()[0]}"
 
 

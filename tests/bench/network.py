@@ -9,6 +9,7 @@ TCP's handshake does. Bytes are not looked at.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 
 _CHUNK = 1 << 16
@@ -40,10 +41,8 @@ async def _carry(
     except ConnectionError:
         pass
     pieces.put_nowait((loop.time() + delay, b""))
-    try:
+    with contextlib.suppress(ConnectionError, RuntimeError):
         await delivery
-    except (ConnectionError, RuntimeError):
-        pass
 
 
 async def _serve(host: str, port: int, seconds: float) -> None:

@@ -59,13 +59,27 @@ def _resolve(count: int, distance: int) -> Callable[[Ground], Iterator[list[Comm
         paths = [f"/v2/{name.partition('/')[2].rpartition(':')[0]}/manifests/1.0" for name in names]
         lock = project.directory / "secure-build.lock"
         yield [
-            Command("secure-build", ours("lock"), project.directory, project.environment,
-                    lambda: lock.unlink(missing_ok=True)),
-            Command("crane", shell('for one; do crane digest "$one"; done', *names), project.directory,
-                    project.environment),
-            Command("floor", [sys.executable, "-m", "bench.floor", host, str(_CONNECTIONS), "GET"],
-                    Path(__file__).parents[1], project.environment, stdin="\n".join(paths).encode()),
-        ]  # fmt: skip
+            Command(
+                "secure-build",
+                ours("lock"),
+                project.directory,
+                project.environment,
+                lambda: lock.unlink(missing_ok=True),
+            ),
+            Command(
+                "crane",
+                shell('for one; do crane digest "$one"; done', *names),
+                project.directory,
+                project.environment,
+            ),
+            Command(
+                "floor",
+                [sys.executable, "-m", "bench.floor", host, str(_CONNECTIONS), "GET"],
+                Path(__file__).parents[1],
+                project.environment,
+                stdin="\n".join(paths).encode(),
+            ),
+        ]
 
     return contest
 
@@ -98,8 +112,10 @@ def _built(ground: Ground, name: str, count: int, distance: int, more: dict[str,
     project.commit()
     project.run("build", "--jobs", "4")
     layout = project.workdir / "layout"
-    near = [(image["image"], image["image"].replace(ground.host(distance), ground.registry.host))
-            for image in project.config["images"].values()]  # fmt: skip
+    near = [
+        (image["image"], image["image"].replace(ground.host(distance), ground.registry.host))
+        for image in project.config["images"].values()
+    ]
     ground.push(project, layout, near)
     return project
 
@@ -115,10 +131,17 @@ def _sign_cosign(count: int) -> Callable[[Ground], Iterator[list[Command]]]:
         loop = 'for one; do cosign2 sign --key env://COSIGN_KEY --tlog-upload=false --yes "$one"; done'
         with ground.kept(project.workdir, ground.data()) as back:
             yield [
-                Command("secure-build", shell('"$1" sign && "$1" publish', ours()[0]), project.directory,
-                        project.environment, back),
-                Command("cosign", shell(loop, *pinned(project)), project.directory, project.environment, back),
-            ]  # fmt: skip
+                Command(
+                    "secure-build",
+                    shell('"$1" sign && "$1" publish', ours()[0]),
+                    project.directory,
+                    project.environment,
+                    back,
+                ),
+                Command(
+                    "cosign", shell(loop, *pinned(project)), project.directory, project.environment, back
+                ),
+            ]
 
     return contest
 
@@ -134,15 +157,20 @@ def _verify(count: int) -> Callable[[Ground], Iterator[list[Command]]]:
         paths = [f"/v2/{one.partition('/')[2].replace('@', '/manifests/')}" for one in named]
         tags = [path.replace("manifests/sha256:", "manifests/sha256-") for path in paths]
         loop = (
-            "for one; do cosign3 verify --key ../cosign/cosign.pub --insecure-ignore-tlog --new-bundle-format "
-            '"$one"; done'
+            "for one; do cosign3 verify --key ../cosign/cosign.pub --insecure-ignore-tlog "
+            '--new-bundle-format "$one"; done'
         )
         yield [
             Command("secure-build", ours("verify"), project.directory, project.environment, codes=(0, 5)),
             Command("cosign", shell(loop, *named), project.directory, project.environment),
-            Command("floor", [sys.executable, "-m", "bench.floor", host, str(_CONNECTIONS), "GET"],
-                    Path(__file__).parents[1], project.environment, stdin="\n".join([*paths, *tags]).encode()),
-        ]  # fmt: skip
+            Command(
+                "floor",
+                [sys.executable, "-m", "bench.floor", host, str(_CONNECTIONS), "GET"],
+                Path(__file__).parents[1],
+                project.environment,
+                stdin="\n".join([*paths, *tags]).encode(),
+            ),
+        ]
 
     return contest
 
@@ -157,7 +185,10 @@ def _sign_gpg(count: int) -> Callable[[Ground], Iterator[list[Command]]]:
         for one in pinned(project):
             name, _, digest = one.partition("@sha256:")
             words += [str(manifests / digest), name]
-        loop = 'while [ $# -gt 0 ]; do skopeo standalone-sign "$1" "$2" builder@example.com --output s; shift 2; done'
+        loop = (
+            "while [ $# -gt 0 ]; do "
+            'skopeo standalone-sign "$1" "$2" builder@example.com --output s; shift 2; done'
+        )
         environment = {**project.environment, "GNUPGHOME": str(ground.gpg.folder)}
         with ground.kept(project.workdir) as back:
             yield [
@@ -174,8 +205,10 @@ def _unchanged(count: int) -> Callable[[Ground], Iterator[list[Command]]]:
         project.run("run")
         yield [
             Command("secure-build", ours("run"), project.directory, project.environment, codes=(0, 5)),
-            Command("three round trips", ["sleep", str(3 * _FAR / 1000)], project.directory, project.environment),
-        ]  # fmt: skip
+            Command(
+                "three round trips", ["sleep", str(3 * _FAR / 1000)], project.directory, project.environment
+            ),
+        ]
 
     return contest
 
