@@ -11,8 +11,6 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn
 
 from secure_build.arguments import parse
 from secure_build.errors import MachineError, SecureBuildError, UsageError
@@ -304,8 +302,6 @@ def _schema(arguments: argparse.Namespace, _report: Report) -> int:
         raise UsageError("`--contract` and `--verify` are two schemas", hint="ask for one")
     of_contract = f"contract-{arguments.contract}" if arguments.contract else "secure-build"
     name = "verify" if arguments.verify else of_contract
-    from pathlib import Path
-
     path = Path(__file__).parent / "data" / f"{name}.schema.json"
     sys.stdout.write(path.read_text(encoding="utf-8"))
     return 0

@@ -70,7 +70,8 @@ def evidence(work: Job, current: BuildRecord) -> tuple[Finding, ...]:
         return [*statements, *signatures(work, image, content, opened)]
 
     listed = stopping.side_by_side(of_image, current.images, jobs=work.options.requests)
-    return (*(one for found in listed for one in found), *_of_record(work, opened))
+    found = [one for findings in listed for one in findings]
+    return (*found, *_of_record(work, opened), *_of_audit(work, current))
 
 
 # A statement of a type, signed in one way.
