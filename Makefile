@@ -1,5 +1,5 @@
 # Thin: each target is a line or two of real command. `make demo` and `make test` do all the set-up.
-.PHONY: setup demo test test-all lint format schema lock clean
+.PHONY: setup demo test test-all torture bench lint format schema lock clean
 SHELL := /bin/bash
 services = tests/services/prepare.sh
 python = .venv/bin/python
@@ -18,12 +18,23 @@ demo: setup
 	$(python) examples/demo.py
 
 test: setup lint
-	$(services) buildah registry skopeo qemu busybox docker compose crane socat kubectl openssl sshd genisoimage cosign notary jq mmdebstrap tektonlint actionlint shellcheck
+	$(services) buildah registry skopeo qemu busybox docker compose crane socat kubectl openssl sshd genisoimage cosign notary jq mmdebstrap tektonlint actionlint shellcheck chromium
 	PATH="$$($(services) --path):$$PATH" .venv/bin/pytest
 
 # Also what takes minutes more: the step image for s390x, built and run under qemu.
 test-all: export TEST_ALL = 1
 test-all: test
+
+# Every fault at every request, every crash, every secret in every place, and longer fuzzing; half an hour.
+torture: export TORTURE = all
+torture: setup
+	$(services) buildah registry skopeo busybox docker openssl sshd cosign notary jq
+	PATH="$$($(services) --path):$$PATH" .venv/bin/pytest tests/torture
+
+# The same work by this tool and others, by turns; writes the table of docs/performance.md.
+bench: setup
+	$(services) buildah registry skopeo crane cosign busybox
+	cd tests && PATH="$$(services/prepare.sh --path):$$PATH" ../.venv/bin/python -m bench --write $(ROWS)
 
 lint: setup
 	.venv/bin/ruff check
@@ -60,4 +71,4 @@ lock: setup
 	    --output-file=$$part.txt $$more ../pyproject.toml; done
 
 clean:
-	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .demo .demo-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -45,7 +45,7 @@ def main() -> None:
     os.environ.update(running.environment())
     ensure_builder()
     with running.registry(FOLDER / "registry") as registry:
-        base = os.environ.get("BASE") or make_base(registry.host)
+        base = os.environ.get("BASE") or make_base(registry.host, FOLDER / "base")
         project = make_project(registry.host, base)
         say(f"running `secure-build run` in {project}")
         outcome = subprocess.run([secure_build(), "run"], cwd=project, check=False, stdout=subprocess.DEVNULL)
@@ -85,9 +85,9 @@ def ensure_builder() -> None:
             prepare("buildah")
 
 
-def make_base(host: str) -> str:
+def make_base(host: str, folder: Path) -> str:
     say("making a base image from Debian's busybox-static")
-    layout = Layout.create(FOLDER / "base")
+    layout = Layout.create(folder)
     name = f"{host}/base/busybox:1"
     digest = images.busybox(layout, name)
     images.push(layout, name)

@@ -6,15 +6,17 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
 
 from secure_build import __version__
 from secure_build.errors import UsageError
 from secure_build.twins import Several, apply_environment, with_command, with_twin, without_twin
 
+# What `typing` costs to import, `--help` would feel.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+    from typing import Any, NoReturn
 
 # Why a flag has none. A variable that is called after a token gets the token, sooner or later.
 _WEAKENS, _NAMES_A_SECRET = (
@@ -245,6 +247,7 @@ def _audit_arguments(audit: argparse.ArgumentParser) -> None:
         ("--record-key", "public cosign key that signs build records and images, PEM"),
         ("--gpg-key", "public OpenPGP key that signs images (rhs)"),
         ("--trust-config", "trust config of another sigstore than the public one, for --identity"),
+        ("--config", "a config whose `audit: require:` is your policy"),
     ):
         audit.add_argument(flag, metavar="FILE", type=as_path, help=text)
     for flag, text in (

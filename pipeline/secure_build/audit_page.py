@@ -6,6 +6,7 @@ What is quoted comes from others: it is text, in any place of the page.
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from secure_build.report import shown
 _STATES = {
     "pass": ("good", "✓", "holds"),
     "warn": ("good", "✓", "holds, with a warning"),
-    "fail": ("bad", "✗", "is broken"),
+    "fail": ("bad", "✗", "broken"),
     "unknown": ("open", "?", "could not be checked"),
     "deferred": ("off", "-", "was not looked at"),
 }
 # Nothing may be fetched, whatever stands in a name.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_LITERAL = re.compile("`([^`]+)`")
 _STYLE = Path(__file__).parent / "data" / "audit.css"
 
 
@@ -48,16 +50,12 @@ def page(document: Mapping[str, Any]) -> str:
         "</header>",
         "<main>",
         *_findings(document["links"]),
-        "<h2>The chain, from the machine towards the source</h2>",
-        '<ol class="chain">',
-    ]
-    for link in document["links"]:
-        lines += _link(link)
-    lines += [
-        "</ol>",
+        *_chain(document["links"]),
         *_source(document),
         *_images(document),
         *_contract(document),
+        "<h2>Link by link</h2>",
+        *(line for link in document["links"] for line in _link(link)),
         *_meaning(document),
         "</main>",
         "</body>",
@@ -85,7 +83,11 @@ def _verdict(document: Mapping[str, Any]) -> Iterator[str]:
 def _findings(links: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What somebody has to look at, first of all."""
     named = [
-        (link, one) for link in links for one in link["findings"] if one["level"] not in ("pass", "deferred")
+        (link, one)
+        for level in ("fail", "unknown", "warn")
+        for link in links
+        for one in link["findings"]
+        if one["level"] == level
     ]
     if not named:
         return
@@ -93,26 +95,40 @@ def _findings(links: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield "<dl>"
     for link, finding in named:
         state, _, words = _STATES[finding["level"]]
-        yield f'<dt><span class="{state}">{words}</span>: {_text(finding["what"])}</dt>'
+        yield f'<dt><span class="{state}">{words}</span>: {_prose(finding["what"])}</dt>'
         yield f'<dd>{_told(finding)} <a href="#{_text(link["name"])}">{_text(link["title"])}</a></dd>'
     yield "</dl>"
 
 
+def _chain(links: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The picture: every link, its state, and the way to what was checked of it."""
+    yield '<nav aria-labelledby="chain">'
+    yield '<h2 id="chain">The chain, from the machine towards the source</h2>'
+    yield '<ol class="chain">'
+    for link in links:
+        state, sign, words = _STATES[link["level"]]
+        title = f'<a href="#{_text(link["name"])}">{_text(link["title"])}</a>'
+        yield f'<li class="{state}"><span class="sign" aria-hidden="true">{sign}</span>{title}: {words}</li>'
+    yield "</ol>"
+    yield "</nav>"
+
+
 def _link(link: Mapping[str, Any]) -> Iterator[str]:
-    state, sign, words = _STATES[link["level"]]
-    yield f'<li class="{state}" id="{_text(link["name"])}">'
-    yield f'<span class="sign" aria-hidden="true">{sign}</span>'
-    yield f'<h3><span class="name">{_text(link["title"])}</span>: {words}</h3>'
-    # Open, since what is closed is not printed.
+    state, _, words = _STATES[link["level"]]
+    yield f'<section id="{_text(link["name"])}">'
+    yield f'<h3>{_text(link["title"])}: <span class="{state}">{words}</span></h3>'
+    # Open, since not every browser prints what is closed.
     yield "<details open>"
     yield f"<summary>{len(link['findings'])} checked</summary>"
     yield "<dl>"
     for finding in link["findings"]:
-        yield f"<dt>{_text(finding['what'])}</dt>"
-        yield f"<dd>{_STATES[finding['level']][2]}: {_told(finding)}</dd>"
+        # What was not looked at says so itself.
+        said = "" if finding["level"] == "deferred" else f"{_STATES[finding['level']][2]}: "
+        yield f"<dt>{_prose(finding['what'])}</dt>"
+        yield f"<dd>{said}{_told(finding)}</dd>"
     yield "</dl>"
     yield "</details>"
-    yield "</li>"
+    yield "</section>"
 
 
 def _source(document: Mapping[str, Any]) -> Iterator[str]:
@@ -165,14 +181,19 @@ def _contract(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _told(finding: Mapping[str, Any]) -> str:
     where = f"<code>{_text(finding['where'])}</code>: " if "where" in finding else ""
-    hint = f" <em>{_text(finding['hint'])}</em>" if "hint" in finding and finding["level"] != "pass" else ""
-    return f"{where}{_text(finding['why'])}.{hint}"
+    hint = f" <em>{_prose(finding['hint'])}.</em>" if "hint" in finding and finding["level"] != "pass" else ""
+    return f"{where}{_prose(finding['why'])}.{hint}"
 
 
 def _meaning(document: Mapping[str, Any]) -> Iterator[str]:
     yield "<h2>What it proves, and what not</h2>"
     for words in (*document["proves"], *document["does-not-prove"]):
-        yield f"<p>{_text(words)}</p>"
+        yield f"<p>{_prose(words)}</p>"
+
+
+def _prose(words: str) -> str:
+    """Text of a message, whose backticks are round literals."""
+    return _LITERAL.sub(r"<code>\1</code>", _text(words))
 
 
 def _text(words: str) -> str:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn
 
 from secure_build.arguments import parse
 from secure_build.errors import MachineError, SecureBuildError, UsageError
 
+# What `typing` costs to import, `--help` would feel.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import NoReturn
+
     from secure_build.report import Report
     from secure_build.steps.job import Job
 
@@ -42,6 +46,7 @@ class Door:
 def main(argv: Sequence[str] | None = None, door: Door | None = None) -> int:
     """Run one verb; returns the exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    _keep_no_core()
     door = door or Door()
     arguments = argparse.Namespace(verbose=False, quiet=False)
     opened: list[Report] = []
@@ -90,6 +95,14 @@ def main(argv: Sequence[str] | None = None, door: Door | None = None) -> int:
 
 class _Terminated(KeyboardInterrupt):
     """SIGTERM, which ends a run in the same orderly way as Ctrl-C."""
+
+
+def _keep_no_core() -> None:
+    """A core of this process, or of one that it starts, would hold secrets."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    # 1 is less than any core, and unlike 0 it also holds where cores go to a program (Linux, fs/coredump.c).
+    limit = 0 if hard == 0 else 1
+    resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
 
 
 def _terminate(_number: int, _frame: object) -> NoReturn:
@@ -283,12 +296,12 @@ def _audit(arguments: argparse.Namespace, report: Report) -> int:
 
 
 def _schema(arguments: argparse.Namespace, _report: Report) -> int:
+    from pathlib import Path
+
     if arguments.contract and arguments.verify:
         raise UsageError("`--contract` and `--verify` are two schemas", hint="ask for one")
     of_contract = f"contract-{arguments.contract}" if arguments.contract else "secure-build"
     name = "verify" if arguments.verify else of_contract
-    from pathlib import Path
-
     path = Path(__file__).parent / "data" / f"{name}.schema.json"
     sys.stdout.write(path.read_text(encoding="utf-8"))
     return 0

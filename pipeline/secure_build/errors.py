@@ -6,7 +6,9 @@ what to do next. Anything else that reaches the command line is a bug and ends w
 
 from __future__ import annotations
 
-from typing import ClassVar
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
 
 
 class SecureBuildError(Exception):

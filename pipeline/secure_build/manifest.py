@@ -8,6 +8,8 @@ that comes from an engine without one, and the manifest of an artifact.
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -27,6 +29,7 @@ LARGEST = 4 << 20
 EMPTY = b"{}"
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 _MOST_ENTRIES = 2048
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,11 @@ def _entry(blob: Descriptor) -> dict[str, Any]:
 
 
 def load_object(content: bytes) -> dict[str, Any]:
-    """A JSON object without duplicate keys; raises ValueError."""
+    """A JSON object in UTF-8, each key once; raises ValueError.
+
+    Refused is what RFC 8259 lets through, and readers take differently or not at all: numbers that are
+    none or have no end, halves of surrogate pairs, and more depth than this program reads.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
@@ -168,10 +175,28 @@ def load_object(content: bytes) -> dict[str, Any]:
             raise ValueError("a key stands twice in one JSON object")
         return result
 
-    document = json.loads(content, object_pairs_hook=unique)
+    text = content.decode()
+    try:
+        document = json.loads(
+            text, object_pairs_hook=unique, parse_constant=_finite_number, parse_float=_finite_number
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(document, dict):
         raise ValueError("it is no JSON object")
+    if _HALF.search(text):
+        try:
+            json.dumps(document, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("a text in it has half of a surrogate pair") from None
     return document
+
+
+def _finite_number(written: str) -> float:
+    number = float(written)
+    if not math.isfinite(number):
+        raise ValueError(f"`{written[:20]}` is no number")
+    return number
 
 
 def _entries(document: dict[str, Any], name: str) -> list[dict[str, Any]]:

@@ -8,10 +8,14 @@ one, and what is marked `with_twin`.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from secure_build.errors import UsageError
+
+# What `typing` costs to import, `--help` would feel.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Any
 
 PREFIX = "SECURE_BUILD_"
 # Names the verb where the command line does not.
@@ -53,9 +57,7 @@ def with_command(
         return argv
     known = [" ".join(verb) for verb in _verbs(parser)]
     if (given := " ".join(command)) not in known:
-        import difflib
-
-        close = difflib.get_close_matches(given, known, n=1)
+        close = _close(given, known)
         raise UsageError(
             f"`{COMMAND}` must be one of {', '.join(known)}",
             hint=f"did you mean `{close[0]}`?" if close else None,
@@ -82,9 +84,7 @@ def apply_environment(
     known = {twin(action) for action in actions} | _OTHER_VARIABLES
     for name in sorted(name for name in environment if name.startswith(PREFIX) and environment[name]):
         if name not in known:
-            import difflib
-
-            close = difflib.get_close_matches(name, known, n=1)
+            close = _close(name, known)
             hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(sorted(known))}"
             if name in without:
                 hint = f"this option {without[name]}, so it must be given on the command line"
@@ -139,6 +139,12 @@ def options(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
             action, "with_twin", bool(action.option_strings)
         ):
             yield action
+
+
+def _close(name: str, known: Iterable[str]) -> list[str]:
+    import difflib
+
+    return difflib.get_close_matches(name, known, n=1)
 
 
 def _from_variable(action: argparse.Action, name: str, value: str) -> object:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -73,7 +73,9 @@ class Machine:
         command = ["openssl", "dgst", "-sha256", "-sign", "attestation.pem", "-out", "se-signature.bin"]
         subprocess.run([*command, "se-checksums.txt"], check=True, cwd=self.folder)
 
-    def audit(self, *more: str, **changed: str | None) -> Outcome:
+    def audit(
+        self, *more: str, disclosed: Sequence[str] = ("workload", "env"), **changed: str | None
+    ) -> Outcome:
         given = {
             "signature": "se-signature.bin",
             "certificate": "attestation.crt",
@@ -89,7 +91,7 @@ class Machine:
             **changed,
         }
         words = [word for name, value in given.items() if value for word in (f"--{name}", value)]
-        words += ["--disclosure", "workload.disclosure.json", "--disclosure", "env.disclosure.json"]
+        words += [word for one in disclosed for word in ("--disclosure", f"{one}.disclosure.json")]
         record = "se-checksums.txt" if not more or more[0].startswith("-") else more[0]
         return self.project.run("audit", record, *words, *(one for one in more if one != record))
 
@@ -101,19 +103,42 @@ class Machine:
 
 @pytest.fixture
 def machine(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """A contract that `run` made, and the record that its machine would show."""
+    return started(project, tmp_path, monkeypatch)
+
+
+def started(
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *options: str,
+    committed: Callable[[], object] = lambda: None,
+    encrypt: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Machine:
+    """A contract that `run` made with these options of it and of the config, and its machine's record.
+
+    `committed` is called when all is committed.
+    """
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     (project.folder / "auditor.pem").write_bytes(public("auditor"))
-    encrypt = runtime(project) | {"auditor-disclosure": {"key": "auditor.pem"}}
+    encrypting = runtime(project) | {"auditor-disclosure": {"key": "auditor.pem"}} | (encrypt or {})
     workload = {"compose": "docker-compose.yml", "volumes": {"data": {"seed": {"secret": "SEED"}}}}
     signer = ec.generate_private_key(ec.SECP256R1())
     pem = signer.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     monkeypatch.setenv("COSIGN_KEY", pem.decode())
     signing = {"cosign": {"key": {"secret": "COSIGN_KEY"}}}
     web = {"image": f"{project.host}/acme/web:1.0", "build": {"context": "app"}, "sign": ["cosign"]}
-    project.configure(images={"web": web}, workload=workload, env=ENV, encrypt=encrypt, signing=signing)
-    made = project.run("run", "--offline", "--to", "oci:out", "--output", "json")
+    configured = {
+        "images": {"web": web},
+        "workload": workload,
+        "env": ENV,
+        "encrypt": encrypting,
+        "signing": signing,
+    }
+    project.configure(**configured | changes)
+    committed()
+    made = project.run("run", "--offline", "--to", "oci:out", "--output", "json", *options)
     assert made.code in (0, 5), made.err
     folder = tmp_path / "auditor"
     folder.mkdir()

@@ -15,6 +15,7 @@ import pytest
 from integration.conftest import PrivateRegistry, docker_config
 from integration.processes import Sampler, running_with, wait_until
 from integration.project import SECONDS, Outcome, Project
+from integration.sweeping import forms
 
 Projects = Callable[..., Project]
 
@@ -22,19 +23,13 @@ Projects = Callable[..., Project]
 MAY_HOLD_SECRETS = {"workload.yaml", "workload.draft.yaml", "images.yaml", "images.draft.yaml"}
 
 
-def forms(secret: str) -> list[bytes]:
-    """A secret as it may be written: plainly, in base64 with each alignment, and in an address."""
-    found = [secret, quote(secret), quote(secret, safe="")]
-    for before in range(3):
-        # Only whole groups of four characters are the same whatever stands around the secret.
-        encoded = base64.b64encode(b" " * before + secret.encode()).decode()
-        found.append(encoded[4 if before else 0 : len(encoded) // 4 * 4 - 4])
-    return [form.encode() for form in found]
-
-
 def found_in(content: bytes, passwords: dict[str, str]) -> set[str]:
     """Whose passwords occur in the content, in whatever form."""
-    return {user for user, word in passwords.items() if any(form in content for form in forms(word))}
+    return {
+        user
+        for user, word in passwords.items()
+        if any(form in content for written in forms(word).values() for form in written)
+    }
 
 
 def contents(folder: Path) -> Iterator[tuple[Path, bytes]]:

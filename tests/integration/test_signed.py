@@ -68,7 +68,7 @@ class World:
         name, *arguments = map(str, command)
         ended = subprocess.run(
             [running.tool(name), *arguments],
-            env={**self.environment, "COSIGN_PASSWORD": "canary pass", **variables},
+            env={**self.environment, **variables},
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -87,21 +87,31 @@ class World:
 
 
 @pytest.fixture
+def words() -> dict[str, str]:
+    """The passwords and passphrases of the world."""
+    return {name: f"canary {name}" for name in ("push", "pull", "guest", "phrase", "pass", "root", "targets")}
+
+
+@pytest.fixture
 def world(
-    short_path: Path, variables: Callable[..., dict[str, str]], base: str, tmp_path: Path
+    short_path: Path,
+    variables: Callable[..., dict[str, str]],
+    base: str,
+    tmp_path: Path,
+    words: dict[str, str],
 ) -> Iterator[World]:
     need("buildah", "docker-registry", "notary", "gpg", "skopeo", "cosign3", "crane", "openssl")
     with ExitStack() as stack:
         issuer = certificates.authority(tmp_path)
         certificate = certificates.signed(tmp_path, issuer, HOST)
-        logins = {"demo-ci": "canary push", "demo-guest": "canary pull"}
+        logins = {"demo-ci": words["push"], "demo-guest": words["guest"], "demo-build": words["pull"]}
         behind = stack.enter_context(running.registry(tmp_path / "registry", htpasswd=logins))
         registry = stack.enter_context(SignatureRegistry(behind.host, certificate))
         proxy = stack.enter_context(TunnelProxy({f"{HOST}:443": registry.host}))
         server = stack.enter_context(notary(tmp_path / "notary"))
         sigstore = stack.enter_context(LocalSigstore(tmp_path / "sigstore"))
         gpg = GpgHome(short_path / "gpg")
-        fingerprint = gpg.make("builder", passphrase="canary phrase")
+        fingerprint = gpg.make("builder", passphrase=words["phrase"])
         stack.callback(gpg.stop)
         environment = variables("buildah") | {
             "HTTPS_PROXY": f"http://{proxy.host}",
@@ -111,22 +121,23 @@ def world(
         docker = tmp_path / "docker"
         docker.mkdir()
         (docker / "config.json").write_text(docker_config(HOST, "demo-guest", logins["demo-guest"]))
+        others = {"DOCKER_CONFIG": str(docker), "COSIGN_PASSWORD": words["pass"]}
         made = World(
             Project(short_path / "project", dict(environment)),
-            *(server, sigstore, gpg, tmp_path, environment | {"DOCKER_CONFIG": str(docker)}, registry),
+            *(server, sigstore, gpg, tmp_path, environment | others, registry),
         )
         made.program("cosign3", "generate-key-pair")
         for role in ("root", "targets"):
-            certificates.private_key(tmp_path, role, "ec:prime256v1", passphrase=f"canary {role}")
+            certificates.private_key(tmp_path, role, "ec:prime256v1", passphrase=words[role])
         made.project.environment |= {
-            "GPG_KEY": gpg.private(fingerprint, passphrase="canary phrase"),
-            "GPG_KEY_PASSPHRASE": "canary phrase",
+            "GPG_KEY": gpg.private(fingerprint, passphrase=words["phrase"]),
+            "GPG_KEY_PASSPHRASE": words["phrase"],
             "COSIGN_KEY": (tmp_path / "cosign.key").read_text(),
-            "COSIGN_PASSWORD": "canary pass",
+            "COSIGN_PASSWORD": words["pass"],
             "NOTARY_ROOT": (tmp_path / "root.key").read_text(),
             "NOTARY_TARGETS": (tmp_path / "targets.key").read_text(),
-            "NOTARY_ROOT_PASSPHRASE": "canary root",
-            "NOTARY_TARGETS_PASSPHRASE": "canary targets",
+            "NOTARY_ROOT_PASSPHRASE": words["root"],
+            "NOTARY_TARGETS_PASSPHRASE": words["targets"],
             "REGISTRY_PUSH": logins["demo-ci"],
             "REGISTRY_PULL": logins["demo-guest"],
             "OIDC_TOKEN": sigstore.token(),

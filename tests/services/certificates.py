@@ -34,11 +34,11 @@ def certificate_of(key: Path, name: str, issuer: tuple[Path, Path], passphrase: 
     return openssl("x509", "-req", "-days", "90", *authority, input=request)
 
 
-def self_signed(directory: Path, name: str, kind: str = "rsa:2048") -> tuple[Path, Path]:
+def self_signed(directory: Path, name: str, kind: str = "rsa:2048", *, days: int = 2) -> tuple[Path, Path]:
     """A certificate that signs itself, and its key."""
     certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
     openssl(
-        *("req", "-x509", "-newkey", kind, "-nodes", "-days", "2", "-subj", f"/CN={name}"),
+        *("req", "-x509", "-newkey", kind, "-nodes", "-days", str(days), "-subj", f"/CN={name}"),
         *("-keyout", str(key), "-out", str(certificate)),
     )
     return certificate, key

@@ -173,6 +173,14 @@ prepare_openssl() {
     ! have openssl || have_version openssl openssl version
 }
 
+prepare_chromium() {
+    # a font, since the machine may have none
+    have chromium || install chromium chromium fonts-dejavu-core
+    ! have chromium || have_version chromium chromium --version
+    have pdftotext || install chromium poppler-utils
+    ! have pdftotext || have_version pdftotext pdftotext -v
+}
+
 prepare_genisoimage() {
     have genisoimage || install genisoimage genisoimage
     ! have genisoimage || have_version genisoimage genisoimage --version

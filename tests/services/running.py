@@ -40,6 +40,7 @@ _PARTS = {
     "notary-signer": "notary",
     "ssh": "sshd",
     "isoinfo": "genisoimage",
+    "pdftotext": "chromium",
     "cosign2": "cosign",
     "cosign3": "cosign",
     "tekton-lint": "tektonlint",

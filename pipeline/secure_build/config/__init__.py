@@ -1,5 +1,6 @@
 """secure-build.yaml: read once, strictly, into frozen models; the JSON schema comes from the same models."""
 
+from secure_build.config.audit import MEANINGS, Audit, Requirement
 from secure_build.config.base import File, Login, SecretFile, SecretName
 from secure_build.config.build import Build
 from secure_build.config.encrypt import AuditorDisclosure, Certificate, Encrypt, SigningKey
@@ -27,6 +28,8 @@ from secure_build.config.signing import (
 from secure_build.config.source import Source
 
 __all__ = [
+    "MEANINGS",
+    "Audit",
     "AuditorDisclosure",
     "Build",
     "BuiltImage",
@@ -46,6 +49,7 @@ __all__ = [
     "Play",
     "RegistryAccess",
     "Rekor",
+    "Requirement",
     "RhsSigning",
     "SealedSecrets",
     "SecretFile",

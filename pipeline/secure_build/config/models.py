@@ -24,6 +24,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from secure_build.config.audit import Audit
 from secure_build.config.base import (
     FILE_SECRET,
     NAMED_SECRET,
@@ -315,6 +316,9 @@ class Config(Strict):
         default=None,
         description="`ccco` on bare metal only: the Secure Execution header (`se-hdr.bin`).",
     )
+    audit: Audit | None = Field(
+        default=None, description="What `secure-build audit --config` requires of what was deployed."
+    )
 
     @model_validator(mode="after")
     def _one_copy(self) -> Config:
@@ -329,9 +333,10 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _something(self) -> Config:
-        if not self.images and self.env is None:
+        if not self.images and self.env is None and self.audit is None:
             raise PydanticCustomError(
-                "config", "must have `images`, or `env` for whoever adds that section only"
+                "config",
+                "must have `images`, or `env` for whoever adds that section only, or `audit` for an auditor",
             )
         if not self.images and self.workload is not None:
             raise PydanticCustomError("config", "must have `images` for the workload")

@@ -7,10 +7,10 @@ contract schema (hosts whose labels begin with a letter, IPv4, or Docker Hub's U
 from __future__ import annotations
 
 import base64
-import json
 import re
 
 from secure_build.errors import UsageError
+from secure_build.manifest import load_object
 from secure_build.model import Credential
 from secure_build.reference import DOCKER_HUB, registry_name
 
@@ -94,11 +94,10 @@ def _lifetime(password: str) -> float | None:
     if len(parts) != 3:
         return None
     try:
-        payload = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except (ValueError, RecursionError):
+        payload = load_object(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        expiry, issued = payload.get("exp"), payload.get("iat")
+        if not isinstance(expiry, int | float):
+            return None
+        return float(expiry) - float(issued) if isinstance(issued, int | float) else 0
+    except (ValueError, OverflowError):
         return None
-    expiry = payload.get("exp") if isinstance(payload, dict) else None
-    if not isinstance(expiry, int | float):
-        return None
-    issued = payload.get("iat")
-    return expiry - issued if isinstance(issued, int | float) else 0

@@ -131,6 +131,8 @@ def _proxy(value: str, name: str) -> Proxy | None:
     try:
         parts = urlsplit(value if "://" in value else f"http://{value}")
         host, port = parts.hostname, parts.port
+        # Of bytes that are no UTF-8, a variable has halves of surrogate pairs.
+        value.encode()
     except ValueError:
         host, port = None, None
     if host is None or parts.scheme not in _PORTS:
@@ -156,8 +158,8 @@ def _is_excepted(rule: str, host: str, port: int | None) -> bool:
     except ValueError:
         pass
     name, colon, wanted = rule.rpartition(":")
-    if colon and wanted.isdigit():
-        if int(wanted) != port:
+    if colon and wanted.isdecimal():
+        if wanted != str(port):
             return False
         rule = name
     rule = rule.strip("[]").removeprefix("*")

@@ -64,8 +64,8 @@ def subject_of(content: Manifest) -> Digest | None:
 
 def referrer_of(content: Manifest) -> Referrer:
     """How a manifest is to be listed."""
-    annotations = load_object(content.content).get("annotations") or {}
-    return Referrer(content.descriptor, artifact_type(content), annotations)
+    annotations = load_object(content.content).get("annotations")
+    return Referrer(content.descriptor, artifact_type(content), _texts(annotations))
 
 
 def index_of(referrers: Iterable[Referrer]) -> bytes:
@@ -87,8 +87,13 @@ def _referrer(entry: Mapping[str, Any]) -> Referrer:
     if not isinstance(annotations, dict):
         raise TypeError("`annotations` is no object")
     descriptor = Descriptor(str(entry["mediaType"]), Digest.parse(entry["digest"]), size)
-    texts = {name: text for name, text in annotations.items() if isinstance(text, str)}
-    return Referrer(descriptor, str(entry.get("artifactType") or ""), texts)
+    return Referrer(descriptor, str(entry.get("artifactType") or ""), _texts(annotations))
+
+
+def _texts(annotations: Any) -> dict[str, str]:
+    """The annotations that are texts, as all should be."""
+    named = annotations.items() if isinstance(annotations, dict) else ()
+    return {name: text for name, text in named if isinstance(text, str)}
 
 
 def _entry(referrer: Referrer) -> dict[str, Any]:

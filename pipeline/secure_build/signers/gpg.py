@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -273,6 +273,21 @@ def opened_verifier(
                 f"{what} holds {len(primary)} keys", hint="export one: `gpg --armor --export ID`"
             )
         yield GpgVerifier(frozenset(primary), home)
+
+
+@contextlib.contextmanager
+def trusting_home(public_keys: Mapping[str, bytes], folder: Path) -> Iterator[Path]:
+    """A home that trusts these public keys, by what messages call them, and no others: for git.
+
+    Raises UsageError for what is no public key.
+    """
+    with _home(folder) as home:
+        assert home.path is not None
+        (home.path / "gpg.conf").write_text("trust-model always\nweak-digest SHA1\n", encoding="utf-8")
+        for what, content in public_keys.items():
+            _check_block(content, _PUBLIC, what)
+            _import(home, content, what)
+        yield home.path
 
 
 def _check_block(content: bytes, kind: str, what: str) -> None:

@@ -177,7 +177,7 @@ class TrustData:
                 by_role,
             )
         except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
-            raise RefusedError(f"the trust data is not what Notary writes: {error}") from None
+            raise _not_notarys(error) from None
 
     def target(self, tag: str) -> Target | None:
         """What a tag names for Docker's clients: by `targets/releases`, else by `targets`.
@@ -195,7 +195,7 @@ class TrustData:
 
 
 def older(now: Documents, before: Documents) -> PurePosixPath | None:
-    """The first document that has a lower version now than before."""
+    """The first document that has a lower version now than before; raises RefusedError as `read` does."""
     for name in sorted(now.keys() & before.keys()):
         if _version(now[name]) < _version(before[name]):
             return name
@@ -203,7 +203,14 @@ def older(now: Documents, before: Documents) -> PurePosixPath | None:
 
 
 def _version(content: bytes) -> int:
-    return int(load_object(content)["signed"]["version"])
+    try:
+        return int(load_object(content)["signed"]["version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _not_notarys(error) from None
+
+
+def _not_notarys(error: Exception) -> RefusedError:
+    return RefusedError(f"the trust data is not what Notary writes: {error}")
 
 
 def _read(content: bytes) -> tuple[x509.Certificate, ...]:

@@ -85,9 +85,9 @@ class Repository:
 
     def origin(self) -> str | None:
         """The address of the remote `origin` without user name and password."""
-        if "origin" not in [remote.name for remote in self._repo.remotes]:
+        address = self._setting("remote.origin.url")
+        if not address:
             return None
-        address = str(self._repo.remotes["origin"].url)
         scheme, separator, rest = address.partition("://")
         if not separator:
             return address
@@ -127,6 +127,18 @@ class Repository:
         if named != commit or not re.fullmatch("tree [0-9a-f]{40}", first):
             raise UsageError(f"the commit {commit} is damaged: its content is that of {named}")
         return first.removeprefix("tree ")
+
+    def signed_by(self, commit: str, *, gpg_home: Path, ssh_signers: Path) -> tuple[str, str]:
+        """What git says of a commit's signature, `%G?` of git-log(1), and the fingerprint of the key.
+
+        Only keys in `gpg_home` and in `ssh_signers`, a file of allowed signers (ssh-keygen(1)), count.
+        """
+        checking = settings.HARMLESS | settings.checking(str(ssh_signers))
+        variables = {"GNUPGHOME": str(gpg_home), **settings.variables(checking)}
+        options = ("-1", "--no-show-signature", "--format=%G?%n%GF")
+        said = self.git("log", *options, commit, "--", **variables)
+        letter, _, fingerprint = said.partition("\n")
+        return letter, fingerprint.strip()
 
     def holds(self, commit: str) -> bool:
         """Whether the commit is here."""
@@ -203,14 +215,18 @@ class Repository:
         git.update_environment(**settings.variables(settings.HARMLESS | settings.without_filters(keys)))
 
     def _check_format(self) -> None:
-        with self._repo.config_reader("repository") as config:
-            for key, supported in (("objectformat", "sha1"), ("refstorage", "files")):
-                value = config.get_value("extensions", key, supported)
-                if value != supported:
-                    raise UsageError(
-                        f"{self._described} has {key} `{value}`, which GitPython cannot read",
-                        hint=f"clone it into a repository with {key} `{supported}`",
-                    )
+        for key, supported in (("objectformat", "sha1"), ("refstorage", "files")):
+            value = self._setting(f"extensions.{key}") or supported
+            if value != supported:
+                raise UsageError(
+                    f"{self._described} has {key} `{value}`, which GitPython cannot read",
+                    hint=f"clone it into a repository with {key} `{supported}`",
+                )
+
+    def _setting(self, key: str) -> str:
+        """What the repository's own config says, empty where it says nothing; read by git itself."""
+        said = self.git("config", "--local", "--null", "--default", "", "--get", key)
+        return said.removesuffix("\0").encode("utf-8", "surrogateescape").decode(errors="replace")
 
     def _status(self, **variables: str) -> list[str]:
         # Submodules are looked into by `changes`: git would run what their own config names.

@@ -19,6 +19,18 @@ HARMLESS = {
 }
 
 
+def checking(ssh_signers: str) -> dict[str, str]:
+    """Settings that check signatures with programs of this machine, by these allowed signers only."""
+    return {
+        "gpg.program": "gpg",
+        "gpg.openpgp.program": "gpg",
+        "gpg.x509.program": "false",
+        "gpg.ssh.program": "ssh-keygen",
+        "gpg.ssh.allowedSignersFile": ssh_signers,
+        "gpg.ssh.revocationFile": "/dev/null",
+    }
+
+
 def variables(settings: Mapping[str, str]) -> dict[str, str]:
     """The environment that gives git these settings (git-config(1), GIT_CONFIG_COUNT)."""
     result = {"GIT_CONFIG_COUNT": str(len(settings))}

@@ -7,11 +7,12 @@ unknown too.
 
 from __future__ import annotations
 
+from secure_build import process
 from secure_build.audited import Audited
 from secure_build.contract import attestation
 from secure_build.registry.http import Transport
 from secure_build.report import Report
-from secure_build.steps.auditing import contents, images, machine
+from secure_build.steps.auditing import contents, images, machine, policy
 from secure_build.steps.auditing.trail import AuditOptions, Check, Trail
 
 __all__ = ["AuditOptions", "audit"]
@@ -30,20 +31,24 @@ _LINKS: tuple[tuple[str, str, tuple[str, ...], Check], ...] = (
     ("build", "The images are those of the build record", ("containers", "author"), contents.build),
     ("manifests", "Each image has the bytes that its digest says", ("containers", "build"), images.manifests),
     ("signatures", "The images are signed by whom you trust", ("manifests",), images.signatures),
-    ("provenance", "Their provenance names that commit too", ("manifests",), images.provenances),
+    ("provenance", "Their provenance names the commit of the build record", ("manifests",), images.origins),
     ("source", "The repository has the commit", ("author",), contents.source),
     ("sbom", "What is in them is listed, and signed", ("manifests",), images.sboms),
+    ("policy", "The policy holds", (), policy.policy),
 )
 
 
 def audit(options: AuditOptions, report: Report) -> Audited:
     """The chain; raises UsageError for files that are none of what they should be."""
+    # Variables such as GIT_OBJECT_DIRECTORY make git look elsewhere than into the repository that is named.
+    process.forget_variables("GIT_")
     content = machine.opened_record(options)
     attested = attestation.parse(content, str(options.attested))
+    asked = {"expected": options.expect is not None, "policy": options.config is not None}
     with Transport() as transport:
         trail = Trail(options, report, content, attested, transport)
         for name, title, needs, check in _LINKS:
-            if name != "expected" or options.expect is not None:
+            if asked.get(name, True):
                 trail.link(name, title, needs, check)
     shown = tuple(
         (line.name, line.digest.hexadecimal) for line in attested.lines if line.name.startswith("contract:")

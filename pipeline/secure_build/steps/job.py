@@ -280,6 +280,10 @@ def opened(options: Options, report: Report) -> Iterator[Job]:
     So it does when images are to go to a folder that is used for something else.
     """
     loaded = config.load(options.config)
+    if not loaded.config.images and loaded.config.env is None:
+        raise UsageError(
+            f"`{options.config}` has neither `images` nor `env`", hint="it is for `secure-build audit` only"
+        )
     if options.to is not None:
         Layout.at(layout_directory(options.to))
     locked = _load_lock(options, loaded)

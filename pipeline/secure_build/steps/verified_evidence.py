@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from secure_build import files, record, stopping
+from secure_build import config, files, record, stopping
 from secure_build.attestations import artifact, provenance, publication, sbom, statement
 from secure_build.errors import MachineError, RefusedError, SecureBuildError, ServiceError, UsageError
 from secure_build.manifest import Manifest
@@ -20,6 +20,7 @@ from secure_build.model import BuildRecord, Descriptor, Finding, Image, Signatur
 from secure_build.reference import Digest
 from secure_build.steps import handover, record_signature
 from secure_build.steps.attest import promised
+from secure_build.steps.auditing import recorded
 from secure_build.steps.job import RECORD_NAME, Job
 from secure_build.steps.verified_signatures import (
     MAKE,
@@ -69,7 +70,8 @@ def evidence(work: Job, current: BuildRecord) -> tuple[Finding, ...]:
         return [*statements, *signatures(work, image, content, opened)]
 
     listed = stopping.side_by_side(of_image, current.images, jobs=work.options.requests)
-    return (*(one for found in listed for one in found), *_of_record(work, opened))
+    found = [one for findings in listed for one in findings]
+    return (*found, *_of_record(work, opened), *_of_audit(work, current))
 
 
 # A statement of a type, signed in one way.
@@ -204,6 +206,13 @@ def _of_record(work: Job, opened: Checkers) -> list[Finding]:
             content = files.read(path, at_most=record.LARGEST, what="the build record")
             found += _signatures_of(work, path, content, opened)
     return found
+
+
+def _of_audit(work: Job, current: BuildRecord) -> Iterator[Finding]:
+    """What an audit by this config would not find in the build record, while it can be mended."""
+    audit = work.loaded.config.audit
+    for name, why in recorded.early(audit.require if audit else (), current):
+        yield finding(work, "warn", f"audit: {name}", why, f"required: {config.MEANINGS[name]}")
 
 
 def _signatures_of(work: Job, path: Path, content: bytes, opened: Checkers) -> list[Finding]:

@@ -131,7 +131,7 @@ def _other(trail: Trail, known: Signature, verifier: GpgVerifier | None) -> Find
     return finding("signatures", "fail", what, reasons[0], where=str(tree))
 
 
-def provenances(trail: Trail) -> Iterable[Finding]:
+def origins(trail: Trail) -> Iterable[Finding]:
     def told(said: dict[str, Any], image: Image, _: Said) -> str:
         built = trail.built
         assert built is not None

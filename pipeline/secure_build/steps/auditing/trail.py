@@ -55,6 +55,7 @@ class AuditOptions:
     record: Path | None = None
     record_key: Path | None = None
     repository: Path | None = None
+    config: Path | None = None
     layout: Path | None = None
     identity: str | None = None
     issuer: str | None = None
