@@ -447,7 +447,8 @@ def _verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
         metavar="N",
         type=_positive,
         default=4,
-        help="how many things to do side by side; default: 4",
+        help="how many things to do side by side, and eight times as many requests, 32 at most; "
+        "1 is one after the other; default: 4",
     )
     return verb
 
