@@ -17,6 +17,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from secure_build.contract.certificates.pem import MALFORMED
 from secure_build.errors import UsageError
 from secure_build.model import Finding
 from secure_build.reference import Repository
@@ -94,7 +95,7 @@ def host_attestation(hosts: Mapping[str, tuple[str, bytes]]) -> dict[str, dict[s
             raise UsageError(f"`{name}` is no name of a host: use letters, digits, `_` and `-`")
         try:
             x509.load_pem_x509_certificate(document)
-        except ValueError:
+        except MALFORMED:
             raise UsageError(
                 f"the host key document of `{name}` is no certificate (PEM)",
                 hint="take the `.crt` file that belongs to the machine's serial number",
