@@ -365,6 +365,26 @@ prepare_shellcheck() {
     have_version shellcheck "$bin/shellcheck" --version
 }
 
+prepare_atheris() {
+    # a package for the tests' own Python, and a program that runs a command with it
+    local requirements
+    requirements=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../../requirements" && pwd)/fuzzing.txt
+    if ! cached atheris || ! "$bin/atheris" python3 -c 'import atheris' 2>/dev/null; then
+        say "fetching atheris (PyPI)"
+        quietly python3 -m pip download --quiet --no-deps --only-binary :all: --require-hashes \
+            --dest "$scratch/wheels" --requirement "$requirements"
+        rm -rf "$cache/atheris"
+        quietly python3 -m pip install --quiet --no-deps --no-index --target "$cache/atheris/packages" \
+            "$scratch"/wheels/*.whl
+        # shellcheck disable=SC2016 # for the shell that runs it
+        printf '#!/bin/sh\nPYTHONPATH=%s${PYTHONPATH:+:$PYTHONPATH} exec "$@"\n' \
+            "$cache/atheris/packages" >"$cache/atheris/atheris"
+        chmod +x "$cache/atheris/atheris"
+        publish atheris/atheris
+    fi
+    say "have $(cd "$cache/atheris/packages" && echo atheris-*.dist-info)"
+}
+
 main() {
     local part
     if [[ ${1:-} == --path ]]; then

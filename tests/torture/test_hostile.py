@@ -25,7 +25,7 @@ ALL = os.environ.get("TORTURE") == "all"
 TESTS = Path(__file__).resolve().parents[1]
 # Inputs for a quick parser; slow ones get fewer.
 RANDOM = 12_000 if ALL else 1500
-COVERING = 25_000
+COVERING = 15_000
 SECONDS = 420
 NAMES = parsers.names()
 

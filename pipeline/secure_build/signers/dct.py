@@ -20,6 +20,7 @@ from cryptography import x509
 
 from secure_build import files
 from secure_build.address import is_loopback
+from secure_build.contract.certificates.pem import MALFORMED
 from secure_build.errors import RefusedError, ServiceError, UsageError
 from secure_build.model import Credential, Finding
 from secure_build.reference import Repository
@@ -96,7 +97,7 @@ def opened(
     if ca is not None:
         try:
             x509.load_pem_x509_certificates(ca)
-        except ValueError:
+        except MALFORMED:
             raise UsageError(f"the authority for `{server}` is no certificate in PEM") from None
     anchors = certificates(root_certificates) if root_certificates is not None else []
     replies = answers(login)

@@ -19,9 +19,10 @@ from fakes.keys import certificate, private_pem, rsa_key
 from secure_build.attestations import artifact, classic, statement
 from secure_build.contract.certificates import certificate as certificates
 from secure_build.contract.certificates import pem, revocation
+from secure_build.contract.confidential import section
 from secure_build.contract.encryption import key_material
 from secure_build.secret import Secret
-from secure_build.signers import cosign_key, gpg, notary_keys, rhs, sigstore_trust, trust_data
+from secure_build.signers import cosign_key, dct, gpg, notary_keys, rhs, sigstore_trust, trust_data
 from secure_build.signers.classic import ClassicSigner
 from secure_build.signers.cosign import CosignSigner
 from secure_build.signers.log_entry import LogEntry
@@ -60,6 +61,17 @@ def _(content: bytes) -> None:
 @parser("public key", [PUBLIC, PEM, base64.b64encode(base64.b64encode(PUBLIC))])
 def _(content: bytes) -> None:
     key_material.public_material(content, "the key", most_encodings=2)
+
+
+@parser("host key document", [PEM])
+def _(content: bytes) -> None:
+    section.host_attestation({"one": ("", content)})
+
+
+@parser("authority of a notary server", [PEM], cost=20, programs=True)
+def _(content: bytes) -> None:
+    with dct.opened(Path("work"), "https://notary.example", ca=content):
+        pass
 
 
 @parser("private key", [PRIVATE, private_pem(rsa_key("signer"), "secret")], cost=20)

@@ -15,7 +15,8 @@ _PEM = b"-----BEGIN CERTIFICATE-----"
 _PEM_LIST = b"-----BEGIN X509 CRL-----"
 # A chain has three; each more is one more way to try.
 _MOST = 10
-_MALFORMED = (
+# What reading the parts of a certificate may raise.
+MALFORMED = (
     ValueError,
     TypeError,
     UnsupportedAlgorithm,
@@ -37,7 +38,7 @@ def load(content: bytes, name: str) -> tuple[x509.Certificate, ...]:
             # Parts are parsed when they are asked for: here, where an error can name the file.
             _ = (certificate.subject, certificate.issuer, certificate.extensions, certificate.public_key())
             _ = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
-    except _MALFORMED:
+    except MALFORMED:
         raise UsageError(
             f"`{name}` is no certificate that can be read",
             hint="it must be PEM: `-----BEGIN CERTIFICATE-----`",
@@ -52,7 +53,7 @@ def load_list(content: bytes, name: str) -> x509.CertificateRevocationList:
     try:
         found = x509.load_pem_x509_crl(content) if _PEM_LIST in content else x509.load_der_x509_crl(content)
         _ = (found.issuer, found.last_update_utc, found.next_update_utc, list(found.extensions))
-    except _MALFORMED:
+    except MALFORMED:
         raise UsageError(f"`{name}` is no revocation list that can be read") from None
     return found
 

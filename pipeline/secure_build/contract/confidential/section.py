@@ -90,12 +90,14 @@ def host_attestation(hosts: Mapping[str, tuple[str, bytes]]) -> dict[str, dict[s
     """
     from cryptography import x509
 
+    from secure_build.contract.certificates.pem import MALFORMED
+
     for name, (_, document) in hosts.items():
         if not _HOST.fullmatch(name):
             raise UsageError(f"`{name}` is no name of a host: use letters, digits, `_` and `-`")
         try:
             x509.load_pem_x509_certificate(document)
-        except ValueError:
+        except MALFORMED:
             raise UsageError(
                 f"the host key document of `{name}` is no certificate (PEM)",
                 hint="take the `.crt` file that belongs to the machine's serial number",

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from secure_build.contract.certificates.pem import MALFORMED
 from secure_build.errors import UsageError
 from secure_build.reference import Digest
 from secure_build.secret import Secret
@@ -63,7 +64,7 @@ def public_material(content: bytes, what: str, *, most_encodings: int = 1) -> Pu
         if b"-----BEGIN CERTIFICATE-----" in content:
             certificate = x509.load_pem_x509_certificate(content)
         key = certificate.public_key() if certificate else load_pem_public_key(content)
-    except (ValueError, UnsupportedAlgorithm):
+    except MALFORMED:
         raise UsageError(f"{what} is damaged, or no PEM public key or certificate") from None
     if not isinstance(key, RSAPublicKey):
         raise _no_rsa(what)
