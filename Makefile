@@ -1,5 +1,5 @@
 # Thin: each target is a line or two of real command. `make demo` and `make test` do all the set-up.
-.PHONY: setup demo test test-all torture lint format schema lock clean
+.PHONY: setup demo test test-all torture bench lint format schema lock clean
 SHELL := /bin/bash
 services = tests/services/prepare.sh
 python = .venv/bin/python
@@ -32,6 +32,11 @@ torture: export TORTURE = all
 torture: setup
 	$(services) buildah registry skopeo busybox docker openssl sshd cosign notary jq atheris
 	PATH="$$($(services) --path):$$PATH" .venv/bin/pytest tests/torture
+
+# The same work by this tool and others, by turns; writes the table of docs/performance.md.
+bench: setup
+	$(services) buildah registry skopeo crane cosign busybox
+	cd tests && PATH="$$(services/prepare.sh --path):$$PATH" ../.venv/bin/python -m bench --write $(ROWS)
 
 lint: setup
 	.venv/bin/ruff check

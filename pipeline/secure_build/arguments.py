@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 
@@ -60,14 +61,18 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> argparse.Names
     return arguments
 
 
-def _path(text: str) -> Path:
-    from pathlib import Path
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal, which is asked directly: argparse loads packers of archives to ask it."""
 
-    return Path(text)
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_width() - 2)
 
 
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong as everything else here does; verbs are of this class too."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(formatter_class=_Formatter, **given)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, hint=f"`{self.prog} --help` shows what there is")
@@ -79,7 +84,6 @@ def parser() -> argparse.ArgumentParser:
         description="From a Dockerfile in git to a contract "
         "that IBM's confidential container runtimes accept.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"secure-build {__version__}")
     parser.set_defaults(verb=None, verbose=False, quiet=False)
@@ -196,7 +200,7 @@ def _verify_arguments(verify: argparse.ArgumentParser) -> None:
             "contract",
             nargs="?",
             metavar="CONTRACT",
-            type=_path,
+            type=as_path,
             help="a contract or one section of it; default: what the config and the build record make",
         )
     )
@@ -209,7 +213,7 @@ def _verify_arguments(verify: argparse.ArgumentParser) -> None:
     verify.add_argument(
         "--pods",
         metavar="PATH",
-        type=_path,
+        type=as_path,
         help="the pods of ccco that go with CONTRACT, a file or a folder",
     )
     verify.add_argument("--strict", action="store_true", help="take warnings for failures")
@@ -229,7 +233,7 @@ def _verify_arguments(verify: argparse.ArgumentParser) -> None:
 
 def _audit_arguments(audit: argparse.ArgumentParser) -> None:
     audit.add_argument(
-        "attested", metavar="RECORD", type=_path, help="se-checksums.txt of the machine, or .enc of it"
+        "attested", metavar="RECORD", type=as_path, help="se-checksums.txt of the machine, or .enc of it"
     )
     for flag, text in (
         ("--signature", "se-signature.bin of the machine"),
@@ -245,12 +249,12 @@ def _audit_arguments(audit: argparse.ArgumentParser) -> None:
         ("--trust-config", "trust config of another sigstore than the public one, for --identity"),
         ("--config", "a config whose `audit: require:` is your policy"),
     ):
-        audit.add_argument(flag, metavar="FILE", type=_path, help=text)
+        audit.add_argument(flag, metavar="FILE", type=as_path, help=text)
     for flag, text in (
         ("--repository", "a clone of the git repository that was built"),
         ("--layout", "image layout with the images; default: that of the work folder, then the registries"),
     ):
-        audit.add_argument(flag, metavar="DIR", type=_path, help=text)
+        audit.add_argument(flag, metavar="DIR", type=as_path, help=text)
     audit.add_argument("--identity", metavar="NAME", help="who signs build records and images without a key")
     audit.add_argument("--issuer", metavar="URL", help="who confirms that identity")
     for flag, name, text in (
@@ -268,13 +272,13 @@ def _audit_arguments(audit: argparse.ArgumentParser) -> None:
         "--format", dest="output", choices=("text", "json", "markdown", "html"), help="the same as --output"
     )
     audit.add_argument(
-        "--workdir", metavar="DIR", type=_path, default=".secure-build", help="keeps what is fetched"
+        "--workdir", metavar="DIR", type=as_path, default=".secure-build", help="keeps what is fetched"
     )
     audit.add_argument("--offline", action="store_true", help="fetch nothing; use what was fetched before")
 
 
 def _key_arguments(verb: argparse.ArgumentParser, text: str) -> None:
-    without_twin(verb.add_argument("--key", metavar="FILE", type=_path, help=text), _NAMES_A_KEY)
+    without_twin(verb.add_argument("--key", metavar="FILE", type=as_path, help=text), _NAMES_A_KEY)
     without_twin(
         verb.add_argument(
             "--passphrase", metavar="SECRET_NAME", help="passphrase of the key, by the name of the secret"
@@ -300,7 +304,7 @@ def _contract_parts(verbs: Any) -> dict[str, argparse.ArgumentParser]:
     parts = contract.add_subparsers(title="parts", metavar="PART", required=True)
     images = _verb(parts, "images", "the `images` and `auths` to put into a contract of your own")
     images.add_argument(
-        "--into", metavar="FILE", type=_path, help="merge them into this plain workload section instead"
+        "--into", metavar="FILE", type=as_path, help="merge them into this plain workload section instead"
     )
     _verb(parts, "workload", "the workload section: plain, for its owner only, and encrypted")
     _verb(parts, "env", "the env section of the config: plain, for its owner only, and encrypted")
@@ -309,13 +313,13 @@ def _contract_parts(verbs: Any) -> dict[str, argparse.ArgumentParser]:
         assemble.add_argument(
             f"--{name}",
             metavar="FILE",
-            type=_path,
+            type=as_path,
             help=f"file with the {name} section, encrypted or plain; default: the one of the work folder",
         )
     assemble.add_argument(
         "--pods",
         metavar="PATH",
-        type=_path,
+        type=as_path,
         help="the pinned pods of ccco, a file or a folder; default: those of the work folder",
     )
     _form_argument(assemble)
@@ -326,13 +330,13 @@ def _contract_parts(verbs: Any) -> dict[str, argparse.ArgumentParser]:
             "--record",
             metavar="FILE",
             dest="old_record",
-            type=_path,
+            type=as_path,
             help="build record that says what was encrypted; default: that of the work folder",
         ),
         _IS_OF_A_FILE,
     )
     again.add_argument(
-        "plain", nargs="?", metavar="FILE", type=_path, help="the plain section; default: beside the record"
+        "plain", nargs="?", metavar="FILE", type=as_path, help="the plain section; default: beside the record"
     )
     _certificate_arguments(
         _verb(parts, "certificate", "show and check the certificate that contracts are encrypted for")
@@ -344,7 +348,7 @@ def _contract_parts(verbs: Any) -> dict[str, argparse.ArgumentParser]:
 
 
 def _show_arguments(show: argparse.ArgumentParser) -> None:
-    show.add_argument("file", metavar="FILE", type=_path, help="contract, section or attestation record")
+    show.add_argument("file", metavar="FILE", type=as_path, help="contract, section or attestation record")
     _key_arguments(show, "RSA private key that opens it, PEM")
     without_twin(
         show.add_argument("--reveal", action="store_true", help="show secrets as they are"),
@@ -360,7 +364,7 @@ def _show_arguments(show: argparse.ArgumentParser) -> None:
     )
     _form_argument(show)
     show.add_argument(
-        "--directory", metavar="DIR", type=_path, default=".", help="where --format writes; default: here"
+        "--directory", metavar="DIR", type=as_path, default=".", help="where --format writes; default: here"
     )
 
 
@@ -391,25 +395,25 @@ def _encryption_arguments(verb: argparse.ArgumentParser) -> None:
 
 def _init_arguments(verb: argparse.ArgumentParser) -> None:
     folder = "folder of the git repository; default: the current one"
-    verb.add_argument("directory", nargs="?", metavar="DIR", type=_path, default=".", help=folder)
+    verb.add_argument("directory", nargs="?", metavar="DIR", type=as_path, default=".", help=folder)
     for flag, metavar, text in INIT_FLAGS:
         action = verb.add_argument(flag, metavar=metavar, help=text)
         if metavar.endswith("SECRET_NAME"):
             without_twin(action, _NAMES_A_SECRET)
     verb.add_argument("--target", choices=("hpvs", "ccrt", "ccrv"), help="the runtime; default: ccrt")
     text = "carry over this sbs-config.json of IBM's Secure Build Server instead"
-    verb.add_argument("--from", metavar="FILE", type=_path, help=text)
+    verb.add_argument("--from", metavar="FILE", type=as_path, help=text)
 
 
 def _certificate_arguments(verb: argparse.ArgumentParser) -> None:
     text = "a certificate (PEM) to look at without a config; default: that of the config"
-    verb.add_argument("file", nargs="?", metavar="FILE", type=_path, help=text)
+    verb.add_argument("file", nargs="?", metavar="FILE", type=as_path, help=text)
     of_file = verb.add_argument_group("about FILE (for its own certificate, the config says all this)")
     known = (
         of_file.add_argument("--target", choices=TARGETS, help="the runtime it is for"),
         of_file.add_argument("--image-version", metavar="V", help="version of the installed image"),
         of_file.add_argument(
-            "--chain", metavar="PEM", type=_path, help="certificates between it and the root"
+            "--chain", metavar="PEM", type=as_path, help="certificates between it and the root"
         ),
     )
     weakening = (
@@ -434,7 +438,7 @@ def _verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
     common.add_argument(
         "--workdir",
         metavar="DIR",
-        type=_path,
+        type=as_path,
         default=".secure-build",
         help="folder for what is kept between runs; default: .secure-build in the current folder",
     )
@@ -443,7 +447,8 @@ def _verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
         metavar="N",
         type=_positive,
         default=4,
-        help="how many things to do side by side; default: 4",
+        help="how many things to do side by side, and eight times as many requests, 32 at most; "
+        "1 is one after the other; default: 4",
     )
     return verb
 
@@ -455,7 +460,7 @@ def _new_verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
         "-c",
         "--config",
         metavar="FILE",
-        type=_path,
+        type=as_path,
         default="secure-build.yaml",
         help="config of the project; default: secure-build.yaml",
     )
@@ -467,7 +472,6 @@ def _plain_verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
         name,
         help=text,
         description=text[0].upper() + text[1:] + ".",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verb.set_defaults(verb=name)
     common = verb.add_argument_group("common options")
@@ -477,6 +481,21 @@ def _plain_verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
     common.add_argument("-v", "--verbose", action="store_true", help="show what the builders say")
     common.add_argument("-q", "--quiet", action="store_true", help="show errors and findings only")
     return verb
+
+
+def as_path(text: str) -> Path:
+    from pathlib import Path
+
+    return Path(text)
+
+
+def _width() -> int:
+    """Columns of the terminal, 80 where there is none."""
+    columns = os.environ.get("COLUMNS", "")
+    try:
+        return int(columns) if columns.isdecimal() else os.get_terminal_size(1).columns or 80
+    except OSError:
+        return 80
 
 
 def _positive(text: str) -> int:

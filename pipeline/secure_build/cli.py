@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from secure_build.report import Report
-    from secure_build.steps import Job
+    from secure_build.steps.job import Job
 
 _INTERRUPTED, _TERMINATED, _BUG = 130, 143, 70
 
@@ -111,7 +111,7 @@ def _terminate(_number: int, _frame: object) -> NoReturn:
 
 def _init(arguments: argparse.Namespace, report: Report) -> int:
     from secure_build import output
-    from secure_build.steps import InitOptions, init
+    from secure_build.steps.init import InitOptions, init
 
     given = {
         name: value for name, value in vars(arguments).items() if name in InitOptions.__dataclass_fields__
@@ -126,14 +126,15 @@ def _init(arguments: argparse.Namespace, report: Report) -> int:
 
 def _plan(arguments: argparse.Namespace, report: Report) -> int:
     from secure_build import output
-    from secure_build.steps import plan
+    from secure_build.steps.plan import plan
 
     return _with_job(arguments, report, lambda job: output.show_plan(plan(job), arguments.output))
 
 
 def _build(arguments: argparse.Namespace, report: Report) -> int:
     from secure_build import output
-    from secure_build.steps import build, check
+    from secure_build.steps.build import build
+    from secure_build.steps.check import check
 
     act = check if arguments.check else build
     return _with_job(arguments, report, lambda job: output.show_record(act(job), job, arguments.output))
@@ -141,7 +142,7 @@ def _build(arguments: argparse.Namespace, report: Report) -> int:
 
 def _lock(arguments: argparse.Namespace, report: Report) -> int:
     from secure_build import output
-    from secure_build.steps import lock
+    from secure_build.steps.lock import lock
 
     return _with_job(
         arguments,
@@ -152,7 +153,7 @@ def _lock(arguments: argparse.Namespace, report: Report) -> int:
 
 def _sign(arguments: argparse.Namespace, report: Report) -> int:
     from secure_build import output
-    from secure_build.steps import sign_layout
+    from secure_build.steps.sign import sign_layout
 
     return _with_job(
         arguments, report, lambda job: output.show_record(sign_layout(job), job, arguments.output)
@@ -161,8 +162,10 @@ def _sign(arguments: argparse.Namespace, report: Report) -> int:
 
 def _publish(arguments: argparse.Namespace, report: Report) -> int:
     from secure_build import output
-    from secure_build.steps import hand_on, publish, publish_capsule
+    from secure_build.steps.capsule import publish_capsule
+    from secure_build.steps.handover import hand_on
     from secure_build.steps.keys import keys
+    from secure_build.steps.publish import publish
 
     def act(job: Job) -> int:
         if job.options.with_evidence:
@@ -176,14 +179,15 @@ def _publish(arguments: argparse.Namespace, report: Report) -> int:
 
 def _run(arguments: argparse.Namespace, report: Report) -> int:
     from secure_build import contract_output
-    from secure_build.steps import run
+    from secure_build.steps.run import run
 
     return _with_job(arguments, report, lambda job: contract_output.show_run(run(job), job, arguments.output))
 
 
 def _contract_section(arguments: argparse.Namespace, report: Report) -> int:
     from secure_build import contract_output
-    from secure_build.steps import contract_env, contract_workload
+    from secure_build.steps.contract import contract_workload
+    from secure_build.steps.env import contract_env
 
     def act(job: Job) -> int:
         made = contract_env(job, draft=True) if arguments.verb == "env" else contract_workload(job)
@@ -194,7 +198,7 @@ def _contract_section(arguments: argparse.Namespace, report: Report) -> int:
 
 def _contract_assemble(arguments: argparse.Namespace, report: Report) -> int:
     from secure_build import contract_output
-    from secure_build.steps import contract_assemble
+    from secure_build.steps.assemble import contract_assemble
 
     def act(job: Job) -> int:
         return contract_output.show_assembled(*contract_assemble(job, draft=True), job, arguments.output)
@@ -204,7 +208,7 @@ def _contract_assemble(arguments: argparse.Namespace, report: Report) -> int:
 
 def _contract_re_encrypt(arguments: argparse.Namespace, report: Report) -> int:
     from secure_build import contract_output
-    from secure_build.steps import contract_re_encrypt
+    from secure_build.steps.re_encrypt import contract_re_encrypt
 
     def act(job: Job) -> int:
         return contract_output.show_re_encrypted(*contract_re_encrypt(job), arguments.output)
@@ -214,7 +218,7 @@ def _contract_re_encrypt(arguments: argparse.Namespace, report: Report) -> int:
 
 def _contract_show(arguments: argparse.Namespace, _report: Report) -> int:
     from secure_build import contract_output
-    from secure_build.steps import ShowOptions, show
+    from secure_build.steps.show import ShowOptions, show
 
     given = {
         name: value for name, value in vars(arguments).items() if name in ShowOptions.__dataclass_fields__
@@ -224,7 +228,7 @@ def _contract_show(arguments: argparse.Namespace, _report: Report) -> int:
 
 def _contract_images(arguments: argparse.Namespace, report: Report) -> int:
     from secure_build import output
-    from secure_build.steps import contract_images
+    from secure_build.steps.contract import contract_images
 
     return _with_job(
         arguments, report, lambda job: output.show_fragment(*contract_images(job), arguments.output)
@@ -258,7 +262,7 @@ def _verify(arguments: argparse.Namespace, report: Report) -> int:
     from pathlib import Path
 
     from secure_build import verify_output
-    from secure_build.steps import VerifyOptions, verify
+    from secure_build.steps.verify import VerifyOptions, verify
 
     reports = [Path(name) for name in arguments.reports or ()]
     for path in reports:
@@ -305,7 +309,8 @@ def _schema(arguments: argparse.Namespace, _report: Report) -> int:
 
 def _with_job(arguments: argparse.Namespace, report: Report, act: Callable[[Job], int]) -> int:
     from secure_build.model import BuilderName, Platform
-    from secure_build.steps import Options, job
+    from secure_build.steps.invocation import job
+    from secure_build.steps.job import Options
 
     given = {name: value for name, value in vars(arguments).items() if name in Options.__dataclass_fields__}
     for name in ("images", "records"):

@@ -6,7 +6,7 @@ Each function that shows a result returns the exit code that goes with it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from secure_build import verify_document
 from secure_build.contract.deployment import expected, needs
@@ -14,7 +14,15 @@ from secure_build.contract.deployment.expected import Expected
 from secure_build.model import BuildRecord
 from secure_build.output import exit_code, fragment_document, print_data, print_masked, show_record
 from secure_build.report import shown, visible
-from secure_build.steps import Assembled, Emitted, Job, Ran, ReEncrypted, Shown, findings, summary
+from secure_build.steps import findings, summary
+
+if TYPE_CHECKING:
+    from secure_build.steps.assemble import Assembled
+    from secure_build.steps.emission import Emitted
+    from secure_build.steps.job import Job
+    from secure_build.steps.re_encrypt import ReEncrypted
+    from secure_build.steps.run import Ran
+    from secure_build.steps.show import Shown
 
 
 def show_run(ran: Ran, job: Job, form: str) -> int:

@@ -192,13 +192,14 @@ class Layout:
         _subject: Digest,
         artifacts: Sequence[Manifest],
         chunks: Callable[[Descriptor], Iterator[bytes]],
-    ) -> None:
+    ) -> list[Manifest]:
         """Put artifacts and list them without a name, where tools look for what refers to an image."""
         for artifact in artifacts:
             for blob in artifact.blobs:
                 self.write_from(blob, functools.partial(chunks, blob))
             self.write(artifact.content, artifact.media_type)
             self._list(artifact.descriptor, {"artifactType": manifest.artifact_type(artifact)})
+        return list(artifacts)
 
     def find(self, reference: Reference) -> Manifest | None:
         """The manifest listed under the reference, when all of the image is here."""

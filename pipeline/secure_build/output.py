@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from secure_build import markdown
-from secure_build.contract.certificates.certificate import describe
 from secure_build.model import BuildRecord, Material
 from secure_build.reference import Pinned
 from secure_build.report import finding_lines, json_text, shown, size
-from secure_build.steps import Fragment, Job, Locked, findings, summary
-from secure_build.steps.certificates import CheckedCertificate
-from secure_build.steps.planned import Plan, PlannedImage, Write
+from secure_build.steps import findings, summary
 from secure_build.summary import body
+
+if TYPE_CHECKING:
+    from secure_build.steps.certificates import CheckedCertificate
+    from secure_build.steps.contract import Fragment
+    from secure_build.steps.job import Job
+    from secure_build.steps.lock import Locked
+    from secure_build.steps.planned import Plan, PlannedImage, Write
 
 
 def print_data(data: dict[str, Any], form: str) -> None:
@@ -67,6 +71,8 @@ def fragment_document(fragment: Fragment) -> dict[str, Any]:
 
 
 def show_certificate(checked: CheckedCertificate, form: str) -> int:
+    from secure_build.contract.certificates.certificate import describe
+
     described = describe(checked.certificate)
     if form != "text":
         print_data({**described, "findings": findings(checked.findings)}, form)

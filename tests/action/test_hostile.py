@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from action import hostile
-from secure_build.arguments import parse, parser
+from secure_build.arguments import as_path, parse, parser
 from secure_build.errors import UsageError
 from secure_build.twins import Several, chosen, options, twin, why_without
 
@@ -34,7 +34,7 @@ TAKEN = {verb: taken(verb) for verb in VERBS}
 
 
 def is_text(action: argparse.Action) -> bool:
-    return action.nargs != 0 and action.choices is None and action.type in (None, Path)
+    return action.nargs != 0 and action.choices is None and action.type in (None, as_path)
 
 
 def meant(action: argparse.Action, value: str) -> object:
@@ -42,7 +42,7 @@ def meant(action: argparse.Action, value: str) -> object:
         return tuple(line.strip() for line in value.splitlines() if line.strip())
     if action.nargs == "*":
         return tuple(value.split())
-    return Path(value) if action.type is Path else value
+    return Path(value) if action.type is as_path else value
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from flow.conftest import Project
-from secure_build import record, steps
+from secure_build import record
 from secure_build.model import Signature
 from secure_build.report import Report
 from secure_build.signers import StatementSigner
 from secure_build.steps.attest import attest
-from secure_build.steps.job import Job
+from secure_build.steps.invocation import job
+from secure_build.steps.job import Job, Options
 
 PACKAGES = {
     "etc/os-release": 'ID=alpine\nVERSION_ID=3.20.0\nPRETTY_NAME="Alpine Linux v3.20"\n',
@@ -37,8 +38,8 @@ class Statement:
 
 @contextlib.contextmanager
 def opened(project: Project, *, workdir: Path | None = None, **options: Any) -> Iterator[Job]:
-    given = steps.Options(Path("secure-build.yaml"), workdir or project.workdir, **options)
-    with steps.job(given, Report()) as work:
+    given = Options(Path("secure-build.yaml"), workdir or project.workdir, **options)
+    with job(given, Report()) as work:
         yield work
 
 

@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fakes.authority import DAY, PLANS, Hierarchy, hierarchy, issuer_at, lists_at
 from flow.conftest import Outcome, Project
-from secure_build import steps
 from secure_build.contract.certificates import roots, table
 from secure_build.contract.certificates.table import Image
 from secure_build.errors import RefusedError, SecureBuildError, ServiceError
@@ -22,6 +21,8 @@ from secure_build.report import Report
 from secure_build.steps import downloads
 from secure_build.steps.certificates import encryption_certificate
 from secure_build.steps.downloads import Downloads
+from secure_build.steps.invocation import job
+from secure_build.steps.job import Options
 from services.needed import need
 from services.pages import Web, web
 
@@ -298,8 +299,8 @@ def test_files_are_relative_to_the_config(
 
 def encrypting(project: Project, **options: bool) -> str:
     """The fingerprint of what other steps encrypt for."""
-    given = steps.Options(Path("secure-build.yaml"), project.workdir, **options)
-    with steps.job(given, Report()) as work:
+    given = Options(Path("secure-build.yaml"), project.workdir, **options)
+    with job(given, Report()) as work:
         certificate, findings = encryption_certificate(work)
         assert {finding.level for finding in findings} <= {"pass", "warn", "unknown"}
         assert certificate.public_key.key_size == 4096

@@ -18,7 +18,6 @@ from fakes.statements import KeySigner
 from flow.attesting import attested, opened
 from flow.conftest import Project
 from flow.test_join import BOTH, change, job
-from secure_build import steps
 from secure_build.attestations import statement
 from secure_build.errors import RefusedError, UsageError
 from secure_build.model import BuildRecord
@@ -28,7 +27,7 @@ from secure_build.signers import StatementSigner, StatementVerifier
 from secure_build.signers.cosign import CosignVerifier
 from secure_build.signers.cosign_key import PublicKey
 from secure_build.steps.handover import hand_on
-from secure_build.steps.job import Job
+from secure_build.steps.job import Job, Options
 from secure_build.steps.job import opened as opened_job
 from secure_build.steps.join import join
 from secure_build.steps.record_signature import PREDICATE, bundles_beside, check, sign_record
@@ -214,7 +213,7 @@ def parts(project: Project, tmp_path: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def joined(workdir: Path, names: Sequence[str | Path], *verifiers: StatementVerifier) -> Iterator[Job]:
-    given = steps.Options(Path("secure-build.yaml"), workdir, records=tuple(map(str, names)))
+    given = Options(Path("secure-build.yaml"), workdir, records=tuple(map(str, names)))
     with opened_job(given, Report()) as work:
         join(work, verifiers)
         yield work
@@ -226,7 +225,7 @@ def record_of(project: Project, names: Sequence[str | Path], *verifiers: Stateme
 
 
 def sign_in(folder: Path, *signers: StatementSigner) -> None:
-    with opened_job(steps.Options(Path("secure-build.yaml"), folder), Report()) as work:
+    with opened_job(Options(Path("secure-build.yaml"), folder), Report()) as work:
         sign_record(work, signers)
 
 

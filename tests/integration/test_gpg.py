@@ -48,6 +48,21 @@ def signs(content: bytes, folder: Path, passphrase: Secret | None = None) -> byt
     return public
 
 
+def test_what_was_made_here_is_checked_as_one(home: GpgHome, tmp_path: Path) -> None:
+    with gpg.opened_key(private(home, "own"), None, tmp_path, "the key") as key:
+        public, made = key.public_key, [rhs.sign(key, IMAGE, NAME) for _ in range(3)]
+        other = key.sign(b"{}")
+    home.make("foreign")
+    with gpg.opened_key(private(home, "foreign"), None, tmp_path, "the key") as key:
+        foreign = rhs.sign(key, IMAGE, NAME)
+    with gpg.opened_verifier(public, tmp_path, "the key") as verifier:
+        rhs.check_own(verifier, [(one, IMAGE, NAME) for one in made])
+        cut = made[1][:-9]
+        for bad in (foreign, other, cut, b"no message"):
+            with pytest.raises(RefusedError):
+                rhs.check_own(verifier, [(one, IMAGE, NAME) for one in (made[0], bad, made[2])])
+
+
 def refused(content: bytes, folder: Path, passphrase: Secret | None = None) -> str:
     """What is said of a key before it has signed anything; nothing of it stays."""
     with pytest.raises(UsageError) as caught, gpg.opened_key(content, passphrase, folder, "the key"):

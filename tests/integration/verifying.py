@@ -13,10 +13,10 @@ from secure_build.model import Finding
 
 _VERIFY = """
 import dataclasses, json, pathlib, sys
-from secure_build import steps
 from secure_build.report import Report
+from secure_build.steps.verify import VerifyOptions, verify
 contract = pathlib.Path(sys.argv[1]) if sys.argv[1:] else None
-verified = steps.verify(steps.VerifyOptions(contract=contract), Report())
+verified = verify(VerifyOptions(contract=contract), Report())
 findings = [dataclasses.asdict(one) for one in verified.all_findings]
 print(json.dumps({"verdict": verified.verdict, "findings": findings}))
 """

@@ -33,8 +33,8 @@ class KeptBundle:
 
 def publish_bundles(
     layout: Layout, bundles: Sequence[Manifest], registry: Registry, repository: Repository
-) -> None:
-    """Put the layout's bundles beside what they are about, which must be there.
+) -> set[Digest]:
+    """Put the layout's bundles beside what they are about, which must be there; returns which are new there.
 
     For each subject this is one request to look, three for each bundle (five for the first of a
     repository), and where the registry keeps no lists of referrers another to look, once, and one to
@@ -46,32 +46,40 @@ def publish_bundles(
         assert found is not None, "a bundle is about something"
         return found
 
-    for digest, group in groupby(sorted(bundles, key=subject), subject):
-        registry.attach(repository, digest, list(group), layout.chunks)
+    return {
+        new.descriptor.digest
+        for digest, group in groupby(sorted(bundles, key=subject), subject)
+        for new in registry.attach(repository, digest, list(group), layout.chunks)
+    }
 
 
 def read_bundles(
-    reader: Reader, repository: Repository, subject: Digest, *, predicate_types: Collection[str] | None = None
+    reader: Reader,
+    repository: Repository,
+    subject: Digest,
+    *,
+    predicate_types: Collection[str] | None = None,
+    layout: Layout | None = None,
 ) -> Iterator[KeptBundle]:
     """The bundles about a manifest, each read when it is asked for; nobody has checked them.
 
     With `predicate_types` those come first that are said to be of these types, and those that are said to
-    be of another one are left out; nobody has signed that either. One that cannot be read hides no
-    other: ServiceError is raised for it at the end.
+    be of another one are left out; nobody has signed that either. What is listed and whole in `layout` comes
+    first, and from there. One that cannot be read hides no other: ServiceError is raised for it at the end.
     """
     unread: ServiceError | None = None
     for listed in reader.referrers_by_turns(repository, subject):
-        for one in _ordered(listed, predicate_types):
+        ordered = _ordered(listed, predicate_types)
+        if layout is not None:
+            ordered.sort(key=lambda one: not layout.has(one.descriptor))
+        for one in ordered:
             try:
-                content = reader.get_manifest(repository, one.descriptor)
-                blob = artifact.bundle_of(content)
-                if blob is None:
-                    continue
-                bundle = b"".join(reader.blob(repository, blob))
+                bundle = _here(layout, one.descriptor) or _fetched(reader, repository, one.descriptor)
             except ServiceError as error:
                 unread = unread or error
                 continue
-            yield KeptBundle(one.descriptor.digest, bundle)
+            if bundle is not None:
+                yield KeptBundle(one.descriptor.digest, bundle)
     if unread is not None:
         raise unread
 
@@ -125,6 +133,20 @@ def _ordered(listed: Sequence[Referrer], predicate_types: Collection[str] | None
     named = [one.annotations.get(artifact.PREDICATE_TYPE) for one in listed]
     sure = [one for one, name in zip(listed, named, strict=True) if name in predicate_types]
     return sure + [one for one, name in zip(listed, named, strict=True) if name is None]
+
+
+def _here(layout: Layout | None, descriptor: Descriptor) -> bytes | None:
+    """A bundle's bytes, where they are here; what is damaged is none."""
+    try:
+        return artifact.read(layout, descriptor.digest) if layout else None
+    except ServiceError:
+        return None
+
+
+def _fetched(reader: Reader, repository: Repository, descriptor: Descriptor) -> bytes | None:
+    """The same from its repository; None for what is no bundle."""
+    blob = artifact.bundle_of(reader.get_manifest(repository, descriptor))
+    return None if blob is None else b"".join(reader.blob(repository, blob))
 
 
 def _only(layout: Layout, own: Descriptor, layer: Descriptor) -> bytes:

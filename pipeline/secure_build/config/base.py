@@ -20,7 +20,12 @@ class Strict(BaseModel):
     """Frozen, no unknown keys, no conversions between types, kebab-case outside."""
 
     model_config = ConfigDict(
-        alias_generator=kebab, extra="forbid", frozen=True, hide_input_in_errors=True, strict=True
+        alias_generator=kebab,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        strict=True,
+        defer_build=True,
     )
 
 

@@ -45,10 +45,10 @@ class Registry(Protocol):
         subject: Digest,
         artifacts: Sequence[Manifest],
         chunks: Callable[[Descriptor], Iterator[bytes]],
-    ) -> None:
+    ) -> list[Manifest]:
         """Store artifacts about a manifest that is there, with their blobs, and list them as its referrers.
 
-        `chunks` gives the bytes of a blob. What is listed already is not sent again.
+        `chunks` gives the bytes of a blob. What is listed already is not sent again; what was not comes back.
         """
 
     def find(self, reference: Reference) -> Manifest | None:

@@ -121,8 +121,10 @@ class RemoteRegistry(Reader):
         subject: Digest,
         artifacts: Sequence[Manifest],
         chunks: Callable[[Descriptor], Iterator[bytes]],
-    ) -> None:
+    ) -> list[Manifest]:
         """Store artifacts about a manifest, with their blobs, and list them; what is listed is left alone.
+
+        What comes back was not listed before.
 
         Where the registry keeps no lists, somebody else may write the index under the fallback tag at
         the same moment: whether they are listed is seen by reading.
@@ -138,6 +140,7 @@ class RemoteRegistry(Reader):
             if unlisted:
                 kept = self._index(repository, subject) if kept is None else kept
                 self._put_index(repository, subject, [*kept, *map(referrers.referrer_of, unlisted)])
+        return absent
 
     def push_right(self, repository: Repository, *, probe: bool = False) -> PushRight:
         """Whether the login may push to the repository, without pushing anything.

@@ -46,7 +46,9 @@ _LARGEST_ERROR = 64 << 10
 _CHUNK = 1 << 20
 _PIECE = 64 << 10
 # Connections kept per host. More may be open: waiting for a free one could last for ever.
-_CONNECTIONS = 16
+_CONNECTIONS = 32
+# A request is mostly waited for: so many cost about what one thing to build does.
+_REQUESTS_PER_JOB = 8
 # Registries, their token services and their blob stores: more than one run can meet.
 _HOSTS = 100
 
@@ -158,6 +160,11 @@ class UnavailableError(ServiceError):
 
 class InterruptedTransferError(UnavailableError):
     """The connection broke or stalled; trying again may help."""
+
+
+def at_once(jobs: int) -> int:
+    """How many requests may be under way, where `jobs` things may be done side by side; of one, one."""
+    return 1 if jobs == 1 else min(jobs * _REQUESTS_PER_JOB, _CONNECTIONS)
 
 
 class Transport:

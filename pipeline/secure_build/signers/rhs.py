@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from secure_build import __version__, manifest
@@ -49,7 +50,10 @@ def sign(key: GpgKey, pinned: Pinned, name: Reference) -> bytes:
 
 def claim(verifier: GpgVerifier, signature: bytes) -> Claim:
     """What the key says in a signature; raises RefusedError for one that is not its own."""
-    content = verifier.verify(signature).content
+    return _claim(verifier.verify(signature).content)
+
+
+def _claim(content: bytes) -> Claim:
     try:
         document = manifest.load_object(content)
         critical, optional = document["critical"], document["optional"]
@@ -74,7 +78,17 @@ def check(verifier: GpgVerifier, signature: bytes, pinned: Pinned, name: Referen
     The rule is `matchRepoDigestOrExact` of containers-policy.json(5): who pulls by a tag wants that
     very name signed; who pulls by digest (`name` is None) wants one of the same repository.
     """
-    said = claim(verifier, signature)
+    _check(claim(verifier, signature), pinned, name)
+
+
+def check_own(verifier: GpgVerifier, signatures: Sequence[tuple[bytes, Pinned, Reference]]) -> None:
+    """The same of many that were made here a moment ago, with one start of gpg."""
+    made = verifier.verify_own([signature for signature, _, _ in signatures])
+    for signed, (_, pinned, name) in zip(made, signatures, strict=True):
+        _check(_claim(signed.content), pinned, name)
+
+
+def _check(said: Claim, pinned: Pinned, name: Reference | None) -> None:
     if said.digest != pinned.digest:
         raise RefusedError(f"the signature is for {said.digest}, not for {pinned.digest}")
     if name is None and said.name.repository != pinned.repository:

@@ -6,17 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from secure_build import files, record
 from secure_build.contract import archive, assembly, checks, document, schema
-from secure_build.contract.certificates.certificate import EncryptionCertificate
 from secure_build.contract.confidential import initdata
 from secure_build.contract.deployment import expected, needs
 from secure_build.contract.deployment.expected import Expected
 from secure_build.contract.deployment.needs import Deployment
 from secure_build.contract.document import Contract, SectionName, SectionText
-from secure_build.contract.encryption import key_material
 from secure_build.contract.encryption.token import Token
 from secure_build.contract.text import SecretText
 from secure_build.errors import UsageError
@@ -37,6 +35,9 @@ from secure_build.steps.sections import read_file
 from secure_build.steps.show import data
 from secure_build.steps.signing import signer
 from secure_build.steps.verdict import settled
+
+if TYPE_CHECKING:
+    from secure_build.contract.certificates.certificate import EncryptionCertificate
 
 # A Secure Execution header has some kilobytes; this is for the wrong file.
 _LARGEST_BOOT = 1 << 20
@@ -211,6 +212,8 @@ def _attestation_key(work: Job) -> str | None:
     if wanted is None:
         return None
     what = f"the attestation key `{wanted.file}`"
+    from secure_build.contract.encryption import key_material
+
     return key_material.spki_pem(key_material.public_key(read_file(work, wanted.file), what))
 
 

@@ -87,7 +87,7 @@ def confidential_parts(work: Job, current: BuildRecord, described: PodsWorkload,
         zip(
             unsaid,
             stopping.side_by_side(
-                lambda image: _command(work, current, image), unsaid, jobs=work.options.jobs
+                lambda image: _command(work, current, image), unsaid, jobs=work.options.requests
             ),
             strict=True,
         )

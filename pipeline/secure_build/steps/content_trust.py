@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from secure_build.errors import UsageError
 from secure_build.model import Enforced, Finding, Image, Signature
 from secure_build.reference import Repository
-from secure_build.signers.dct import KEPT
-from secure_build.signers.trust_data import Target
 from secure_build.steps.job import Job
 from secure_build.steps.keys import keys
 from secure_build.steps.simple_signing import reused
@@ -24,6 +22,9 @@ def sign_tag(work: Job, image: Image) -> Image:
     signing = work.loaded.config.signing.dct
     if "dct" not in wanted.signatures:
         return image
+    from secure_build.signers.dct import KEPT
+    from secure_build.signers.trust_data import Target
+
     assert signing is not None
     reference, descriptor = image.reference, image.descriptor
     assert reference.tag is not None

@@ -63,7 +63,7 @@ def try_logins(work: Job) -> None:
             # What is wrong with the registry or the image is said where it is needed.
             return
 
-    stopping.side_by_side(attempt, sorted(by_registry), jobs=work.options.jobs)
+    stopping.side_by_side(attempt, sorted(by_registry), jobs=work.options.requests)
 
 
 def _push_logins(work: Job, registry: str) -> list[Credential | None]:
@@ -97,7 +97,7 @@ def try_pulls(work: Job, current: BuildRecord, images: Collection[Pinned]) -> li
             raise RefusedError(f"the guest could not pull `{image}`: {pull.why}", hint=hint)
         return Finding("delivery", "pass" if pull.outcome == "good" else "deferred", str(image), pull.why)
 
-    return stopping.side_by_side(try_pull, sorted(images), jobs=work.options.jobs)
+    return stopping.side_by_side(try_pull, sorted(images), jobs=work.options.requests)
 
 
 def means(work: Job, current: BuildRecord) -> Means:
@@ -112,7 +112,7 @@ def means(work: Job, current: BuildRecord) -> Means:
     return Means(
         transport=work.transport,
         folder=work.options.workdir,
-        jobs=work.options.jobs,
+        jobs=work.options.requests,
         offline=work.options.offline,
         layout=work.layout,
         local=local,

@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING
 from secure_build import files
 from secure_build.contract import document, text
 from secure_build.contract.archive import Archive
-from secure_build.contract.certificates.certificate import EncryptionCertificate
 from secure_build.contract.document import SectionName, SectionText
-from secure_build.contract.encryption import disclosure, key_material, token
+from secure_build.contract.encryption import token
 from secure_build.contract.encryption.token import Opening, Token
 from secure_build.contract.text import SecretText
 from secure_build.errors import UsageError
 from secure_build.model import Finding, Section
 from secure_build.reference import Digest
-from secure_build.steps.certificates import encryption_certificate
 from secure_build.steps.job import Job
 from secure_build.steps.sections import read_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+    from secure_build.contract.certificates.certificate import EncryptionCertificate
 
 KEY_BYTES = 32
 
@@ -65,6 +65,8 @@ def certificate_of(work: Job) -> tuple[EncryptionCertificate | None, tuple[Findi
     """
     if work.loaded.config.encrypt.certificate is None:
         return None, ()
+    from secure_build.steps.certificates import encryption_certificate
+
     return encryption_certificate(work)
 
 
@@ -281,6 +283,8 @@ def auditor_of(work: Job) -> RSAPublicKey | None:
     wanted = work.loaded.config.encrypt.auditor_disclosure
     if wanted is None:
         return None
+    from secure_build.contract.encryption import key_material
+
     return key_material.public_key(read_file(work, wanted.key), f"the auditor's key `{wanted.key}`")
 
 
@@ -290,6 +294,8 @@ def _is_disclosed(work: Job, name: str, value: Token) -> bool:
     if auditor is None:
         return True
     path = _disclosure_path(work, name)
+    from secure_build.contract.encryption import disclosure
+
     return path.exists() and disclosure.is_for(path.read_bytes(), value, auditor)
 
 
@@ -298,6 +304,8 @@ def _disclosure_path(work: Job, name: str) -> Path:
 
 
 def _disclose(work: Job, name: str, value: Token, opening: Opening, auditor: RSAPublicKey) -> None:
+    from secure_build.contract.encryption import disclosure
+
     path = _disclosure_path(work, name)
     files.write(path, disclosure.seal(name, value, opening, auditor), mode=files.PRIVATE)
     work.report.step(f"{name}: what the auditor needs to re-create the token: {path}")

@@ -46,7 +46,7 @@ def put_evidence(
     verifiers: Sequence[StatementVerifier],
     before: Digest | None,
 ) -> Image:
-    """Put what is signed and said of an image beside it, where the image is already, and read it back.
+    """Put what is signed and said of an image beside it, where the image is, and read back what is new.
 
     `before` is what the image's tag names until now. What comes back is the image with what is signed
     at this moment only. Raises UsageError for what is not in the layout, RefusedError for what is not
@@ -71,7 +71,7 @@ def put_evidence(
     for one in bundles:
         _verify(work, one, verifiers)
     accepting = _classic_verifier(work, image)
-    publication.publish_bundles(layout, [one.content for one in bundles], destination, repository)
+    new = publication.publish_bundles(layout, [one.content for one in bundles], destination, repository)
     for one in classics:
         pinned = one.signature.image
         is_good = accepting(pinned)
@@ -79,7 +79,7 @@ def put_evidence(
             raise RefusedError(f"{one.signature.kept} is no signature of {pinned} by the key of {image.name}")
         publication.publish_classic(layout, one.content, destination, pinned, is_good=is_good)
     if isinstance(destination, RemoteRegistry):
-        _read_back(bundles, destination)
+        _read_back([one for one in bundles if one.content.descriptor.digest in new], destination)
         for one in classics:
             _read_back_classic(one, destination, accepting(one.signature.image))
         publish_simply(work, image, before)

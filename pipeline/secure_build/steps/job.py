@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal
 
 from secure_build import __version__, config, files, lock, process, record, secret
 from secure_build.config import Loaded, Login
-from secure_build.contract.deployment.forms import Form
 from secure_build.errors import UsageError
 from secure_build.layout import Layout
 from secure_build.lock import Lock
@@ -20,11 +19,12 @@ from secure_build.model import BuilderName, BuildRecord, Credential, Platform, U
 from secure_build.reference import Reference, Repository
 from secure_build.registry.auth import machine_credential
 from secure_build.registry.client import RemoteRegistry
-from secure_build.registry.http import Transport
+from secure_build.registry.http import Transport, at_once
 from secure_build.report import Report
 from secure_build.source import Checkout, open_source
 
 if TYPE_CHECKING:
+    from secure_build.contract.deployment.forms import Form
     from secure_build.steps.certificates import CheckedCertificate
     from secure_build.steps.keys import Keys
 
@@ -66,6 +66,11 @@ class Options:
     plain: Path | None = None
     old_record: Path | None = None
     image_version: str | None = None
+
+    @property
+    def requests(self) -> int:
+        """How many requests to registries may be under way."""
+        return at_once(self.jobs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ def mirror(work: Job) -> None:
     """Copy the third-party images that have a `mirror:` to where it says, unless they are there."""
     wanted = [image for image in work.loaded.config.used.values() if image.mirror]
     found = resolve_all(work, [image.use for image in wanted])
-    jobs = max(1, work.options.jobs // max(1, len(wanted)))
+    jobs = max(1, work.options.requests // max(1, len(wanted)))
 
     def copy(image: UsedImage) -> None:
         assert image.mirror is not None
@@ -64,7 +64,7 @@ def mirror(work: Job) -> None:
         for tag in copied.kept:
             work.report.step(f"{target}:{tag}: left as it is, since it holds something else")
 
-    stopping.side_by_side(copy, [found[image.use] for image in wanted], jobs=work.options.jobs)
+    stopping.side_by_side(copy, [found[image.use] for image in wanted], jobs=work.options.requests)
 
 
 def copy_image(

@@ -225,7 +225,7 @@ def _unknown(place: Place) -> Finding:
 def resolve_all(work: Job, references: Sequence[Reference]) -> dict[Reference, UsedImage]:
     """Digest and platforms of third-party images, asked side by side; each must run on the guest."""
     distinct = dict.fromkeys(references)
-    stopping.side_by_side(lambda reference: resolve(work, reference), distinct, jobs=work.options.jobs)
+    stopping.side_by_side(lambda reference: resolve(work, reference), distinct, jobs=work.options.requests)
     return {reference: work.resolved[reference] for reference in references}
 
 

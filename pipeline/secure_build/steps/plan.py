@@ -33,7 +33,6 @@ from secure_build.model import (
 from secure_build.reference import Reference, Repository
 from secure_build.registry import Registry
 from secure_build.registry.client import PushRight
-from secure_build.signers.dct import server_findings
 from secure_build.steps import transfer
 from secure_build.steps.assemble import check_files
 from secure_build.steps.build import previous, unchanged
@@ -117,7 +116,7 @@ class _Planner:
         return Plan(source, images, self._locked(images), named, logins, self._sorted_findings(), disclosed)
 
     def _each(self, act: Callable[[str], PlannedImage], names: Collection[str]) -> list[PlannedImage]:
-        return stopping.side_by_side(act, list(names), jobs=self._work.options.jobs)
+        return stopping.side_by_side(act, list(names), jobs=self._work.options.requests)
 
     # What must be here
 
@@ -314,7 +313,7 @@ class _Planner:
         def try_to_look(place: Place) -> set[str] | None:
             return self._try("workload", place.what, lambda: look(place))
 
-        found = stopping.side_by_side(try_to_look, described.places, jobs=work.options.jobs)
+        found = stopping.side_by_side(try_to_look, described.places, jobs=work.options.requests)
         return set().union(*filter(None, found))
 
     def _sections(self) -> tuple[str, ...]:
@@ -332,6 +331,8 @@ class _Planner:
         self._try("signing", "the keys to sign with", keys(work).check)
         self._try("signing", "where images go", lambda: check_destination(work))
         if config.signing.dct is not None:
+            from secure_build.signers.dct import server_findings
+
             self._findings += server_findings(config.signing.dct.server)
         for image in images:
             built = config.built.get(image.name)

@@ -13,7 +13,6 @@ from secure_build.contract import document
 from secure_build.contract.document import SectionText
 from secure_build.model import BuildRecord, Finding
 from secure_build.steps.assemble import certificate_findings
-from secure_build.steps.certificates import configured_certificate
 from secure_build.steps.emission import keyed_digest, plain_path, read_key, token_keyed
 from secure_build.steps.job import Job
 from secure_build.steps.made import Made, made
@@ -39,6 +38,8 @@ def opened(
         findings.append(closed(section, reason, hint))
     certificate = None
     if work.loaded.config.encrypt.certificate is not None:
+        from secure_build.steps.certificates import configured_certificate
+
         checked = configured_certificate(work)
         certificate = checked.certificate
         findings += checked.findings

@@ -49,7 +49,7 @@ def publish(work: Job) -> BuildRecord:
         if work.options.to and image.sparse and not work.layout.holds_image(image.descriptor):
             raise _is_elsewhere(image)
     destinations = destinations_of(work, [image.reference.repository for image in images])
-    jobs, holders = work.options.jobs, Holders()
+    jobs, holders = work.options.requests, Holders()
     signed = any(image.signatures for image in images)
     verifiers = keys(work).verifiers if signed else ()
 

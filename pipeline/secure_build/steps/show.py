@@ -19,7 +19,7 @@ from secure_build.contract.deployment.expected import Expected
 from secure_build.contract.deployment.forms import Form
 from secure_build.contract.deployment.needs import Deployment
 from secure_build.contract.document import Contract, SectionText
-from secure_build.contract.encryption import key_material, token
+from secure_build.contract.encryption import token
 from secure_build.contract.encryption.token import Token, looks_like_token
 from secure_build.contract.schema import Models
 from secure_build.errors import RefusedError, UsageError
@@ -118,6 +118,8 @@ def _private_key(options: ShowOptions) -> RSAPrivateKey | None:
     if options.key is None:
         return None
     passphrase = secret.look_up(options.passphrase) if options.passphrase else None
+    from secure_build.contract.encryption import key_material
+
     return key_material.private_key(files.read(options.key), passphrase, f"`{options.key}`")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from secure_build import record, stopping
 from secure_build.attestations import classic, statement
@@ -17,12 +18,15 @@ from secure_build.errors import ServiceError, UsageError
 from secure_build.layout import Layout
 from secure_build.model import BuildRecord, Enforced, Image, Signature
 from secure_build.reference import Digest, Pinned
-from secure_build.signers.classic import ClassicSigner
 from secure_build.steps import transfer
 from secure_build.steps.attest import attest
 from secure_build.steps.job import Job
 from secure_build.steps.keys import keys
+from secure_build.steps.record_signature import sign_record
 from secure_build.steps.simple_signing import sign_simply
+
+if TYPE_CHECKING:
+    from secure_build.signers.classic import ClassicSigner
 
 
 def sign(work: Job) -> BuildRecord:
@@ -46,6 +50,13 @@ def sign(work: Job) -> BuildRecord:
     result = replace(current, images=tuple(signed.get(image.name, image) for image in current.images))
     if result != current:
         record.write(work.record_path, result)
+    return result
+
+
+def sign_layout(work: Job) -> BuildRecord:
+    """Sign what the layout holds, and the record of it, changed or not."""
+    result = sign(work)
+    sign_record(work, keys(work).at_hand)
     return result
 
 

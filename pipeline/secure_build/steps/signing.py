@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 from secure_build import process, secret
 from secure_build.config import KeyOrCommand, SigningKey
-from secure_build.contract.encryption import key_material, signature
-from secure_build.contract.encryption.token import Token
 from secure_build.errors import UsageError
 from secure_build.process import Program
 from secure_build.secret import Secret
@@ -19,6 +17,8 @@ from secure_build.steps.sections import read_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+    from secure_build.contract.encryption.token import Token
 
 # A person may have to touch a token.
 _COMMAND_SECONDS = 120.0
@@ -37,6 +37,8 @@ def signer(work: Job) -> Signer | None:
     config = work.loaded.config.encrypt.signing_key
     if config is None:
         return None
+    from secure_build.contract.encryption import key_material, signature
+
     sign: Callable[[Token, Token], str]
     if config.command is not None:
         key = _public_key(work, config)
@@ -67,6 +69,8 @@ def _private_key(work: Job, config: SigningKey) -> tuple[bytes, Secret | None, s
 
 
 def _public_key(work: Job, config: SigningKey) -> RSAPublicKey:
+    from secure_build.contract.encryption import key_material
+
     name = config.public_key or config.certificate
     assert name is not None
     return key_material.public_key(read_file(work, name), f"the signing key `{name}`")

@@ -38,28 +38,38 @@ def sign_simply(work: Job, images: Sequence[Image]) -> dict[str, tuple[Enforced,
     if key.part != key.fingerprint:
         work.report.finding(_by_subkey(key))
     with opened_verifier(public, work.options.workdir, key.what) as verifier:
+        wanted = [
+            (image, Pinned(image.reference.repository, one.descriptor.digest))
+            for image in images
+            for one in transfer.manifests_of(work.layout, work.layout.manifest(image.descriptor))
+        ]
 
-        def signed(image: Image) -> list[Signature]:
-            tree = _tree(work, image)
-            manifests = transfer.manifests_of(work.layout, work.layout.manifest(image.descriptor))
-            found, anew = [], False
-            for one in manifests:
-                pinned = Pinned(image.reference.repository, one.descriptor.digest)
-                number = _number(tree, verifier, pinned, image)
-                if number is None:
-                    made = rhs.sign(key, pinned, image.reference)
-                    rhs.check(verifier, made, pinned, image.reference)
-                    tree.add(pinned, made)
-                    anew = True
-                    number = tree.read(pinned).index(made) + 1
-                kept = _kept(image, pinned, number)
-                found.append(Signature("rhs", pinned, key.fingerprint, kept, name=image.reference))
-            how = "signed with rhs" if anew else "unchanged, signed with rhs before"
-            work.report.step(f"{image.name}: {how} as `{image.reference}`")
-            return found
+        def signed(one: tuple[Image, Pinned]) -> int | bytes:
+            """The number of the signature that is there, or a new one."""
+            image, pinned = one
+            number = _number(_tree(work, image), verifier, pinned, image)
+            return rhs.sign(key, pinned, image.reference) if number is None else number
 
-        made = stopping.side_by_side(signed, images, jobs=work.options.jobs)
-    return {image.name: (enforced, found) for image, found in zip(images, made, strict=True)}
+        found = stopping.side_by_side(signed, wanted, jobs=work.options.jobs)
+        made = [(*one, new) for one, new in zip(wanted, found, strict=True) if isinstance(new, bytes)]
+        if made:
+            rhs.check_own(verifier, [(new, pinned, image.reference) for image, pinned, new in made])
+    signatures: dict[str, list[Signature]] = {image.name: [] for image in images}
+    for (image, pinned), one in zip(wanted, found, strict=True):
+        number = one if isinstance(one, int) else _add(_tree(work, image), pinned, one)
+        kept = _kept(image, pinned, number)
+        signatures[image.name].append(Signature("rhs", pinned, key.fingerprint, kept, name=image.reference))
+    anew = {image.name for image, _, _ in made}
+    for image in images:
+        how = "signed with rhs" if image.name in anew else "unchanged, signed with rhs before"
+        work.report.step(f"{image.name}: {how} as `{image.reference}`")
+    return {image.name: (enforced, signatures[image.name]) for image in images}
+
+
+def _add(tree: Tree, pinned: Pinned, signature: bytes) -> int:
+    """Keep a signature; returns its number."""
+    tree.add(pinned, signature)
+    return tree.read(pinned).index(signature) + 1
 
 
 def _by_subkey(key: GpgKey) -> Finding:

@@ -69,7 +69,7 @@ def evidence(work: Job, current: BuildRecord) -> tuple[Finding, ...]:
         statements = _Statements(work, current, image, opened).findings(content)
         return [*statements, *signatures(work, image, content, opened)]
 
-    listed = stopping.side_by_side(of_image, current.images, jobs=work.options.jobs)
+    listed = stopping.side_by_side(of_image, current.images, jobs=work.options.requests)
     found = [one for findings in listed for one in findings]
     return (*found, *_of_record(work, opened), *_of_audit(work, current))
 
@@ -155,7 +155,9 @@ class _Statements:
         repository, layout = self.image.reference.repository, self.work.layout
         if is_served(self.work, self.image):
             reader = self.work.own_reader(repository)
-            found = publication.read_bundles(reader, repository, subject, predicate_types=types)
+            found = publication.read_bundles(
+                reader, repository, subject, predicate_types=types, layout=layout
+            )
             yield from (one.content for one in found)
             return
         for signature in self.image.signatures:

@@ -25,12 +25,12 @@ from secure_build.contract.document import Contract, SectionText
 from secure_build.errors import UsageError
 from secure_build.model import BuildRecord, Finding
 from secure_build.reference import Reference, Repository
-from secure_build.registry.http import Transport
+from secure_build.registry.http import Transport, at_once
 from secure_build.report import Report
 from secure_build.steps import delivery, show
-from secure_build.steps.certificates import configured_certificate
 from secure_build.steps.gathering import Means, gather
-from secure_build.steps.job import Job
+from secure_build.steps.invocation import job
+from secure_build.steps.job import Job, Options
 from secure_build.steps.made import Made, made
 from secure_build.steps.proven import closed, opened
 from secure_build.steps.sections import read_file
@@ -83,6 +83,22 @@ class Subject:
     is_part: bool = False
 
 
+def verify(options: VerifyOptions, report: Report) -> Verified:
+    """Whether the runtime would accept a contract and its images."""
+    if options.is_alone:
+        return verify_alone(options, report)
+    given = Options(
+        config=options.config,
+        workdir=options.workdir,
+        records=options.records,
+        jobs=options.jobs,
+        offline=options.offline,
+        image_version=options.image_version,
+    )
+    with job(given, report) as work:
+        return verify_job(work, options)
+
+
 def verify_alone(options: VerifyOptions, report: Report) -> Verified:
     """Verify a contract without a config: with what stands in it, and no keys but those."""
     assert options.contract is not None
@@ -104,7 +120,9 @@ def verify_alone(options: VerifyOptions, report: Report) -> Verified:
     )
     subject = replace(subject, is_part=subject.env is None)
     with Transport() as transport, tempfile.TemporaryDirectory(prefix="secure-build-") as folder:
-        means = Means(transport=transport, folder=Path(folder), jobs=options.jobs, offline=options.offline)
+        means = Means(
+            transport=transport, folder=Path(folder), jobs=at_once(options.jobs), offline=options.offline
+        )
         return _judged(subject, means, report)
 
 
@@ -145,6 +163,8 @@ def verify_made(work: Job, current: BuildRecord, sections: Made, *, just_publish
     texts = sections.texts
     about += sections.findings(loaded)
     if config.encrypt.certificate is not None:
+        from secure_build.steps.certificates import configured_certificate
+
         about += configured_certificate(work).findings
     pods: tuple[ConfidentialFile, ...] = ()
     if sections.workload is not None:

@@ -8,8 +8,6 @@ from datetime import datetime, timedelta
 from secure_build.contract.advice import mapping
 from secure_build.contract.checks.sections import finding
 from secure_build.contract.document import Contract, SectionText
-from secure_build.contract.encryption import signature
-from secure_build.contract.encryption.key_material import public_material
 from secure_build.errors import UsageError
 from secure_build.model import Finding
 
@@ -21,6 +19,8 @@ _CLOCKS = timedelta(minutes=5)
 
 def attestation_key(value: str, where: str) -> Iterator[Finding]:
     """Whether the attestation record can be encrypted for a key."""
+    from secure_build.contract.encryption.key_material import public_material
+
     what, why, hint = "`attestationPublicKey`", None, None
     try:
         material = public_material(value.encode(), what)
@@ -38,6 +38,8 @@ def attestation_key(value: str, where: str) -> Iterator[Finding]:
 
 def signing_key(value: str, now: datetime, where: str) -> Iterator[Finding]:
     """Whether `signingKey` can check a signature now."""
+    from secure_build.contract.encryption.key_material import public_material
+
     what = "`signingKey`"
     try:
         material = public_material(value.encode(), what, most_encodings=2)
@@ -59,6 +61,9 @@ def signature_finding(contract: Contract, env: SectionText | None) -> Iterator[F
 
     Only of tokens: which bytes of a plain section count is not known.
     """
+    from secure_build.contract.encryption import signature
+    from secure_build.contract.encryption.key_material import public_material
+
     if (
         contract.signature is None
         or env is None

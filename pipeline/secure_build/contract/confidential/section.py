@@ -12,12 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-
-from secure_build.contract.certificates.pem import MALFORMED
 from secure_build.errors import UsageError
 from secure_build.model import Finding
 from secure_build.reference import Repository
@@ -35,6 +29,10 @@ class SealedSecrets:
 
     def content(self) -> dict[str, str | Secret]:
         """What stands under `secret`; raises UsageError when a key is none that the guest can use."""
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import rsa
+
         public = _public_key(self.verification_key.encode(), "the key that verifies sealed secrets")
         if not isinstance(public, rsa.RSAPublicKey):
             raise UsageError("the key that verifies sealed secrets must be an RSA key")
@@ -90,6 +88,10 @@ def host_attestation(hosts: Mapping[str, tuple[str, bytes]]) -> dict[str, dict[s
 
     Raises UsageError for a name that the schema does not take, or a document that is no certificate.
     """
+    from cryptography import x509
+
+    from secure_build.contract.certificates.pem import MALFORMED
+
     for name, (_, document) in hosts.items():
         if not _HOST.fullmatch(name):
             raise UsageError(f"`{name}` is no name of a host: use letters, digits, `_` and `-`")
@@ -107,6 +109,9 @@ def host_attestation(hosts: Mapping[str, tuple[str, bytes]]) -> dict[str, dict[s
 
 
 def _cosign_key(repository: Repository, pem: bytes) -> str:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     what = f"the cosign key for `{repository}`"
     key = _public_key(pem, what)
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
@@ -120,6 +125,9 @@ def _cosign_key(repository: Repository, pem: bytes) -> str:
 
 
 def _public_key(pem: bytes, what: str) -> object:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+
     try:
         return serialization.load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):

@@ -16,18 +16,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-
-from cryptography.hazmat.primitives import hashes, padding
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import CBC
-from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+from typing import TYPE_CHECKING
 
 from secure_build.errors import RefusedError, UsageError
 from secure_build.reference import Digest
 from secure_build.secret import Secret
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+    from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers.modes import CBC
 
 # Which one an image expects depends on its version, so these are only what to begin with.
 DEFAULT_PREFIX: Mapping[str, str] = MappingProxyType(
@@ -177,6 +175,9 @@ def recreate(plaintext: bytes, opening: Opening, key: RSAPublicKey, prefix: str)
 
     Raises UsageError when the opening belongs to a key of another length.
     """
+    from cryptography.hazmat.primitives import padding
+    from cryptography.hazmat.primitives.ciphers.algorithms import AES
+
     password = opening.password.reveal().encode()
     padder = padding.PKCS7(AES.block_size).padder()
     encryptor = _cipher(password, opening.salt).encryptor()
@@ -245,6 +246,8 @@ def _passwords(wrapped: bytes, key: RSAPrivateKey) -> list[bytes]:
     `openssl enc -pass stdin` reads one line and ends it at a NUL; a library takes all bytes; a shell
     drops the newlines and NULs at the end.
     """
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+
     try:
         carried = key.decrypt(wrapped, PKCS1v15())
     except ValueError:
@@ -254,6 +257,9 @@ def _passwords(wrapped: bytes, key: RSAPrivateKey) -> list[bytes]:
 
 
 def _opened(token: Token, password: bytes) -> bytes | None:
+    from cryptography.hazmat.primitives import padding
+    from cryptography.hazmat.primitives.ciphers.algorithms import AES
+
     decryptor = _cipher(password, token.salt).decryptor()
     ciphertext = token.sealed[len(_MAGIC) + _SALT :]
     unpadder = padding.PKCS7(AES.block_size).unpadder()
@@ -264,7 +270,13 @@ def _opened(token: Token, password: bytes) -> bytes | None:
 
 
 def _cipher(password: bytes, salt: bytes) -> Cipher[CBC]:
-    derived = PBKDF2HMAC(hashes.SHA256(), length=48, salt=salt, iterations=_ITERATIONS).derive(password)
+    from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers.algorithms import AES
+    from cryptography.hazmat.primitives.ciphers.modes import CBC
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+
+    derived = PBKDF2HMAC(SHA256(), length=48, salt=salt, iterations=_ITERATIONS).derive(password)
     return Cipher(AES(derived[:32]), CBC(derived[32:]))
 
 

@@ -17,7 +17,12 @@ class Part(BaseModel):
     """
 
     model_config = ConfigDict(
-        alias_generator=to_camel, extra="forbid", frozen=True, hide_input_in_errors=True, strict=True
+        alias_generator=to_camel,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        strict=True,
+        defer_build=True,
     )
     open_in_guest: ClassVar[bool] = False
 

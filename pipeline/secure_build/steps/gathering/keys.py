@@ -8,19 +8,20 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from secure_build import stopping
 from secure_build.contract.decision.model import Entry
 from secure_build.errors import MachineError, UsageError
 from secure_build.model import Credential, Finding
 from secure_build.reference import Reference, Repository
-from secure_build.signers import cosign_key, dct, gpg
-from secure_build.signers.classic import ClassicVerifier
-from secure_build.signers.dct import Notary
+from secure_build.signers import gpg
 from secure_build.signers.gpg import GpgVerifier, PublicPart
-from secure_build.signers.trust_data import RootCertificate
 from secure_build.steps.gathering.means import Means
+
+if TYPE_CHECKING:
+    from secure_build.signers.classic import ClassicVerifier
+    from secure_build.signers.dct import Notary
 
 # Contracts live for months.
 _SOON = timedelta(days=30)
@@ -59,6 +60,8 @@ class OpenedKeys(contextlib.AbstractContextManager["OpenedKeys"]):
 
     def dct(self, entry: Entry, login: Credential | None) -> Notary:
         """The Notary server of an entry."""
+        from secure_build.signers import dct
+
         assert entry.notary is not None
         server = entry.notary
 
@@ -70,6 +73,9 @@ class OpenedKeys(contextlib.AbstractContextManager["OpenedKeys"]):
 
     def cosign(self, entry: Entry) -> ClassicVerifier:
         """The cosign key of an entry. Whether the guest wants a log entry too is not documented."""
+        from secure_build.signers import cosign_key
+        from secure_build.signers.classic import ClassicVerifier
+
         key = cosign_key.public_key(content_of(entry), f"the cosign key for `{entry.name}`")
         return ClassicVerifier(key)
 
@@ -119,13 +125,16 @@ def _findings(entry: Entry, keys: OpenedKeys, now: datetime) -> Iterator[Finding
 
 
 def _of_root(entry: Entry, what: str, now: datetime) -> Iterator[Finding]:
+    from secure_build.signers.dct import server_findings
+    from secure_build.signers.trust_data import RootCertificate
+
     certificate = RootCertificate.parse(entry.public_key)
     repository: Repository = Reference.parse(entry.name).repository
     assert entry.notary is not None
     if not entry.notary.startswith("https://"):
         why = f"`{entry.notary}` is no HTTPS address"
         yield Finding("key", "fail", what, why, "inferred", "write `https://HOST`", entry.where)
-    for finding in (*certificate.findings(repository, now), *dct.server_findings(entry.notary)):
+    for finding in (*certificate.findings(repository, now), *server_findings(entry.notary)):
         code = _CODES["dct"] if finding.level == "fail" else None
         why = f"{finding.what}: {finding.why}"
         yield Finding("key", finding.level, what, why, finding.basis, finding.hint, entry.where, code)

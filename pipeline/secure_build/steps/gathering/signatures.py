@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from secure_build.attestations import publication, statement
 from secure_build.contract.decision.model import Answer, Entry, Outcome, Question, Signed
@@ -18,14 +19,14 @@ from secure_build.reference import Pinned, Reference
 from secure_build.registry.client import RemoteRegistry
 from secure_build.registry.signatures import SignatureExtension
 from secure_build.signers import rhs
-from secure_build.signers.classic import ClassicVerifier
-from secure_build.signers.cosign import CosignVerifier
 from secure_build.signers.gpg import GpgVerifier
 from secure_build.signers.lookaside import Tree
-from secure_build.signers.notary import NoTrustDataError
 from secure_build.steps.gathering.keys import OpenedKeys
 from secure_build.steps.gathering.means import Means
 from secure_build.steps.gathering.pulls import Pulled, Registries
+
+if TYPE_CHECKING:
+    from secure_build.signers.classic import ClassicVerifier
 
 _OFFLINE = "the network is not to be used, so nobody was asked for its signature"
 
@@ -74,6 +75,8 @@ class Signatures:
         return Answer(replace(runs, digest=named), signed)
 
     def _trusted(self, question: Question, entry: Entry) -> Signed:
+        from secure_build.signers.notary import NoTrustDataError
+
         reference = question.reference
         assert reference.tag is not None
         sign = f"sign the tag: `notary addhash {reference.repository} {reference.tag} …`, or `enforce: dct`"
@@ -175,6 +178,8 @@ class Signatures:
 
     def _has_bundle(self, client: RemoteRegistry, image: Pinned, verifier: ClassicVerifier) -> bool:
         """Whether the key has signed the image in the newer form, which cosign 3 writes."""
+        from secure_build.signers.cosign import CosignVerifier
+
         by_key = CosignVerifier(verifier.key, verifier.log)
         kinds = (statement.SIGNATURE,)
         for one in publication.read_bundles(client, image.repository, image.digest, predicate_types=kinds):
