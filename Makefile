@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 services = tests/services/prepare.sh
 python = .venv/bin/python
+compile = ../.venv/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header \
+  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate
 
 setup: .venv/ready
 
@@ -28,7 +30,7 @@ test-all: test
 # Every fault at every request, every crash, every secret in every place, and longer fuzzing; half an hour.
 torture: export TORTURE = all
 torture: setup
-	$(services) buildah registry skopeo busybox docker openssl sshd cosign notary jq
+	$(services) buildah registry skopeo busybox docker openssl sshd cosign notary jq atheris
 	PATH="$$($(services) --path):$$PATH" .venv/bin/pytest tests/torture
 
 # The same work by this tool and others, by turns; writes the table of docs/performance.md.
@@ -66,9 +68,8 @@ schema: setup
 lock: setup
 	cd requirements && for part in main dev; do \
 	  more=$$([ $$part = dev ] && echo --extra=dev || echo no-s390x-wheel.in); \
-	  ../.venv/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --no-header \
-	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate \
-	    --output-file=$$part.txt $$more ../pyproject.toml; done
+	  $(compile) --output-file=$$part.txt $$more ../pyproject.toml; done
+	cd requirements && $(compile) --output-file=fuzzing.txt fuzzing.in
 
 clean:
 	rm -rf .venv .demo .demo-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -177,3 +177,31 @@ def test_an_artifact_has_the_empty_config_and_its_own_type() -> None:
         ],
     }
     assert made == manifest.artifact_of("application/vnd.example.a", "application/vnd.example.b", b"content")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b'{"a": 1, "a": 1}', "a key stands twice"),
+        (b'{"a": {"b": 1, "b": 2}}', "a key stands twice"),
+        (b'{"a": NaN}', "`NaN` is no number"),
+        (b'{"a": -Infinity}', "`-Infinity` is no number"),
+        (b'{"a": 1e999}', "`1e999` is no number"),
+        (b'{"a": 1' + b"0" * 5000 + b"}", "limit"),
+        (rb'{"a": "\ud800"}', "half of a surrogate pair"),
+        (rb'{"\uDFFF": 1}', "half of a surrogate pair"),
+        (b'{"a": "\xed\xa0\x80"}', "can't decode"),
+        ('{"a": 1}'.encode("utf-16"), "can't decode"),
+        (b'\xef\xbb\xbf{"a": 1}', "BOM"),
+        (b'{"a":' * 100_000, "nested too deeply"),
+        (b"[1]", "no JSON object"),
+    ],
+)
+def test_hardening_43_json_that_readers_take_differently_is_refused(content: bytes, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        manifest.load_object(content)
+
+
+def test_hardening_43_text_of_every_kind_is_read() -> None:
+    found = manifest.load_object(rb'{"a": "\ud83d\udd11 \\ud800", "b": 1e3, "c": -0.5}')
+    assert found == {"a": "\U0001f511 \\ud800", "b": 1000.0, "c": -0.5}

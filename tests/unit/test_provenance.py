@@ -124,7 +124,7 @@ def test_hostile_values_are_plain_text(value: str) -> None:
     content.decode("ascii")
     (line,) = content.splitlines()
     build = json.loads(line)["predicate"]["buildDefinition"]["externalParameters"]["build"]
-    assert build["args"] == {"VALUE": value}
+    assert build["args"] == {"VALUE": value.replace("\ud800", "?")}
     assert statement.predicate(content, predicate_type=provenance.PREDICATE, subject=OTHER)
 
 

@@ -27,7 +27,8 @@ def statement(
 ) -> bytes:
     """A statement about these subjects, each with a name; equal input gives equal bytes.
 
-    It is ASCII, whatever the predicate holds: not all that JSON can escape is UTF-8.
+    It is ASCII. Halves of surrogate pairs, which readers of JSON refuse or take for something else, become
+    question marks.
     """
     document = {
         "_type": _STATEMENT,
@@ -35,7 +36,8 @@ def statement(
         "predicateType": predicate_type,
         "predicate": dict(predicate),
     }
-    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False).encode(errors="replace")
+    return json.dumps(json.loads(text), separators=(",", ":")).encode()
 
 
 def type_of(payload: bytes) -> str | None:
