@@ -20,7 +20,7 @@ demo: setup
 	$(python) examples/demo.py
 
 test: setup lint
-	$(services) buildah registry skopeo qemu busybox docker compose crane socat kubectl openssl sshd genisoimage cosign notary jq mmdebstrap tektonlint actionlint shellcheck chromium
+	$(services) buildah registry skopeo qemu busybox docker compose crane socat kubectl openssl sshd genisoimage cosign notary jq mmdebstrap tektonlint actionlint shellcheck chromium atheris
 	PATH="$$($(services) --path):$$PATH" .venv/bin/pytest
 
 # Also what takes minutes more: the step image for s390x, built and run under qemu.
