@@ -68,6 +68,39 @@ def test_the_wheel_runs_where_nothing_else_of_ours_is(built: Built, tmp_path: Pa
     assert '"$schema"' in run("schema")
 
 
+def test_59_a_bare_environment_is_enough(built: Built, tmp_path: Path) -> None:
+    """No home, no locale, no terminal, nothing to read, and a reader that goes away."""
+    installed(tmp_path / "venv", built[0])
+    contract = tmp_path / "contract.yaml"
+    contract.write_text("workload: |\n  type: workload\nenv: |\n  type: env\n")
+    program = [tmp_path / "venv" / "bin" / "python", "-I", "-m", "secure_build"]
+    given = {
+        "env": {"LC_ALL": "C"},
+        "cwd": "/",
+        "stdin": subprocess.DEVNULL,
+        "capture_output": True,
+        "check": False,
+    }
+    ended = subprocess.run([*program, "verify", contract, "--target", "ccrt", "--offline"], **given)
+    assert ended.returncode == 1, ended.stderr
+    assert b"Traceback" not in ended.stderr
+    assert b"refused" in ended.stdout
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run(
+        [*program, "schema"],
+        check=False,
+        env={},
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=write,
+        stderr=subprocess.PIPE,
+    )
+    os.close(write)
+    assert ended.returncode == 1
+    assert b"Traceback" not in ended.stderr
+
+
 def installed(folder: Path, wheel: Path) -> Callable[..., str]:
     """The wheel in an environment that has its dependencies from here, and not its source."""
     venv.create(folder, with_pip=False)
