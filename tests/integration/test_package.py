@@ -74,28 +74,19 @@ def test_59_a_bare_environment_is_enough(built: Built, tmp_path: Path) -> None:
     contract = tmp_path / "contract.yaml"
     contract.write_text("workload: |\n  type: workload\nenv: |\n  type: env\n")
     program = [tmp_path / "venv" / "bin" / "python", "-I", "-m", "secure_build"]
-    given = {
-        "env": {"LC_ALL": "C"},
-        "cwd": "/",
-        "stdin": subprocess.DEVNULL,
-        "capture_output": True,
-        "check": False,
-    }
-    ended = subprocess.run([*program, "verify", contract, "--target", "ccrt", "--offline"], **given)
+    ended = subprocess.run(
+        [*program, "verify", contract, "--target", "ccrt", "--offline"],
+        env={"LC_ALL": "C"}, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, check=False,
+    )  # fmt: skip
     assert ended.returncode == 1, ended.stderr
     assert b"Traceback" not in ended.stderr
     assert b"refused" in ended.stdout
     read, write = os.pipe()
     os.close(read)
     ended = subprocess.run(
-        [*program, "schema"],
-        check=False,
-        env={},
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        stdout=write,
-        stderr=subprocess.PIPE,
-    )
+        [*program, "schema"], check=False, env={}, cwd="/",
+        stdin=subprocess.DEVNULL, stdout=write, stderr=subprocess.PIPE,
+    )  # fmt: skip
     os.close(write)
     assert ended.returncode == 1
     assert b"Traceback" not in ended.stderr
