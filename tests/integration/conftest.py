@@ -271,3 +271,9 @@ def hasty() -> Iterator[Transport]:
 def transport() -> Iterator[Transport]:
     with checked_transport() as transport:
         yield transport
+
+
+@pytest.fixture
+def words() -> dict[str, str]:
+    """Passwords and passphrases for whoever signs in every way."""
+    return {name: f"canary {name}" for name in ("push", "pull", "guest", "phrase", "pass", "root", "targets")}

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import yaml
 
-from integration.test_signed import GITHUB, HOST, IDENTITY, POD, World, rhs_is_accepted, words, world
+from integration.test_signed import GITHUB, HOST, IDENTITY, POD, World, rhs_is_accepted, world
 from integration.verifying import verified
 from secure_build.model import Finding
 from services import certificates
 
-__all__ = ["words", "world"]
+__all__ = ["world"]
 
 STRANGER = "https://github.com/evil/app/.github/workflows/release.yml@refs/tags/v1"
 

@@ -87,12 +87,6 @@ class World:
 
 
 @pytest.fixture
-def words() -> dict[str, str]:
-    """The passwords and passphrases of the world."""
-    return {name: f"canary {name}" for name in ("push", "pull", "guest", "phrase", "pass", "root", "targets")}
-
-
-@pytest.fixture
 def world(
     short_path: Path,
     variables: Callable[..., dict[str, str]],
