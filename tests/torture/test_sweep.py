@@ -8,279 +8,32 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import gzip
 import hashlib
-import io
 import json
 import os
 import re
 import resource
 import secrets
 import signal
-import subprocess
 import sys
-import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from integration.conftest import base, bases, registry, short_path, variables
 from integration.examples import contract as sections_of
-from integration.processes import Sampler, descendants, wait_until
-from integration.project import SECONDS, SECURE_BUILD, Outcome, Project
-from integration.sweeping import Search, Snapshots, forms, secrets_of, slot
-from integration.test_signed import HOST, POD, World, world
-from integration.test_source import served
-from services import certificates, opened
-from services.belongings import fingerprint
-from services.git_servers import certificate as git_certificate
-from services.git_servers import http_git
-from services.needed import need
+from integration.processes import descendants, wait_until
+from integration.project import SECONDS
+from integration.sweeping import Search, secrets_of, slot
+from integration.test_signed import HOST, world
+from services import opened
 from services.notary import Client
+from torture.canaries import ENV, LATER, WORKLOAD, Canaries, canaries, may_hold, sample, words
 
-__all__ = ["base", "bases", "registry", "short_path", "variables", "world"]
-
-ALL = os.environ.get("TORTURE") == "all"
-# The slots of secrets that are words. What may stand in a seed is only letters and digits.
-WORDS = (
-    *("push", "pull", "guest", "phrase", "pass", "root", "targets"),
-    *("GIT_TOKEN", "BUILD_SECRET", "LOGS_API_KEY", "KMS_API_KEY", "VOLUME_API_KEY"),
-    *("GREETING", "WHOLE_VALUE", "ENV_LOGIN", "SIGNING_PASSPHRASE", "AUDITOR_PASSPHRASE"),
-)
-# The program gets this one only where it is to open something.
-LATER = "AUDITOR_PASSPHRASE"
-SEEDS = ("SEED_WORKLOAD", "SEED_WORKLOAD_BEFORE", "SEED_ENV", "SEED_ENV_BEFORE", "SEED_MORE")
-_WORKLOAD = frozenset({"REGISTRY_PULL", "SEED_WORKLOAD", "SEED_WORKLOAD_BEFORE", "SEED_MORE", "GREETING"})
-_ENV = frozenset(
-    {
-        "GREP11_KEY",
-        *("SEED_ENV", "SEED_ENV_BEFORE", "LOGS_API_KEY", "KMS_API_KEY", "VOLUME_API_KEY", "AES_KEY_BLOB"),
-        *("WHOLE_VALUE", "ENV_LOGIN"),
-    }
-)
-# The contract's parts as plain text, for their owner only. That they are private is checked too.
-MAY_HOLD = {
-    "workload.yaml": _WORKLOAD,
-    "workload.draft.yaml": _WORKLOAD,
-    "images.yaml": frozenset({"REGISTRY_PULL"}),
-    "images.draft.yaml": frozenset({"REGISTRY_PULL"}),
-    "env.yaml": _ENV,
-    "env.draft.yaml": _ENV,
-}
-# What is private while it is written or used: parts of the contract, logins and secrets of builds, keys.
-KEPT = {f".secure-build/{name}" for name in MAY_HOLD}
-PASSING = re.compile(
-    r"\.secure-build/(?:\.(?:workload|env|images)(?:\.draft)?\.yaml\.\w+|\.(?:login|secrets|keys)-\w+/.*"
-    r"|buildah/overlay-containers/\w+/userdata/secrets/word)"
-)
-DOCKERFILE = """\
-FROM {base}
-RUN --mount=type=secret,id=word ["/bin/busybox", "cat", "/run/secrets/word"]
-COPY page/ /srv/www/
-"""
-
-
-@pytest.fixture
-def words() -> dict[str, str]:
-    """Every one unique, and with characters that are written differently in every form."""
-    return {name: f'{name}?Canary&{secrets.token_hex(8)}>"é' for name in WORDS}
-
-
-@dataclass
-class Canaries:
-    """A project with a secret in every slot, and everything that holds or shows what it does."""
-
-    world: World
-    secrets: dict[str, str]
-    # Keys and certificates of its people.
-    own: Path
-
-    def __post_init__(self) -> None:
-        self.search = Search(secrets_of(self.secrets), may_hold)
-
-    @property
-    def project(self) -> Project:
-        return self.world.project
-
-    def run(
-        self, *arguments: str | Path, status: int = 0, program: tuple[str, ...] = (), **variables: str
-    ) -> Outcome:
-        """Run a command (`program` instead of the command line) under watch, and search what it leaves."""
-        project, search, what = self.project, self.search, " ".join(map(str, (*program, *arguments)))[:60]
-        process = subprocess.Popen(
-            [*(program or (str(SECURE_BUILD),)), *map(str, arguments)],
-            cwd=project.directory,
-            env=project.environment | variables,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        home = Path(project.environment["HOME"])
-        with Sampler(process.pid) as sampler, Snapshots(project.directory, home) as snapshots:
-            stdout, stderr = (text.decode() for text in process.communicate(timeout=SECONDS))
-        assert process.returncode == status, f"{what}: {process.returncode}\n{stdout}\n{stderr}"
-        search.look("outputs", f"{what}: stdout", unmasked(stdout))
-        search.look("outputs", f"{what}: stderr", unmasked(stderr))
-        for command, environment in sampler.seen.items():
-            search.look("command lines", f"{what}: {command[:200]!r}", command)
-            search.look("environments", f"{what}: {command[:200]!r}", environment)
-        for (path, content), private in snapshots.seen.items():
-            name = str(path.relative_to(home if path.is_relative_to(home) else project.directory))
-            if name == "secure-build.yaml":
-                # It is the user's, and has a secret where one is to be refused.
-                continue
-            if private and (name in KEPT or PASSING.fullmatch(name)):
-                search.places["private files in passing"] += 1
-            else:
-                search.look("temporary files", name, content)
-        search.look_below("work folder", project.directory, without=["secure-build.yaml"])
-        search.look_below("home", home)
-        assert not list(Path(project.environment["TMPDIR"]).iterdir())
-        assert not [
-            path.name for path in project.workdir.glob(".*") if path.name not in (".gitignore", ".lock")
-        ]
-        assert self.leaks() == set()
-        return Outcome(status, stdout, stderr)
-
-    def leaks(self) -> set[str]:
-        return {f"{leak.place}: {leak.secret} ({leak.form})" for leak in self.search.leaks}
-
-
-@pytest.fixture
-def canaries(
-    world: World, words: dict[str, str], base: str, short_path: Path, tmp_path: Path
-) -> Iterator[Canaries]:
-    need("git", "openssl")
-    folder = tmp_path / "own"
-    folder.mkdir()
-    issuer = certificates.authority(folder)
-    runtime = certificates.self_signed(folder, "runtime", "rsa:4096")
-    signing = certificates.private_key(folder, "signing", passphrase=words["SIGNING_PASSPHRASE"])
-    expiry = certificates.certificate_of(signing, "contract", issuer, words["SIGNING_PASSPHRASE"])
-    (folder / "expiry.pem").write_bytes(expiry)
-    auditor = certificates.private_key(folder, "auditor")
-    (folder / "auditor.pem").write_bytes(certificates.public_key(auditor))
-    locked = certificates.openssl(
-        *("pkey", "-in", str(auditor), "-aes-256-cbc", "-passout", "stdin"),
-        input=f"{words['AUDITOR_PASSPHRASE']}\n".encode(),
-    )
-    (folder / "locked.key").write_bytes(locked)
-    client = certificates.signed(folder, issuer, "grep11.example.com")
-    project = world.project
-    project.environment |= {name: words[name] for name in WORDS if name.isupper() and name != LATER}
-    project.environment |= {name: f"{name.replace('_', '')}{secrets.token_hex(8)}" for name in SEEDS}
-    project.environment |= {
-        "AES_KEY_BLOB": base64.b64encode(secrets.token_bytes(33)).decode(),
-        "REGISTRY_BUILD": words["pull"],
-        "SIGNING_KEY": signing.read_text(),
-        "GREP11_KEY": client[1].read_text(),
-    }
-    configure(project, folder, fingerprint(runtime[0]))
-    project.write({"app/Dockerfile": DOCKERFILE.format(base=base)})
-    authority, tls = git_certificate(folder)
-    (folder / "served").mkdir()
-    with http_git(folder / "served", users={"acme": words["GIT_TOKEN"]}, tls=tls) as git:
-        _, place = served(project, git.root)
-        url = f"{git.url}/{place.name}/.git"
-        project.config["source"] = {"url": url, "username": "acme", "token": {"secret": "GIT_TOKEN"}}
-        project.write({"secure-build.yaml": yaml.safe_dump(project.config, sort_keys=False)})
-        trusted = tmp_path / "authorities.pem"
-        trusted.write_bytes(authority.read_bytes() + Path(project.environment["SSL_CERT_FILE"]).read_bytes())
-        project.environment["SSL_CERT_FILE"] = str(trusted)
-        named = {name: value for name, value in project.environment.items() if is_secret(name)}
-        named |= {LATER: words[LATER], "AUDITOR_KEY": auditor.read_text()}
-        yield Canaries(world, named, folder)
-
-
-def sample(*items: Any) -> tuple[Any, ...]:
-    """All of it in `make torture`, else every third."""
-    return items if ALL else items[::3]
-
-
-def may_hold(place: str) -> frozenset[str]:
-    return MAY_HOLD.get(Path(place).name, frozenset()) if place.startswith(".secure-build/") else frozenset()
-
-
-def unmasked(said: str) -> str:
-    """What the runner's log has: what it is to mask is told to it in the clear."""
-    return "".join(line for line in said.splitlines(keepends=True) if not line.startswith("::add-mask::"))
-
-
-def is_secret(name: str) -> bool:
-    return (
-        name in WORDS
-        or name in SEEDS
-        or name.startswith(("REGISTRY_", "GPG_", "COSIGN_", "NOTARY_"))
-        or (name in ("AES_KEY_BLOB", "OIDC_TOKEN", "SIGNING_KEY", "GREP11_KEY"))
-    )
-
-
-def configure(project: Project, folder: Path, pinned: str) -> None:
-    """Put every slot into the config that the world has not."""
-    config = project.config
-    one = {name: config["images"][name] for name in ("pod", "tagged")}
-    for image in one.values():
-        image["build"] |= {"platforms": ["linux/s390x"], "secrets": {"word": {"secret": "BUILD_SECRET"}}}
-    config["images"] = one
-    config["registries"][HOST]["pull"] = {"username": "demo-build", "password": {"secret": "REGISTRY_BUILD"}}
-
-    def named(name: str) -> dict[str, str]:
-        return {"secret": name}
-
-    config["workload"] |= {
-        "env": {"GREETING": named("GREETING")},
-        "volumes": {
-            "data": {
-                "mount": "/mnt/data",
-                "seed": named("SEED_WORKLOAD"),
-                "previous-seed": named("SEED_WORKLOAD_BEFORE"),
-            },
-            "more": {"mount": "/mnt/more", "seed": named("SEED_MORE")},
-        },
-    }
-    grep11 = {
-        "address": "192.0.2.1:9876",
-        "client-cert": {"file": str(folder / "grep11.example.com.pem")},
-        "client-key": named("GREP11_KEY"),
-        "ca-cert": {"file": str(folder / "authority.pem")},
-        "metadata": {"aes-key-blob": named("AES_KEY_BLOB")},
-    }
-    kms = {"api-key": named("KMS_API_KEY"), "crn": "crn:v1:bluemix:public:kms:us-south:a/1:2:key:3"}
-    config["env"] = {
-        "logging": {"log-router": {"hostname": "logs.example.com", "iam-api-key": named("LOGS_API_KEY")}},
-        "env": {"WHOLE": named("WHOLE_VALUE")},
-        "auths": {"us.icr.io": {"username": "iamapikey", "password": named("ENV_LOGIN")}},
-        "volumes": {
-            "data": {
-                "seed": named("SEED_ENV"),
-                "previous-seed": named("SEED_ENV_BEFORE"),
-                "kms": [kms],
-                "api-key": named("VOLUME_API_KEY"),
-                "volume-name": "data",
-            },
-            "more": {"uv-secret-id": "index-1", "grep11": grep11},
-        },
-    }
-    config["encrypt"] = {
-        "certificate": {"file": str(folder / "runtime.pem"), "sha256": pinned},
-        "image-version": "99.0.0",
-        "signing-key": {
-            **named("SIGNING_KEY"),
-            "passphrase": named("SIGNING_PASSPHRASE"),
-            "certificate": str(folder / "expiry.pem"),
-        },
-        "attestation-public-key": {"file": str(folder / "auditor.pem")},
-        "auditor-disclosure": {"key": str(folder / "auditor.pem")},
-    }
-    names = ("pod", "tagged")
-    containers = "".join(f"    - {{name: {one}, image: '{HOST}/demo/{one}:1.0.0'}}\n" for one in names)
-    project.write({"pod.yaml": POD + containers})
+__all__ = ["base", "bases", "canaries", "registry", "short_path", "variables", "words", "world"]
 
 
 def refusing(canaries: Canaries) -> Callable[..., tuple[int, list[tuple[str, str]], bytes]]:
@@ -322,7 +75,7 @@ def test_no_secret_is_anywhere_but_where_it_must_be(canaries: Canaries, figures:
     stored(canaries)
     # The control: each of what the contract holds was found there, in the form that it has there.
     named = {slot(name) for name in canaries.search.held}
-    assert named == _WORKLOAD | _ENV
+    assert named == WORKLOAD | ENV
     assert canaries.leaks() == set()
     assert world.gpg.folder.exists()
     assert own.exists()
@@ -491,98 +244,3 @@ def commands(ancestor: int) -> Iterator[bytes]:
     for pid in descendants(ancestor):
         with contextlib.suppress(OSError):
             yield Path(f"/proc/{pid}/cmdline").read_bytes()
-
-
-# The controls of the search
-
-CANARY = 'control?Canary&0123456789abcdef>"é'
-KINDS = tuple(forms(CANARY))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_planted_secret_is_found_in_every_form_and_place(
-    kind: str, tmp_path: Path, figures: Counter[str]
-) -> None:
-    for written in forms(CANARY)[kind]:
-        around = b"before " + written + b" after"
-        for name, content in planted(around).items():
-            search = Search({"A": CANARY})
-            assert search.look("a place", name, content), (kind, name)
-            assert {leak.secret for leak in search.leaks} == {"A"}
-            figures["planted secrets found"] += 1
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    (folder / "file").write_bytes(forms(CANARY)[kind][0])
-    search = Search({"A": CANARY})
-    search.look_below("files", folder)
-    assert search.leaks
-
-
-def planted(content: bytes) -> dict[str, bytes]:
-    """The ways in which places hold what is written there."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        header = tarfile.TarInfo("a")
-        header.size = len(content)
-        tar.addfile(header, io.BytesIO(content))
-    layer = gzip.compress(buffer.getvalue())
-    payload = base64.b64encode(json.dumps({"a": 1}).encode() + content)
-    return {
-        "output": content,
-        "tar": buffer.getvalue(),
-        "layer": layer,
-        "archive of a contract": b"workload: |\n  compose:\n    archive: " + base64.b64encode(layer) + b"\n",
-        "envelope": b'{"payload": "' + payload + b'"}',
-        "envelope in an envelope": b'{"a": "' + base64.b64encode(b'{"b": "' + payload + b'"}') + b'"}',
-    }
-
-
-def test_what_is_no_secret_is_not_found() -> None:
-    search = Search({"A": CANARY})
-    for content in (b"", b"control?Canary&", CANARY.swapcase().encode(), bytes(1000)):
-        assert not search.look("a place", "x", content)
-
-
-def test_a_secret_of_a_process_that_starts_or_writes_is_found(tmp_path: Path) -> None:
-    """In an argument, in an environment, and in a file that is there for a moment."""
-    script = (
-        "import os, pathlib, subprocess, sys, time\n"
-        "p = pathlib.Path('passing'); p.write_text(os.environ['WORD']); time.sleep(1); p.unlink()\n"
-        "subprocess.run(['sleep', '1', sys.argv[1][:0] or '0'], env={'WORD': os.environ['WORD']})\n"
-        "subprocess.run(['/bin/sh', '-c', 'sleep 1; :', os.environ['WORD']], env={})\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, ""], cwd=tmp_path, env=os.environ | {"WORD": CANARY}
-    )
-    with Sampler(process.pid) as sampler, Snapshots(tmp_path) as snapshots:
-        assert process.wait(timeout=60) == 0
-    search = Search({"A": CANARY})
-    for command, environment in sampler.seen.items():
-        search.look("command lines", "a", command)
-        search.look("environments", "b", environment)
-    for path, content in snapshots.seen:
-        search.look("temporary files", path.name, content)
-    assert {leak.place for leak in search.leaks} == {
-        *("command lines: a", "environments: b", "temporary files: passing")
-    }
-
-
-def test_a_core_and_a_file_that_others_can_read_are_found(tmp_path: Path) -> None:
-    """Of a process that keeps cores there is one, and it holds what the process held."""
-    if not re.fullmatch(r"[^|/]*", Path("/proc/sys/kernel/core_pattern").read_text().strip()):
-        pytest.skip("this machine takes cores elsewhere")
-    word = CANARY[:10] + secrets.token_hex(8)
-    program = "import os, resource; resource.setrlimit(resource.RLIMIT_CORE, (-1, -1)); os.abort()"
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env={"WORD": word}, check=False)
-    search = Search({"A": word})
-    search.look_below("core", tmp_path)
-    assert search.leaks
-    held = tmp_path / ".secure-build" / "env.yaml"
-    held.parent.mkdir()
-    for mode, leaks in ((0o600, set()), (0o640, {"files: .secure-build/env.yaml"})):
-        search = Search({"SEED_ENV": word}, may_hold)
-        held.write_text(word)
-        held.chmod(mode)
-        search.look_below("files", tmp_path, without=["core"])
-        assert {leak.place for leak in search.leaks} == leaks
-        assert search.held == {"SEED_ENV"}
