@@ -59,8 +59,10 @@ class Ground:
     def environment(self) -> dict[str, str]:
         home = self.folder / "home"
         home.mkdir()
+        # What is compiled anew each time is no start-up.
+        own = {name: value for name, value in running.environment().items() if not name.startswith("PYTHON")}
         return {
-            **running.environment(),
+            **own,
             **IDENTITY,
             "HOME": str(home),
             "COSIGN_PASSWORD": PASSWORD,
