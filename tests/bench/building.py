@@ -54,7 +54,7 @@ def warm(count: int, size: int) -> Callable[[Ground], Contest]:
             project_command(project, ours("run"), lambda: _forget(ground, project), codes=(0, 5)),
             project_command(project, shell(_SCRIPT), lambda: _forget(ground, project), name=_RIVAL),
         ]
-        ground.long(project, "build")
+        ground.run(project, "build")
         ground.must("bash", "-c", 'cd "$0" && docker buildx bake', str(project.directory))
         yield commands
 
@@ -64,7 +64,7 @@ def warm(count: int, size: int) -> Callable[[Ground], Contest]:
 def unchanged(count: int, distance: int) -> Callable[[Ground], Contest]:
     def contest(ground: Ground) -> Contest:
         project = ground.project("unchanged", ground.host(distance), count, more={"builder": "buildah"})
-        ground.long(project, "run")
+        ground.run(project, "run")
         yield [project_command(project, ours("run"), codes=(0, 5))]
 
     return contest
@@ -77,7 +77,7 @@ def changed(base: int, size: int) -> Callable[[Ground], Contest]:
         big = ground.project(
             "big", ground.registry.host, 1, size=base, more={"builder": "buildah", **UNSIGNED}
         )
-        ground.long(big, "build")
+        ground.run(big, "build")
         ground.push(big)
         (image,) = (str(image["image"]) for image in big.config["images"].values())
         ground.start_engine()
@@ -93,7 +93,7 @@ def changed(base: int, size: int) -> Callable[[Ground], Contest]:
             (context / "page").write_bytes(os.urandom(size))
             project.commit()
 
-        ground.long(project, "run")
+        ground.run(project, "run")
         ground.must(*build, str(context))
         yield [
             project_command(project, ours("run"), change, codes=(0, 5)),

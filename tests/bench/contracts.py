@@ -27,8 +27,8 @@ token() {
 archive=$(tar -cz docker-compose.yml | base64 -w0)
 printf 'type: workload\\ncompose:\\n  archive: %s\\n' "$archive" > workload.plain
 key=$(openssl rsa -in signing.key -pubout | base64 -w0)
-printf 'type: env\\nlogging:\\n  logRouter:\\n    hostname: logs.example.com\\n    iamApiKey: %s\\n' "$LOGS_API_KEY" > env.plain
-printf 'signingKey: %s\\n' "$key" >> env.plain
+printf 'type: env\\nlogging:\\n  logRouter:\\n    hostname: logs.example.com\\n' > env.plain
+printf '    iamApiKey: %s\\nsigningKey: %s\\n' "$LOGS_API_KEY" "$key" >> env.plain
 workload=$(token workload.plain)
 env=$(token env.plain)
 signature=$(printf %s "$workload$env" | openssl dgst -sha256 -sign signing.key | base64 -w0)
@@ -54,7 +54,7 @@ def emit(count: int) -> Callable[[Ground], Contest]:
         commands = []
         for number, name in ((count, "secure-build"), (1, "1 image")):
             project, _ = using(ground, number, 0)
-            ground.long(project, "lock")
+            ground.run(project, "lock")
             project.commit()
             commands.append(project_command(project, ours("contract", "workload"), name=name))
         yield commands

@@ -3,8 +3,8 @@
     python -m bench.floor HOST CONNECTIONS < JOBS
 
 JOBS is JSON: a list of jobs, each a list of requests that are made one after the other. A request is
-`{"method": …, "path": …}`, with `"kind"` (its media type) and `"file"` where it has a body; `UPLOAD` stores a blob, in the two
-requests that every registry takes.
+`{"method": …, "path": …}`, with `"kind"` (its media type) and `"file"` where it has a body; `UPLOAD` stores a
+blob, in the two requests that every registry takes.
 """
 
 from __future__ import annotations

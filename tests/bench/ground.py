@@ -152,7 +152,7 @@ class Ground:
         repositories = self.data() / "docker" / "registry" / "v2" / "repositories" / "base"
         if not repositories.exists():
             base = self.project("base", self.registry.host, 1, more={"builder": "buildah", **UNSIGNED})
-            base.run("build")
+            self.run(base, "build")
             self.push(base)
         for number in range(1, count):
             there = repositories / f"image{number:04}"
@@ -176,7 +176,7 @@ class Ground:
         """Run a program that has to succeed."""
         subprocess.run(argv, env=self.environment, check=True, capture_output=True)
 
-    def long(self, project: Project, *arguments: str) -> None:
+    def run(self, project: Project, *arguments: str) -> None:
         """Run our command line, as long as it takes."""
         subprocess.run(
             ours(*arguments), cwd=project.directory, env=project.environment, check=True, capture_output=True

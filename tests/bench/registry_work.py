@@ -48,23 +48,24 @@ def publish(state: str, distance: int) -> Callable[[Ground], Contest]:
     """One image of some layers, when there is nothing at the registry yet, or some of it."""
 
     def contest(ground: Ground) -> Contest:
+        ground.start_engine()
         project = ground.project("publish", ground.host(distance), 1, more={"builder": "buildx", **UNSIGNED})
         copies = "".join(f"COPY page{number} /\n" for number in range(_LAYERS))
         context = {f"context0000/page{number}": f"{number}\n" * 100_000 for number in range(_LAYERS)}
         project.commit({"context0000/Dockerfile": f"FROM scratch\n{copies}", **context})
-        project.run("build")
+        ground.run(project, "build")
         (image,) = project.config["images"].values()
         there = target = str(image["image"])
         only = ground.folder / "only"
         source = f"oci:{project.workdir / 'layout'}:{there}"
         ground.must("skopeo", "copy", "--quiet", "--all", source, f"oci:{only}:1.0")
         if state != "fresh":
-            project.run("publish")
+            ground.run(project, "publish")
         if state in ("tag", "repository"):
             target = f"{there[:-3]}:2.0" if state == "tag" else f"{there[:-3]}-more:1.0"
             project.config["images"]["second"] = {**image, "image": target}
             project.commit()
-            project.run("build")
+            ground.run(project, "build")
         skopeo = ["skopeo", "copy", "--quiet", "--all", "--dest-tls-verify=false", "--src-tls-verify=false"]
         here = {"fresh": f"oci:{only}", "again": f"oci:{only}"}.get(state, f"docker://{there}")
         crane = {
@@ -87,8 +88,8 @@ def sign_cosign(count: int, distance: int) -> Callable[[Ground], Contest]:
         loop = 'for one; do cosign2 sign --key env://COSIGN_KEY --tlog-upload=false --yes "$one"; done'
         named = pinned(project)
         with ground.kept(project.workdir, ground.data()) as back:
-            ground.long(project, "sign")
-            ground.long(project, "publish")
+            ground.run(project, "sign")
+            ground.run(project, "publish")
             jobs = [_signed(ground, one) for one in named]
             yield [
                 project_command(project, shell('"$1" sign && "$1" publish', *ours()), back),
@@ -122,12 +123,12 @@ def sign_gpg(count: int) -> Callable[[Ground], Contest]:
 
 
 def verify(count: int, distance: int) -> Callable[[Ground], Contest]:
-    """All that `verify` says of images with a signature: manifest and config as the guest takes them, and it."""
+    """All that `verify` asks for: manifest and config as the guest takes them, and the signature."""
 
     def contest(ground: Ground) -> Contest:
         project = _built(ground, count, distance, COSIGN)
-        ground.long(project, "sign")
-        ground.long(project, "publish")
+        ground.run(project, "sign")
+        ground.run(project, "publish")
         named = pinned(project)
         loop = (
             f"for one; do cosign3 verify --key {ground.cosign_key.with_suffix('.pub')} "
@@ -149,7 +150,7 @@ def verify_many(count: int, few: int, distance: int) -> Callable[[Ground], Conte
         commands = []
         for number, name in ((count, "secure-build"), (few, f"{few} images")):
             project, _ = using(ground, number, distance)
-            ground.long(project, "lock")
+            ground.run(project, "lock")
             project.commit()
             commands.append(project_command(project, ours("verify"), name=name, codes=(0, 5)))
         yield commands
@@ -186,7 +187,7 @@ def _built(ground: Ground, count: int, distance: int, more: Mapping[str, Any]) -
     for image in project.config["images"].values():
         image["sign"] = list(more["signing"])
     project.commit()
-    ground.long(project, "build")
+    ground.run(project, "build")
     ground.push(project)
     return project
 
@@ -229,14 +230,14 @@ def _signed(ground: Ground, image: str) -> list[dict[str, str]]:
             job.append({"method": "UPLOAD", "path": f"{repository}@{blob['digest']}", "file": file})
         file = keep(one["digest"], content)
         there = f"{repository}/manifests/{one['digest']}"
-        job.append({"method": "PUT", "path": there, "type": one["mediaType"], "file": file})
+        job.append({"method": "PUT", "path": there, "kind": one["mediaType"], "file": file})
     index = "application/vnd.oci.image.index.v1+json"
     file = keep(path.rpartition("/")[2], _read(ground, path))
-    return [*job, {"method": "PUT", "path": path, "type": index, "file": file}]
+    return [*job, {"method": "PUT", "path": path, "kind": index, "file": file}]
 
 
 def _asked(ground: Ground, image: str) -> list[list[dict[str, str]]]:
-    """The least that shows an image, its platform and its signatures: two jobs that need not wait for another."""
+    """The least that shows an image, its platform and its signatures: two jobs, side by side."""
     repository, path, listed = _attached(ground, image)
     manifest = f"{repository}/manifests/{image.partition('@')[2]}"
     config = json.loads(_read(ground, manifest))["config"]["digest"]

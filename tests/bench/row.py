@@ -32,7 +32,7 @@ class Row:
 
 def at_most(limit: Fraction | float, other: str) -> Goal:
     """At most so many times what the other takes."""
-    return Goal(f"≤ {limit}× {other}", lambda own, others: own.wall <= limit * others[other].wall)
+    return Goal(f"≤ {limit} of {other}", lambda own, others: own.wall <= limit * others[other].wall)
 
 
 def fewer_requests(other: str) -> Goal:
