@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.ground import Ground, ours, shell
 from bench.measure import Command
-from bench.registry_work import COSIGN, project_command, using
+from bench.registry_work import COSIGN, locked, project_command, using
 from bench.row import Contest
 from integration.project import Project
 from services import certificates
@@ -54,8 +54,7 @@ def emit(count: int) -> Callable[[Ground], Contest]:
         commands = []
         for number, name in ((count, "secure-build"), (1, "1 image")):
             project, _ = using(ground, number, 0)
-            ground.run(project, "lock")
-            project.commit()
+            locked(ground, project)
             commands.append(project_command(project, ours("contract", "workload"), name=name))
         yield commands
 

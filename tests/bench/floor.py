@@ -18,7 +18,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-_ACCEPT = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json"
+ACCEPT = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json"
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def _make(
         location = _answer(connection, "POST", f"{path}/blobs/uploads/", None, {}).headers["Location"]
         path = f"{location}{'&' if '?' in location else '?'}digest={digest}"
         method, kind = "PUT", "application/octet-stream"
-    _answer(connection, method, path, body, {"Content-Type": kind} if body else {"Accept": _ACCEPT})
+    _answer(connection, method, path, body, {"Content-Type": kind} if body else {"Accept": ACCEPT})
 
 
 def _answer(

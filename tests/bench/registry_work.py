@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bench.floor import ACCEPT
 from bench.ground import UNSIGNED, Ground, ours, pinned, shell
 from bench.measure import Command
 from bench.row import Contest
@@ -62,7 +64,7 @@ def publish(state: str, distance: int) -> Callable[[Ground], Contest]:
         if state != "fresh":
             ground.run(project, "publish")
         if state in ("tag", "repository"):
-            target = f"{there[:-3]}:2.0" if state == "tag" else f"{there[:-3]}-more:1.0"
+            target = f"{there[:-4]}:2.0" if state == "tag" else f"{there[:-4]}-more:1.0"
             project.config["images"]["second"] = {**image, "image": target}
             project.commit()
             ground.run(project, "build")
@@ -150,8 +152,7 @@ def verify_many(count: int, few: int, distance: int) -> Callable[[Ground], Conte
         commands = []
         for number, name in ((count, "secure-build"), (few, f"{few} images")):
             project, _ = using(ground, number, distance)
-            ground.run(project, "lock")
-            project.commit()
+            locked(ground, project)
             commands.append(project_command(project, ours("verify"), name=name, codes=(0, 5)))
         yield commands
 
@@ -180,6 +181,13 @@ def using(ground: Ground, count: int, distance: int) -> tuple[Project, list[str]
     return project, names
 
 
+def locked(ground: Ground, project: Project) -> None:
+    """Let all that the project uses be in its lock, and nothing else be known."""
+    ground.run(project, "lock")
+    project.commit()
+    shutil.rmtree(project.workdir, ignore_errors=True)
+
+
 def _built(ground: Ground, count: int, distance: int, more: Mapping[str, Any]) -> Project:
     """A project whose images are built, and at the registry without signatures."""
     config = {"builder": "buildah", **UNSIGNED, **more}
@@ -197,7 +205,7 @@ def _get(path: str) -> dict[str, str]:
 
 
 def _read(ground: Ground, path: str) -> bytes:
-    asked = urllib.request.Request(f"http://{ground.registry.host}{path}", headers={"Accept": "*/*"})
+    asked = urllib.request.Request(f"http://{ground.registry.host}{path}", headers={"Accept": ACCEPT})
     with urllib.request.urlopen(asked) as answer:
         return bytes(answer.read())
 
@@ -237,13 +245,8 @@ def _signed(ground: Ground, image: str) -> list[dict[str, str]]:
 
 
 def _asked(ground: Ground, image: str) -> list[list[dict[str, str]]]:
-    """The least that shows an image, its platform and its signatures: two jobs, side by side."""
-    repository, path, listed = _attached(ground, image)
+    """The least that shows an image, its platform and its signatures, whose bytes are in the work folder."""
+    repository, path, _ = _attached(ground, image)
     manifest = f"{repository}/manifests/{image.partition('@')[2]}"
     config = json.loads(_read(ground, manifest))["config"]["digest"]
-    signatures = [path]
-    for one in listed:
-        there = f"{repository}/manifests/{one['digest']}"
-        layers = json.loads(_read(ground, there))["layers"]
-        signatures += [there, *(f"{repository}/blobs/{layer['digest']}" for layer in layers)]
-    return [[_get(manifest), _get(f"{repository}/blobs/{config}")], [_get(one) for one in signatures]]
+    return [[_get(manifest), _get(f"{repository}/blobs/{config}")], [_get(path)]]
