@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -182,10 +181,10 @@ def using(ground: Ground, count: int, distance: int) -> tuple[Project, list[str]
 
 
 def locked(ground: Ground, project: Project) -> None:
-    """Let all that the project uses be in its lock, and nothing else be known."""
+    """Let all that the project uses be in its lock and in its build record."""
     ground.run(project, "lock")
     project.commit()
-    shutil.rmtree(project.workdir, ignore_errors=True)
+    ground.run(project, "build")
 
 
 def _built(ground: Ground, count: int, distance: int, more: Mapping[str, Any]) -> Project:
