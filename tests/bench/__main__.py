@@ -2,7 +2,8 @@
 
     python -m bench [--write] [WORD…]
 
-With words, only rows that hold one of them. `--write` puts the table into docs/performance.md.
+With words, only rows that hold one of them. `--write` puts the rows into docs/performance.md, in place of
+those that are there under the same names.
 """
 
 from __future__ import annotations
@@ -11,19 +12,24 @@ import argparse
 import contextlib
 import datetime
 import re
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.ground import ground, machine
 from bench.measure import Costs, alternately
-from bench.rows import ROWS, Goal, Row
+from bench.row import Goal, Row
+from bench.rows import ROWS
+from services.running import MissingTool
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "performance.md"
+_TABLE = re.compile("(?<=<!-- table -->\n).*?(?=<!-- end of table -->)", re.DOTALL)
 _HEAD = """\
-| work | secure-build | rival | ratio | floor | ratio | requests | CPU | memory | goal |
-|---|---|---|---|---|---|---|---|---|---|
+| work | secure-build | others, and how many times their time it takes | requests | CPU | memory | goal |
+|---|---|---|---|---|---|---|
 """
 
 
@@ -35,60 +41,68 @@ def main() -> int:
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     chosen = [row for row in ROWS if not given.words or any(word in row.name for word in given.words)]
-    lines = []
-    with tempfile.TemporaryDirectory(prefix="sb-bench-") as folder:
-        for number, row in enumerate(chosen):
-            with ground(Path(folder) / str(number)) as here:
-                contest = row.contest(here)
-                commands = next(contest)
-                costs = alternately(commands, row.runs, here.requests)
-                with contextlib.suppress(StopIteration):
-                    next(contest)
-            lines.append(_line(row, costs))
-            print(lines[-1], flush=True)
+    lines: dict[str, str] = {}
+    failed = 0
+    for row in chosen:
+        started = time.monotonic()
+        try:
+            lines[row.name] = _line(row, _measured(row))
+        except (MissingTool, ChildProcessError, subprocess.CalledProcessError) as error:
+            said = getattr(error, "stderr", None) or b""
+            print(f"{row.name}: {error}\n{said.decode(errors='replace')}", file=sys.stderr)
+            failed += 1
+            continue
+        print(lines[row.name], end="", flush=True)
+        print(f"{row.name}: {time.monotonic() - started:.0f} s in all", file=sys.stderr)
     if given.write:
         _write(lines)
-    return 0
+    return 1 if failed else 0
+
+
+def _measured(row: Row) -> list[Costs]:
+    # Builders put paths into mount options, which have a limit.
+    short = tempfile.TemporaryDirectory(prefix="sb-", ignore_cleanup_errors=True)
+    with short as folder, ground(Path(folder)) as here:
+        contest = row.contest(here)
+        costs = alternately(next(contest), row.runs, here.requests)
+        with contextlib.suppress(StopIteration):
+            next(contest)
+    return costs
 
 
 def _line(row: Row, costs: Sequence[Costs]) -> str:
-    own, rival = costs[0], costs[1]
-    floor = costs[2] if len(costs) > 2 else None
-    known = {one.name: one for one in costs}
+    own, *others = costs
+    named = {one.name: one for one in others}
     cells = [
         row.name,
-        _wall(own),
-        f"{rival.name} {_wall(rival)}",
-        f"{own.wall / rival.wall:.2f}",
-        _wall(floor) if floor else "",
-        f"{own.wall / floor.wall:.2f}" if floor else "",
+        f"{own.wall:.3f} s",
+        "<br>".join(_beside(own, other) for other in others),
         " / ".join(str(one.requests) for one in costs) if own.requests else "",
         f"{own.cpu:.2f} s",
         f"{own.peak:.0f} MiB",
-        "; ".join(_judged(goal, own, known[goal.against]) for goal in row.goals),
+        "<br>".join(_judged(goal, own, named) for goal in row.goals),
     ]
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(cells)} |\n"
 
 
-def _wall(costs: Costs) -> str:
-    return f"{costs.wall:.3f} s ±{costs.spread:.0%}"
+def _beside(own: Costs, other: Costs) -> str:
+    ratio, spread = own.ratio(other)
+    return f"{other.name} {other.wall:.3f} s: **{ratio:.2f}** ± {spread:.2f}"
 
 
-def _judged(goal: Goal, own: Costs, other: Costs) -> str:
-    ratio = own.wall / other.wall
-    word = "reached" if ratio <= goal.limit else "missed"
-    return f"≤ {goal.limit:.2f} of {goal.against}: {word}"
+def _judged(goal: Goal, own: Costs, others: dict[str, Costs]) -> str:
+    return f"{goal.text}: {'reached' if goal.reached(own, others) else '**missed**'}"
 
 
-def _write(lines: Sequence[str]) -> None:
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    body = f"Measured {today} on {machine()}.\n\n{_HEAD}" + "".join(f"{line}\n" for line in lines)
+def _write(lines: dict[str, str]) -> None:
     text = _DOCUMENT.read_text(encoding="utf-8")
-    text, count = re.subn(
-        "(<!-- table -->\n).*?(<!-- end of table -->)", lambda it: it[1] + body + it[2], text, flags=re.DOTALL
-    )
-    assert count == 1, f"{_DOCUMENT} has no marks"
-    _DOCUMENT.write_text(text, encoding="utf-8")
+    found = _TABLE.search(text)
+    assert found, f"{_DOCUMENT} has no marks"
+    before = {line.split(" | ")[0].removeprefix("| "): f"{line}\n" for line in found[0].splitlines()}
+    kept = (lines.get(row.name) or before.get(row.name, "") for row in ROWS)
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    body = f"Measured on {today} on {machine()}.\n\n{_HEAD}{''.join(kept)}"
+    _DOCUMENT.write_text(f"{text[: found.start()]}{body}{text[found.end() :]}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,30 +1,36 @@
-"""What rows need to stand on: a registry behind a network, projects with images, keys, and the rivals."""
+"""What rows stand on: a registry behind a network, an engine, projects with images, and keys."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bench.measure import Command
 from integration.access_log import AccessLog
 from integration.project import IDENTITY, SECURE_BUILD, Project
 from services import running
 from services.gpg_keys import GpgHome
 from services.running import RunningRegistry
 
-PASSWORD = "correct horse"
+UNSIGNED = {"attestations": {"provenance": False, "sbom": []}}
+_PASSWORD = "correct horse"
+# Connections that the floor keeps open, as many as this tool does.
+_CONNECTIONS = 32
+_TESTS = Path(__file__).parents[1]
 
 
 @dataclass
 class Ground:
-    """The state of one bench; folders are below `folder`, which is short-lived."""
+    """What one row stands on; all of it is below `folder`, which is short-lived."""
 
     folder: Path
     registry: RunningRegistry
@@ -46,7 +52,7 @@ class Ground:
         if milliseconds not in self._networks:
             process = subprocess.Popen(
                 [sys.executable, "-m", "bench.network", self.registry.host, str(milliseconds)],
-                cwd=Path(__file__).parents[1],
+                cwd=_TESTS,
                 stdout=subprocess.PIPE,
                 text=True,
             )
@@ -55,20 +61,29 @@ class Ground:
             self._networks[milliseconds] = f"127.0.0.1:{process.stdout.readline().strip()}"
         return self._networks[milliseconds]
 
+    def floor(
+        self,
+        milliseconds: int,
+        jobs: Sequence[Sequence[Mapping[str, str]]],
+        reset: Callable[[], None] = lambda: None,
+    ) -> Command:
+        """These requests and nothing else; see `floor.py`."""
+        argv = [sys.executable, "-m", "bench.floor", self.host(milliseconds), str(_CONNECTIONS)]
+        return Command("floor", argv, _TESTS, self.environment, reset, json.dumps(jobs).encode())
+
     @cached_property
     def environment(self) -> dict[str, str]:
+        """That of a user; what is compiled anew each time is no start-up."""
         home = self.folder / "home"
         home.mkdir()
-        # What is compiled anew each time is no start-up.
         own = {name: value for name, value in running.environment().items() if not name.startswith("PYTHON")}
         return {
             **own,
             **IDENTITY,
             "HOME": str(home),
-            "COSIGN_PASSWORD": PASSWORD,
+            "COSIGN_PASSWORD": _PASSWORD,
             "COSIGN_KEY": self.cosign_key.read_text(),
             "GPG_KEY": self.gpg.private("builder"),
-            "BUILDAH_ISOLATION": "chroot",
             # Go's TUF client waits long for a network that is not there.
             "HTTPS_PROXY": "http://127.0.0.1:9",
         }
@@ -80,7 +95,7 @@ class Ground:
         environment = {
             "PATH": running.environment()["PATH"],
             "HOME": str(folder),
-            "COSIGN_PASSWORD": PASSWORD,
+            "COSIGN_PASSWORD": _PASSWORD,
         }
         subprocess.run(
             [running.tool("cosign2"), "generate-key-pair"],
@@ -98,26 +113,25 @@ class Ground:
         self.exits.callback(home.stop)
         return home
 
+    def start_engine(self) -> None:
+        """Start a container engine; whoever runs in `environment` from now on uses it."""
+        engine = self.exits.enter_context(running.engine(self.folder / "engine"))
+        names = ("DOCKER_HOST", "DOCKER_CONFIG")
+        self.environment.update({name: engine.environment[name] for name in names})
+
     def project(
-        self, name: str, host: str, count: int, *, used: bool = False, more: Mapping[str, Any] | None = None
+        self, name: str, host: str, count: int, *, size: int = 900, more: Mapping[str, Any] | None = None
     ) -> Project:
-        """A project with so many small images, its own or those of others."""
-        directory = self.folder / name
+        """A project that builds so many images, each of so many bytes that no compression makes fewer."""
         images, files = {}, {}
         for number in range(count):
-            image = f"{host}/{name}/image{number:04}"
-            if used:
-                images[f"image{number:04}"] = {"use": f"{image}:1.0"}
-            else:
-                context = f"context{number:04}"
-                images[f"image{number:04}"] = {"image": f"{image}:1.0", "build": {"context": context}}
-                files[f"{context}/Dockerfile"] = "FROM scratch\nCOPY page /page\n"
-                files[f"{context}/page"] = f"page {number}\n" * 100
+            context = f"context{number:04}"
+            image = f"{host}/{name}/image{number:04}:1.0"
+            images[f"image{number:04}"] = {"image": image, "build": {"context": context}}
+            files[f"{context}/Dockerfile"] = "FROM scratch\nCOPY page /page\n"
         services = "".join(
-            f"  s{number:04}:\n    image: {one.get('image') or one['use']}\n"
-            for number, one in enumerate(images.values())
+            f"  s{number:04}:\n    image: {image['image']}\n" for number, image in enumerate(images.values())
         )
-        files["docker-compose.yml"] = f"services:\n{services}"
         config = {
             "version": 1,
             "target": "ccrt",
@@ -125,47 +139,70 @@ class Ground:
             "workload": {"compose": "docker-compose.yml"},
             **(more or {}),
         }
-        project = Project(directory, dict(self.environment), config)
-        directory.mkdir()
-        project.commit(files)
+        project = Project(self.folder / name, self.environment, config)
+        project.directory.mkdir()
+        project.write(files)
+        for number in range(count):
+            (project.directory / f"context{number:04}" / "page").write_bytes(os.urandom(size))
+        project.commit({"docker-compose.yml": f"services:\n{services}"})
         return project
 
-    def push(self, project: Project, directory: Path, names: Sequence[tuple[str, str]]) -> None:
-        """Put images of a layout to their registries as a stranger would, with skopeo."""
-        for source, target in names:
-            subprocess.run(
-                [
-                    running.tool("skopeo"),
-                    "copy",
-                    "--quiet",
-                    "--all",
-                    "--dest-tls-verify=false",
-                    f"oci:{directory}:{source}",
-                    f"docker://{target}",
-                ],
-                env=project.environment,
-                check=True,
-                capture_output=True,
+    def fill(self, count: int) -> str:
+        """Put so many small images to the registry; their names without the numbers, `0000` and on."""
+        repositories = self.data() / "docker" / "registry" / "v2" / "repositories" / "base"
+        if not repositories.exists():
+            base = self.project("base", self.registry.host, 1, more={"builder": "buildah", **UNSIGNED})
+            self.run(base, "build")
+            self.push(base)
+        for number in range(1, count):
+            there = repositories / f"image{number:04}"
+            if not there.exists():
+                shutil.copytree(repositories / "image0000", there)
+        return "base/image"
+
+    def push(self, project: Project) -> None:
+        """Put the images of a layout to the registry as a stranger would."""
+        layout = project.workdir / "layout"
+        for image in project.config["images"].values():
+            name = str(image["image"])
+            there = f"docker://{self.registry.host}/{name.partition('/')[2]}"
+            self.must(
+                *("skopeo", "copy", "--quiet", "--all", "--dest-tls-verify=false"),
+                f"oci:{layout}:{name}",
+                there,
             )
+
+    def must(self, *argv: str) -> None:
+        """Run a program that has to succeed."""
+        subprocess.run(argv, env=self.environment, check=True, capture_output=True)
+
+    def run(self, project: Project, *arguments: str) -> None:
+        """Run our command line, as long as it takes."""
+        subprocess.run(
+            ours(*arguments), cwd=project.directory, env=project.environment, check=True, capture_output=True
+        )
 
     def data(self) -> Path:
         """What the registry keeps."""
         return self.folder / "registry" / "data"
 
     @contextlib.contextmanager
-    def kept(self, *places: Path) -> Iterator[Any]:
+    def kept(self, *places: Path) -> Iterator[Callable[[], None]]:
         """A function that puts these folders back as they are now."""
-        copy = self.folder / "kept" / str(len(list((self.folder / "kept").glob("*"))))
+        copy = self.folder / "kept"
+        there = [place.exists() for place in places]
         for number, place in enumerate(places):
-            shutil.copytree(place, copy / str(number), symlinks=True)
+            if there[number]:
+                shutil.copytree(place, copy / str(number), symlinks=True)
 
         def back() -> None:
             for number, place in enumerate(places):
                 shutil.rmtree(place, ignore_errors=True)
-                shutil.copytree(copy / str(number), place, symlinks=True)
+                if there[number]:
+                    shutil.copytree(copy / str(number), place, symlinks=True)
 
         yield back
-        shutil.rmtree(copy)
+        shutil.rmtree(copy, ignore_errors=True)
 
 
 def pinned(project: Project) -> list[str]:
@@ -178,10 +215,10 @@ def pinned(project: Project) -> list[str]:
 
 @contextlib.contextmanager
 def ground(folder: Path) -> Iterator[Ground]:
-    os.environ.update(running.environment())
+    # Files in images bear the time of the commit: without this one, each commit would make new layers.
+    os.environ.update({**running.environment(), "GIT_COMMITTER_DATE": "2026-01-01T00:00:00Z"})
     with contextlib.ExitStack() as exits:
         registry = exits.enter_context(running.registry(folder / "registry"))
-        (folder / "kept").mkdir()
         yield Ground(folder, registry, exits)
 
 
@@ -196,15 +233,6 @@ def shell(script: str, *arguments: str) -> list[str]:
 
 def machine() -> str:
     """What this was measured on, in one line."""
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        "unknown processor",
-    )
-    return f"{os.cpu_count()} cores, {model}, Python {sys.version.split()[0]}"
-
-
-__all__ = ["Ground", "ground", "machine", "ours", "pinned", "shell"]
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{os.cpu_count()} cores, {next(named, 'unknown processor')}, Python {sys.version.split()[0]}"

@@ -57,11 +57,10 @@ class Costs:
     def requests(self) -> int:
         return round(statistics.median(one.requests for one in self.runs))
 
-    @property
-    def spread(self) -> float:
-        """Half of the way from the fastest to the slowest, as a part of the median."""
-        walls = [one.wall for one in self.runs]
-        return (max(walls) - min(walls)) / 2 / self.wall
+    def ratio(self, other: Costs) -> tuple[float, float]:
+        """How many times the other's time this takes, and half the span of that over all turns."""
+        found = [own.wall / its.wall for own, its in zip(self.runs, other.runs, strict=True)]
+        return self.wall / other.wall, (max(found) - min(found)) / 2
 
 
 def cost(command: Command, requests: Callable[[], int]) -> Cost:
