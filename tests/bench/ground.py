@@ -215,8 +215,7 @@ def pinned(project: Project) -> list[str]:
 
 @contextlib.contextmanager
 def ground(folder: Path) -> Iterator[Ground]:
-    # Files in images bear the time of the commit: without this one, each commit would make new layers.
-    os.environ.update({**running.environment(), "GIT_COMMITTER_DATE": "2026-01-01T00:00:00Z"})
+    os.environ.update(running.environment())
     with contextlib.ExitStack() as exits:
         registry = exits.enter_context(running.registry(folder / "registry"))
         yield Ground(folder, registry, exits)
