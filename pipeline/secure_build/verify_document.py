@@ -17,7 +17,10 @@ from secure_build.secret import mask
 
 class _Part(BaseModel):
     model_config = ConfigDict(
-        alias_generator=lambda name: name.replace("_", "-"), extra="forbid", populate_by_name=True
+        alias_generator=lambda name: name.replace("_", "-"),
+        defer_build=True,
+        extra="forbid",
+        populate_by_name=True,
     )
 
 

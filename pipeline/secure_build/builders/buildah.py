@@ -65,6 +65,7 @@ class Buildah:
         # One build at a time: builds in one store that have a stage in common make the same image, and
         # the one that is done with it removes it under the other.
         self._building = threading.Lock()
+        self._has_built = False
         self._lock = threading.Lock()
         self._turns: dict[str, threading.Lock] = {}
         self._exports: dict[str, Descriptor] = {}
@@ -83,6 +84,7 @@ class Buildah:
                 environment["CONTAINERS_REGISTRIES_CONF"] = str(_registries_conf(Path(folder), plain))
             try:
                 with self._building:
+                    self._has_built = True
                     self._run(*arguments(recipe, image_id), on_line=follow, environment=environment)
             except ProcessError as error:
                 raise build_failed("buildah", error.output.strip()) from None
@@ -107,6 +109,8 @@ class Buildah:
         Those are what was built, which the layout has, and bases whose tag has moved. Not while
         anything builds: images that are alike are one image in the store.
         """
+        if not self._has_built:
+            return
         self._run("rm", "--all")
         self._run("rmi", "--prune")
 

@@ -211,7 +211,12 @@ class Repository:
             GIT_TERMINAL_PROMPT="0",
             **settings.variables(settings.HARMLESS),
         )
-        keys = self.git("config", "--null", "--name-only", "--list").split("\0")
+        said = self.git("config", "--null", "--show-scope", "--list").split("\0")
+        listed = [
+            (scope, *entry.partition("\n")[::2]) for scope, entry in zip(said[::2], said[1::2], strict=False)
+        ]
+        self._settings = {key: value for scope, key, value in listed if scope == "local"}
+        keys = [key for _, key, _ in listed]
         git.update_environment(**settings.variables(settings.HARMLESS | settings.without_filters(keys)))
 
     def _check_format(self) -> None:
@@ -225,8 +230,7 @@ class Repository:
 
     def _setting(self, key: str) -> str:
         """What the repository's own config says, empty where it says nothing; read by git itself."""
-        said = self.git("config", "--local", "--null", "--default", "", "--get", key)
-        return said.removesuffix("\0").encode("utf-8", "surrogateescape").decode(errors="replace")
+        return self._settings.get(key, "").encode("utf-8", "surrogateescape").decode(errors="replace")
 
     def _status(self, **variables: str) -> list[str]:
         # Submodules are looked into by `changes`: git would run what their own config names.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from secure_build.contract.deployment.forms import Form
     from secure_build.steps.certificates import CheckedCertificate
     from secure_build.steps.keys import Keys
+    from secure_build.steps.signing import Signer
 
 OCI = "oci:"
 RECORD_NAME = "build-record.json"
@@ -90,7 +91,9 @@ class Job:
     machine_logins: dict[Repository, Credential | None] = field(default_factory=dict)
     # The encryption certificate, read and checked once: all sections are encrypted for the same one.
     certificates: list[CheckedCertificate] = field(default_factory=list)
-    # The keys and identities to sign with, opened once.
+    # Who signs the contract, if anybody: an RSA key is checked when it is opened, which takes its time.
+    signers: list[Signer | None] = field(default_factory=list)
+    # The keys and identities to sign images with, opened once.
     keys: list[Keys] = field(default_factory=list)
     # What is opened for the whole of the job, such as a folder with keys, and closed with it.
     exits: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)

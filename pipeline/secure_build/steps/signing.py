@@ -34,6 +34,12 @@ class Signer:
 
 def signer(work: Job) -> Signer | None:
     """Who signs by the config, None when nobody does; raises UsageError for a key that cannot be used."""
+    if not work.signers:
+        work.signers.append(_opened(work))
+    return work.signers[0]
+
+
+def _opened(work: Job) -> Signer | None:
     config = work.loaded.config.encrypt.signing_key
     if config is None:
         return None
