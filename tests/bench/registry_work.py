@@ -36,11 +36,11 @@ def resolve(count: int, distance: int) -> Callable[[Ground], Contest]:
     def contest(ground: Ground) -> Contest:
         project, names = using(ground, count, distance)
         lock = project.directory / "secure-build.lock"
-        paths = [f"/v2/{name.partition('/')[2].replace(':', '/manifests/')}" for name in names]
+        jobs = [_described(ground, *name.partition("/")[2].split(":")) for name in names]
         yield [
             project_command(project, ours("lock"), lambda: lock.unlink(missing_ok=True)),
             project_command(project, shell('for one; do crane digest "$one"; done', *names), name="crane"),
-            ground.floor(distance, [[_get(path)] for path in paths]),
+            ground.floor(distance, jobs),
         ]
 
     return contest
@@ -249,7 +249,13 @@ def _signed(ground: Ground, image: str) -> list[dict[str, str]]:
 
 def _asked(ground: Ground, image: str) -> list[list[dict[str, str]]]:
     """The least that shows an image, its platform and its signatures, whose bytes are in the work folder."""
-    repository, path, _ = _attached(ground, image)
-    manifest = f"{repository}/manifests/{image.partition('@')[2]}"
+    _, path, _ = _attached(ground, image)
+    name, _, digest = image.partition("/")[2].partition("@")
+    return [_described(ground, name, digest), [_get(path)]]
+
+
+def _described(ground: Ground, repository: str, name: str) -> list[dict[str, str]]:
+    """The least that shows an image and its platform."""
+    manifest = f"/v2/{repository}/manifests/{name}"
     config = json.loads(_read(ground, manifest))["config"]["digest"]
-    return [[_get(manifest), _get(f"{repository}/blobs/{config}")], [_get(path)]]
+    return [_get(manifest), _get(f"/v2/{repository}/blobs/{config}")]
