@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import threading
+import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -35,12 +38,18 @@ class Counted:
 class CountingProxy(Serving):
     """Listens on a loopback port while the `with` block lasts; `requests` holds what came by.
 
-    The upstream registry sees the proxy's own host name, so that its addresses lead back here.
+    The upstream registry sees the proxy's own host name, so that its addresses lead back here. Each request
+    is kept waiting for `hold` seconds; `most` tells how many were under way at the same moment.
     """
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, *, hold: float = 0.0) -> None:
         self.requests: list[Counted] = []
-        super().__init__(_Server(upstream, self.requests))
+        self._counter = _Server(upstream, self.requests, hold)
+        super().__init__(self._counter)
+
+    @property
+    def most(self) -> int:
+        return self._counter.most
 
     @property
     def writes(self) -> list[Counted]:
@@ -62,10 +71,26 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, upstream: str, requests: list[Counted]) -> None:
+    def __init__(self, upstream: str, requests: list[Counted], hold: float) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = upstream
         self.requests = requests
+        self.most = self._under_way = 0
+        self._hold = hold
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        """A request that is under way."""
+        with self._lock:
+            self._under_way += 1
+            self.most = max(self.most, self._under_way)
+        time.sleep(self._hold)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way -= 1
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -76,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass_on(self) -> None:
         upstream = http.client.HTTPConnection(self.server.upstream, timeout=60)
-        with contextlib.closing(upstream):
+        with self.server.one(), contextlib.closing(upstream):
             # The chunks come unpacked: the upstream gets chunks of its own.
             chunked = "chunked" in self.headers.get("Transfer-Encoding", "").lower()
             size = None if chunked else int(self.headers.get("Content-Length") or 0)
