@@ -188,7 +188,7 @@ class Transport:
         self._lock = threading.Lock()
         self._ways: dict[tuple[str, str], urllib3.PoolManager] = {}
         # By proxy and certificates; most runs have one.
-        self._pools: dict[tuple[Proxy | None, ssl.SSLContext], urllib3.PoolManager] = {}
+        self._pools: dict[tuple[Proxy | None, ssl.SSLContext | None], urllib3.PoolManager] = {}
         self._usual_trust: ssl.SSLContext | None = None
 
     def __enter__(self) -> Self:
@@ -300,7 +300,7 @@ class Transport:
 
     def _way(self, url: str) -> urllib3.PoolManager:
         proxy, certificates = self._proxies.for_address(url), network.trust(url)
-        if certificates is None:
+        if certificates is None and url.startswith("https:"):
             # One for all: to read the system's authorities takes longer than a request.
             certificates = self._usual_trust = self._usual_trust or ssl.create_default_context()
         if (proxy, certificates) not in self._pools:

@@ -12,7 +12,7 @@ from secure_build import secret, stopping
 from secure_build.contract import auths
 from secure_build.contract.decision.model import Question
 from secure_build.errors import RefusedError, SecureBuildError, ServiceError
-from secure_build.model import BuildRecord, Credential, Finding, Image
+from secure_build.model import GUEST, BuildRecord, Credential, Finding, Image
 from secure_build.reference import Pinned, Reference
 from secure_build.registry.client import RemoteRegistry
 from secure_build.registry.session import LoginRefusedError
@@ -116,6 +116,7 @@ def means(work: Job, current: BuildRecord) -> Means:
         offline=work.options.offline,
         layout=work.layout,
         local=local,
+        guests=frozenset(image.digest for image in work.resolved.values() if GUEST in image.platforms),
         coming=frozenset(Reference(one.repository, digest=one.digest) for one in mirrored(work)),
     )
 

@@ -247,8 +247,11 @@ class Job:
 
     def _client(self, registry: str, login: Credential | None, *, push: bool) -> RemoteRegistry:
         """One client for each registry, login and use, so that its tokens are shared."""
-        return self.clients.setdefault(
-            (registry, login, push), RemoteRegistry(registry, login, self.transport, push=push)
+        way = (registry, login, push)
+        found = self.clients.get(way)
+        # Of two threads that open it at once, both use what one of them opened.
+        return found or self.clients.setdefault(
+            way, RemoteRegistry(registry, login, self.transport, push=push)
         )
 
     def own_reader(self, repository: Repository) -> RemoteRegistry:

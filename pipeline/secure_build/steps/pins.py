@@ -5,7 +5,7 @@ Every one of them must be made for the guest's platform, or nothing is written.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from secure_build import manifest, stopping
@@ -223,43 +223,69 @@ def _unknown(place: Place) -> Finding:
 
 
 def resolve_all(work: Job, references: Sequence[Reference]) -> dict[Reference, UsedImage]:
-    """Digest and platforms of third-party images, asked side by side; each must run on the guest."""
-    distinct = dict.fromkeys(references)
-    stopping.side_by_side(lambda reference: resolve(work, reference), distinct, jobs=work.options.requests)
+    """Digest and platforms of third-party images, asked side by side; each must run on the guest.
+
+    What the build record knows of a digest is not asked for again: whether it is still there, the pull as
+    the guest tells.
+    """
+    distinct = [one for one in dict.fromkeys(references) if one not in work.resolved]
+    if distinct:
+        before, mirrors = _recorded(work), _mirrors(work)
+        stopping.side_by_side(
+            lambda reference: _resolve(work, reference, before, mirrors),
+            distinct,
+            jobs=work.options.requests,
+        )
     return {reference: work.resolved[reference] for reference in references}
 
 
 def resolve(work: Job, reference: Reference) -> UsedImage:
-    """The same for one image; what was resolved before is not asked for again."""
-    if known := work.resolved.get(reference):
-        return known
+    """The same for one image, asked for whatever is known; not twice in one invocation."""
+    before = _recorded(work) if work.options.offline else {}
+    return work.resolved.get(reference) or _resolve(work, reference, before, _mirrors(work))
+
+
+def _resolve(
+    work: Job,
+    reference: Reference,
+    before: Mapping[Reference, UsedImage],
+    mirrors: Mapping[Reference, Reference],
+) -> UsedImage:
+    known = before.get(reference)
     if work.options.offline:
-        return _recorded(work, reference)
-    registry = work.reader(reference.repository)
+        if known is None:
+            raise UsageError(
+                f"what `{reference}` is cannot be asked with `--offline`, and the build record does not say",
+                hint="leave `--offline` out once",
+            )
+        return work.resolved.setdefault(reference, known)
     locked = locked_digest(work, reference)
-    wanted = Reference(reference.repository, digest=locked) if locked else reference.tagged()
-    found = registry.resolve(wanted)
-    platforms = _remote_platforms(registry, reference, found)
+    if known is not None and known.digest == (reference.digest or locked):
+        digest, platforms = known.digest, known.platforms
+    else:
+        registry = work.reader(reference.repository)
+        wanted = Reference(reference.repository, digest=locked) if locked else reference.tagged()
+        content = registry.resolve(wanted)
+        digest = content.descriptor.digest
+        if known is not None and known.digest == digest:
+            platforms = known.platforms
+        else:
+            platforms = _remote_platforms(registry, reference, content)
     require_guest(platforms, f"`{reference}`")
-    how = "locked at" if locked else "resolved to"
-    work.report.step(f"{reference}: {how} {found.descriptor.digest}")
-    mirrors = {image.use: image.mirror for image in work.loaded.config.used.values()}
-    image = UsedImage(reference, found.descriptor.digest, platforms, mirrors.get(reference))
-    work.resolved[reference] = image
-    return image
+    work.report.step(f"{reference}: {'locked at' if locked else 'resolved to'} {digest}")
+    found = UsedImage(reference, digest, platforms, mirrors.get(reference))
+    return work.resolved.setdefault(reference, found)
 
 
-def _recorded(work: Job, reference: Reference) -> UsedImage:
-    """What the build record says of an image, where the network is not to be used."""
+def _mirrors(work: Job) -> dict[Reference, Reference]:
+    """Where the config has images copied to, by what is copied."""
+    return {image.use: image.mirror for image in work.loaded.config.used.values() if image.mirror}
+
+
+def _recorded(work: Job) -> dict[Reference, UsedImage]:
+    """What the build record says of images of others."""
     last = work.last_record()
-    found = [image for image in (last.used if last else ()) if image.reference == reference]
-    if not found:
-        raise UsageError(
-            f"what `{reference}` is cannot be asked with `--offline`, and the build record does not say",
-            hint="leave `--offline` out once",
-        )
-    work.resolved[reference] = found[0]
-    return found[0]
+    return {image.reference: image for image in (last.used if last else ())}
 
 
 def locked_digest(work: Job, reference: Reference) -> Digest | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from secure_build.layout import Layout
 from secure_build.model import Descriptor
-from secure_build.reference import Reference, Repository
+from secure_build.reference import Digest, Reference, Repository
 from secure_build.registry.http import Transport
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ class Means:
 
     `notary_ca` are the authorities for Notary servers, PEM. `lookaside` is where the config puts OpenPGP
     signatures besides registries. `local` are images in the `layout` that are not at their registry yet,
-    and `signatures` is the folder with theirs, by registry. `coming` are images of others whose copies
-    may not be there yet, and `unsigned` repositories whose images somebody else signs with cosign once
-    they are published.
+    and `signatures` is the folder with theirs, by registry. `guests` are images whose config was read
+    already, and is the guest's. `coming` are images of others whose copies may not be there yet, and
+    `unsigned` repositories whose images somebody else signs with cosign once they are published.
     """
 
     transport: Transport
@@ -37,4 +37,5 @@ class Means:
     local: Mapping[Reference, Descriptor] = field(default_factory=dict)
     signatures: Path | None = None
     coming: frozenset[Reference] = frozenset()
+    guests: frozenset[Digest] = frozenset()
     unsigned: frozenset[Repository] = frozenset()

@@ -1,7 +1,7 @@
 """Pulling as the guest would: the manifest, its member for the guest's platform, and what its config says.
 
-At most three requests for an image. Layers are not asked for: whoever put the manifest there had to put
-them first (distribution-spec v1.1, "Pushing Manifests").
+At most three requests for an image, and none for a config that was read before. Layers are not asked
+for: whoever put the manifest there had to put them first (distribution-spec v1.1, "Pushing Manifests").
 """
 
 from __future__ import annotations
@@ -148,6 +148,8 @@ class Registries:
             image = member
         if image.config is None:
             raise _NoGuestError("its member for it is an index itself", digest)
+        if digest in self.means.guests:
+            return image.descriptor.digest
         if layout is not None and layout.has(image.config):
             content = layout.config(image)
         else:
