@@ -61,6 +61,10 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> argparse.Names
     return arguments
 
 
+# argparse looks for a translation of its own words, in the file system, for each of the verbs.
+setattr(argparse, "_", str)  # noqa: B010 - it is not declared
+
+
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     """As wide as the terminal, which is asked directly: argparse loads packers of archives to ask it."""
 
