@@ -7,6 +7,7 @@ Only the standard library is imported before a verb is known, so that `--help`, 
 from __future__ import annotations
 
 import argparse
+import atexit
 import gc
 import os
 import resource
@@ -47,8 +48,7 @@ class Door:
 def main(argv: Sequence[str] | None = None, door: Door | None = None) -> int:
     """Run one verb; returns the exit code."""
     signal.signal(signal.SIGTERM, _terminate)
-    # A run is short and makes few cycles: to look for them every 700 objects costs more than they would.
-    gc.set_threshold(100_000)
+    _collect_little()
     _keep_no_core()
     door = door or Door()
     arguments = argparse.Namespace(verbose=False, quiet=False)
@@ -106,6 +106,13 @@ def _keep_no_core() -> None:
     # 1 is less than any core, and unlike 0 it also holds where cores go to a program (Linux, fs/coredump.c).
     limit = 0 if hard == 0 else 1
     resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
+
+
+def _collect_little() -> None:
+    """A run is short and makes few cycles: to look for them often, and once more at its end, costs more."""
+    gc.set_threshold(100_000)
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)
 
 
 def _terminate(_number: int, _frame: object) -> NoReturn:

@@ -26,6 +26,7 @@ _PASSWORD = "correct horse"
 # Connections that the floor keeps open, as many as this tool does.
 _CONNECTIONS = 32
 _TESTS = Path(__file__).parents[1]
+_PIECE = 1 << 20
 
 
 @dataclass
@@ -143,7 +144,10 @@ class Ground:
         project.directory.mkdir()
         project.write(files)
         for number in range(count):
-            (project.directory / f"context{number:04}" / "page").write_bytes(os.urandom(size))
+            with (project.directory / f"context{number:04}" / "page").open("wb") as page:
+                # Whoever is started by a process inherits its peak of memory.
+                for start in range(0, size, _PIECE):
+                    page.write(os.urandom(min(_PIECE, size - start)))
         project.commit({"docker-compose.yml": f"services:\n{services}"})
         return project
 
