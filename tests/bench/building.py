@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Callable
 
 from bench.ground import UNSIGNED, Ground, ours, shell
-from bench.registry_work import COSIGN, project_command
 from bench.measure import Command
+from bench.registry_work import COSIGN, project_command
 from bench.row import Contest
 from integration.project import Project
 
