@@ -8,13 +8,12 @@ import shutil
 from collections.abc import Callable
 
 from bench.ground import UNSIGNED, Ground, ours, shell
-from bench.measure import Command
 from bench.registry_work import COSIGN, project_command
 from bench.row import Contest
 from integration.project import Project
 
 _SCRIPT = """
-docker buildx bake "$@" --metadata-file built.json
+docker buildx bake --push --metadata-file built.json
 jq -r '.[] | select(."image.name") | "\\(."image.name") \\(."containerimage.digest")"' built.json > images
 cp docker-compose.yml pinned.yml
 while read -r name digest; do
@@ -25,9 +24,6 @@ archive=$(tar -cz pinned.yml | base64 -w0)
 printf 'workload:\\n  type: workload\\n  compose:\\n    archive: %s\\n' "$archive" > workload.yaml
 """
 _RIVAL = "bake + cosign + shell"
-# For the same digest everywhere, as we build, every layer is packed again.
-_EPOCH = "export SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)\n"
-_REPEATABLE = ("--set", "*.output=type=image,push=true,rewrite-timestamp=true")
 
 
 def cold(count: int, size: int) -> Callable[[Ground], Contest]:
@@ -43,7 +39,7 @@ def cold(count: int, size: int) -> Callable[[Ground], Contest]:
 
         yield [
             project_command(project, ours("run"), reset, codes=(0, 5)),
-            *_rivals(project, reset),
+            project_command(project, shell(_SCRIPT), reset, name=_RIVAL),
         ]
 
     return contest
@@ -56,7 +52,7 @@ def warm(count: int, size: int) -> Callable[[Ground], Contest]:
         project = _project(ground, count, size)
         commands = [
             project_command(project, ours("run"), lambda: _forget(ground, project), codes=(0, 5)),
-            *_rivals(project, lambda: _forget(ground, project)),
+            project_command(project, shell(_SCRIPT), lambda: _forget(ground, project), name=_RIVAL),
         ]
         ground.run(project, "build")
         ground.must("bash", "-c", 'cd "$0" && docker buildx bake', str(project.directory))
@@ -133,11 +129,3 @@ def _forget(ground: Ground, project: Project) -> None:
     """What was built and published."""
     shutil.rmtree(project.workdir, ignore_errors=True)
     shutil.rmtree(ground.data(), ignore_errors=True)
-
-
-def _rivals(project: Project, reset: Callable[[], None]) -> list[Command]:
-    """The script as people write it, and one whose images everybody else can make again."""
-    return [
-        project_command(project, shell(_SCRIPT, "--push"), reset, name=_RIVAL),
-        project_command(project, shell(_EPOCH + _SCRIPT, *_REPEATABLE), reset, name="the same, repeatable"),
-    ]
