@@ -26,7 +26,7 @@ ALL = os.environ.get("TORTURE") == "all"
 _RUNS = 24 if ALL else 8
 _IMAGES = 200 if ALL else 60
 # Requests that all runs together may make in one second.
-_RATE = 60
+_RATE = 60 if ALL else 25
 _MEBIBYTE = 1 << 20
 _MOST_MEMORY = 150 * _MEBIBYTE
 # Connections are at most 32; the rest are pipes, the layout, the lock and what Python has open.
