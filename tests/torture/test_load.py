@@ -26,13 +26,13 @@ ALL = os.environ.get("TORTURE") == "all"
 _RUNS = 24 if ALL else 8
 _IMAGES = 200 if ALL else 60
 # Requests that all runs together may make in one second.
-_RATE = 60 if ALL else 25
+_RATE = 60 if ALL else 30
 _MEBIBYTE = 1 << 20
 _MOST_MEMORY = 150 * _MEBIBYTE
 # Connections are at most 32; the rest are pipes, the layout, the lock and what Python has open.
 _MOST_DESCRIPTORS = 100
-# More than this is a storm: one is what it costs to find out, and each refusal halves the pace.
-_REFUSED_PER_REQUEST = 1.0
+# More is a storm: at the slowest pace, every second lets few of a run's requests through and refuses one or two.
+_REFUSED_PER_REQUEST = 2
 
 
 @dataclass
