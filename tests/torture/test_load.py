@@ -31,7 +31,7 @@ _MEBIBYTE = 1 << 20
 _MOST_MEMORY = 150 * _MEBIBYTE
 # Connections are at most 32; the rest are pipes, the layout, the lock and what Python has open.
 _MOST_DESCRIPTORS = 100
-# More is a storm: at the slowest pace, every second lets few of a run's requests through and refuses one or two.
+# More is a storm: at the slowest pace, few requests of a run get through in a second, and one or two do not.
 _REFUSED_PER_REQUEST = 2
 
 
@@ -130,8 +130,9 @@ def test_many_runs_share_a_registry_that_limits_them(
         # Positive control: the limit was reached.
         assert refused
         assert refused <= served * _REFUSED_PER_REQUEST, f"{refused} of {served + refused} were refused"
-        # The first that publishes an image needs 9 requests for it, every other 3, and each 1 to verify it.
-        assert served <= _RUNS * 10 * 10
+        # Each run may be the first that publishes an image, which takes 9 requests, and 1 to verify it; a few
+        # more where a blob of another run is not seen yet.
+        assert served <= _RUNS * 10 * 13
     assert watched.memory < _MOST_MEMORY
     assert 3 < watched.descriptors < _MOST_DESCRIPTORS
     figures["runs at once against one registry that limits them"] += _RUNS
