@@ -6,17 +6,21 @@ import hashlib
 import itertools
 import json
 import os
+import random
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from integration.access_log import AccessLog
+from integration.cosigns import PASSPHRASE, Cosigns
 from integration.processes import alive, descendants, running_with, wait_until
 from integration.project import SECONDS, Project, command
 from integration.proxy import StallingProxy
+from services.needed import need
 from services.running import RunningRegistry
 
 Projects = Callable[..., Project]
@@ -24,6 +28,8 @@ Stop = Callable[[subprocess.Popen[str]], None]
 
 # Stopping may take a while on a slow machine, but less than the time-out of a silent registry.
 HANGS_SECONDS = 20
+
+VERBS = ("build", "sign", "publish", "contract workload", "run")
 
 _sleeps = itertools.count(1_000_000 + 1000 * (os.getpid() % 1000))
 
@@ -170,3 +176,36 @@ def test_killed_run_is_in_nobodys_way(builder: str, make_project: Projects, base
     assert str(project.directory) not in Path("/proc/self/mounts").read_text()
     if builder == "buildah":
         assert_store_is_tidy(project)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_killed_in_the_middle_of_any_verb(make_project: Projects, tmp_path: Path, verb: str) -> None:
+    """At a moment that nobody chose: the next run comes to what an undisturbed one comes to."""
+    need("cosign2")
+    key, _ = Cosigns(tmp_path).make_key("cosign2", "key")
+    signing = {"cosign": {"key": {"secret": "COSIGN_KEY"}, "passphrase": {"secret": "COSIGN_PASSWORD"}}}
+    project = make_project("buildah", signing=signing, attestations={"sbom": []})
+    project.environment |= {"COSIGN_KEY": key.read_text(), "COSIGN_PASSWORD": PASSPHRASE}
+    project.config["images"]["web"]["sign"] = ["cosign"]
+    project.commit()
+    elsewhere = ("--workdir", str(tmp_path / "undisturbed"))
+    for before in VERBS[: VERBS.index(verb)]:
+        for more in ((), elsewhere):
+            project.run(*before.split(), *more)
+    begun = time.monotonic()
+    project.run(*verb.split(), *elsewhere)
+    took = time.monotonic() - begun
+
+    process = project.start(*verb.split())
+    time.sleep(took * random.Random(verb).uniform(0.4, 0.9))
+    kill(process)
+    process.communicate()
+    assert process.returncode in (-signal.SIGKILL, 0)
+    if project.record_path.exists():
+        json.loads(project.record_path.read_text())
+
+    project.run("run")
+    project.run("run", *elsewhere)
+    assert project.contract_path.read_bytes() == (tmp_path / "undisturbed" / "workload.yaml").read_bytes()
+    assert_store_is_tidy(project)
+    assert [path.name for path in project.workdir.glob(".*-*")] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import math
 import threading
 import time
 from collections import Counter
@@ -39,12 +40,13 @@ class CountingProxy(Serving):
     """Listens on a loopback port while the `with` block lasts; `requests` holds what came by.
 
     The upstream registry sees the proxy's own host name, so that its addresses lead back here. Each request
-    is kept waiting for `hold` seconds; `most` tells how many were under way at the same moment.
+    is kept waiting for `hold` seconds; `most` tells how many were under way at the same moment. More than
+    `rate` in one second are told to come again in the next.
     """
 
-    def __init__(self, upstream: str, *, hold: float = 0.0) -> None:
+    def __init__(self, upstream: str, *, hold: float = 0.0, rate: float = math.inf) -> None:
         self.requests: list[Counted] = []
-        self._counter = _Server(upstream, self.requests, hold)
+        self._counter = _Server(upstream, self.requests, hold, rate)
         super().__init__(self._counter)
 
     @property
@@ -71,12 +73,13 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, upstream: str, requests: list[Counted], hold: float) -> None:
+    def __init__(self, upstream: str, requests: list[Counted], hold: float, rate: float) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = upstream
         self.requests = requests
         self.most = self._under_way = 0
-        self._hold = hold
+        self._hold, self._rate = hold, rate
+        self._second, self._in_second = 0, 0
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
@@ -92,6 +95,14 @@ class _Server(ThreadingHTTPServer):
             with self._lock:
                 self._under_way -= 1
 
+    def admits(self) -> bool:
+        """Whether this second has room for one more request."""
+        with self._lock:
+            if (now := int(time.monotonic())) != self._second:
+                self._second, self._in_second = now, 0
+            self._in_second += 1
+            return self._in_second <= self._rate
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -105,6 +116,15 @@ class _Handler(BaseHTTPRequestHandler):
             # The chunks come unpacked: the upstream gets chunks of its own.
             chunked = "chunked" in self.headers.get("Transfer-Encoding", "").lower()
             size = None if chunked else int(self.headers.get("Content-Length") or 0)
+            if not self.server.admits():
+                for _ in self._chunks() if size is None else self._counted(size):
+                    pass
+                self.server.requests.append(Counted(self.command, self.path, 429))
+                self.send_response_only(429)
+                self.send_header("Retry-After", "1")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
                 if name.lower() not in _OWN_HEADERS:

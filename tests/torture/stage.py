@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ class Stage:
     published: Content = field(default_factory=dict)
     requests: int = 0
     changes: int = 0
+    # What was written to the registry since it was empty.
+    _written: list[str] = field(default_factory=list)
 
     def set_up(self) -> None:
         """Back to the state before publishing, with an empty registry."""
@@ -52,6 +55,7 @@ class Stage:
         ):
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+        self._written.clear()
 
     def keep(self) -> None:
         """Take the state as it is now for the one before publishing."""
@@ -72,6 +76,8 @@ class Stage:
         code = int(self.zygote.stdout.readline())
         if strike == "count":
             self.changes = len(output.with_name("output.changes").read_text())
+        done = self.proxy.requests
+        self._written += [one.path for one in done if one.method == "PUT" and one.status == 201]
         return Ended(code, output.read_text(errors="replace"))
 
     # What there is
@@ -104,10 +110,42 @@ class Stage:
         blobs = {path.parent.name for path in files if path.name == "data"}
         for link in (path for path in files if path.match("_manifests/tags/*/current/link")):
             self._check_whole(link.read_text().removeprefix("sha256:"), blobs, told)
-        record.load(self.project.record_path)
+        self._check_writes(told)
+        known, _ = record.load(self.project.record_path)
+        if (self.project.workdir / "workload.yaml").exists():
+            assert not [one for one in known.findings if one.level == "fail"], told
         for path in self.project.workdir.rglob("*"):
             if path.is_file() and b"canary-password" in path.read_bytes():
                 assert path.stat().st_mode & 0o077 == 0, f"{told}: {path}"
+
+    def _check_writes(self, told: str) -> set[str]:
+        """No blob is sent more than twice; a tag comes after the list of the signatures of its image.
+
+        Gives the repositories in which signatures are listed.
+        """
+        signed = self._signed
+        listed: set[str] = set()
+        sent: Counter[str] = Counter()
+        for path in self._written:
+            place, _, name = path.rpartition("/")
+            repository = place.removeprefix("/v2/").removesuffix("/manifests")
+            if "/blobs/uploads/" in path:
+                digest = path.rpartition("digest=")[2]
+                blob = f"{path.partition('/blobs/')[0]} {digest}"
+                sent[blob] += 1
+                assert sent[blob] <= 2, f"{told}: {blob} was sent {sent[blob]} times"
+            elif name.startswith("sha256-"):
+                listed.add(repository)
+            elif not name.startswith("sha256:"):
+                is_due = repository not in signed or repository in listed
+                assert is_due, f"{told}: {path} before its signature"
+        return listed
+
+    @property
+    def _signed(self) -> set[str]:
+        """The repositories of the images that are signed."""
+        images = self.project.config["images"].values()
+        return {str(one["image"]).partition("/")[2].partition(":")[0] for one in images if one["sign"]}
 
     def _check_whole(self, digest: str, blobs: set[str], told: str) -> None:
         assert digest in blobs, f"{told}: a tag names {digest}, which is not there"
@@ -122,6 +160,7 @@ class Stage:
         """The next run, with which nothing is wrong, comes to the same end as one alone."""
         again = self.run()
         assert again.code == 0, f"{told}, and then:\n{again.said}"
+        assert self._check_writes(told) == self._signed, told
         assert self.in_folder() == self.whole, told
         assert self.at_registry() == self.published, told
 

@@ -219,7 +219,7 @@ def test_hardening_08_a_registry_that_never_finds_them_is_named(
     registry.faults.append(Fault("PUT", "/manifests/", status=404, body=body, times=-1))
     with pytest.raises(MissingBlobsError, match=r"answered 404 \(BLOB_UNKNOWN\)"):
         send_image(layout, built(registry, keep(layout, IMAGE)), remote, jobs=1)
-    assert len(registry.asked("PUT", "/manifests/")) == 2
+    assert len(registry.asked("PUT", "/manifests/")) == 1 + 4
     assert len(registry.asked("PUT", "/uploads/")) == 2
 
 
@@ -230,7 +230,19 @@ def test_hardening_08_what_was_sent_is_not_sent_again(
     registry.faults.append(Fault("PUT", "/manifests/", status=404, body=body, times=-1))
     with pytest.raises(MissingBlobsError):
         send_image(layout, built(registry, keep(layout, IMAGE)), remote, jobs=1)
-    assert len(registry.asked("PUT", "/manifests/")) == 1
+    assert len(registry.asked("PUT", "/manifests/")) == 1 + 4
+    assert len(registry.asked("PUT", "/uploads/")) == 2
+
+
+@pytest.mark.parametrize("path", ["/manifests/sha256", "/manifests/1"])
+def test_blobs_that_are_not_seen_for_a_moment_are_waited_for(
+    registry: FakeRegistry, remote: RemoteRegistry, layout: Layout, path: str
+) -> None:
+    body = b'{"errors": [{"code": "MANIFEST_BLOB_UNKNOWN"}]}'
+    registry.faults.append(Fault("PUT", path, status=400, body=body, times=2))
+    send_image(layout, built(registry, keep(layout, IMAGE)), remote, jobs=1)
+    assert registry.tags == {("acme/web", "1"): IMAGE.manifest.descriptor.digest}
+    assert len(registry.asked("PUT", path)) == 3
     assert len(registry.asked("PUT", "/uploads/")) == 2
 
 

@@ -34,6 +34,7 @@ from secure_build.errors import ServiceError
 from secure_build.manifest import load_object
 from secure_build.registry import network
 from secure_build.registry.network import Proxy
+from secure_build.registry.pace import Pace
 from secure_build.secret import mask
 
 CONNECT_SECONDS = 10.0
@@ -47,6 +48,8 @@ _CHUNK = 1 << 20
 _PIECE = 64 << 10
 # Connections kept per host. More may be open: waiting for a free one could last for ever.
 _CONNECTIONS = 32
+# To one host; more than all threads of a run together.
+_MOST_UNDER_WAY = 1000
 # A request is mostly waited for: so many cost about what one thing to build does.
 _REQUESTS_PER_JOB = 8
 # Registries, their token services and their blob stores: more than one run can meet.
@@ -186,6 +189,7 @@ class Transport:
         self._timeout = urllib3.Timeout(connect=connect_seconds, read=read_seconds)
         self._proxies = network.proxies()
         self._lock = threading.Lock()
+        self._paces: dict[str, Pace] = {}
         self._ways: dict[tuple[str, str], urllib3.PoolManager] = {}
         # By proxy and certificates; most runs have one.
         self._pools: dict[tuple[Proxy | None, ssl.SSLContext | None], urllib3.PoolManager] = {}
@@ -223,25 +227,34 @@ class Transport:
     def persist(self, attempt: Callable[[], Answer]) -> Answer:
         """What `attempt` answers, after few more attempts while it breaks off or is temporary.
 
-        A registry's `Retry-After` goes before our own pauses; one that is too long ends the trying.
+        A registry's `Retry-After` goes before our own pauses; one that is too long ends the trying. One that
+        lets only so many requests through may say so again and again.
         """
         deadline = time.monotonic() + self._deadline_seconds
-        for usual in _PAUSES:
-            pause = usual
+        usual = iter(_PAUSES)
+        while True:
+            waiting: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
             try:
                 answer = attempt()
             except InterruptedTransferError:
-                if time.monotonic() + pause > deadline:
+                pause = next(usual, None)
+                if pause is None or time.monotonic() + pause > deadline:
                     raise
             else:
                 if answer.status not in TEMPORARY:
                     return answer
-                pause = _retry_after(answer.headers.get("Retry-After")) or usual
+                told = _retry_after(answer.headers.get("Retry-After"))
+                pause = told if told and answer.status == 429 else next(usual, None)
+                if pause is None:
+                    return answer
+                pause = told or pause
                 if pause > _LONGEST_PAUSE or time.monotonic() + pause > deadline:
                     return answer
                 answer.close()
-            stopping.pause(pause)
-        return attempt()
+                if answer.status == 429:
+                    waiting = self._pace(answer.url).refused()
+            with waiting:
+                stopping.pause(pause)
 
     def _once(self, method: str, url: str, headers: Mapping[str, str], body: Body | None) -> Answer:
         stopping.check()
@@ -250,16 +263,18 @@ class Transport:
             # urllib3 sends under the time-out for connecting, which is too short for a registry
             # that writes to slow storage.
             extra = {"body": _pieces(body()), "timeout": self._read_seconds}
+        pace = self._pace(url)
         try:
-            response = self._pool(url).request(
-                method,
-                url,
-                headers={"User-Agent": f"secure-build/{__version__}", **headers},
-                redirect=False,
-                preload_content=False,
-                decode_content=False,
-                **extra,
-            )
+            with pace.turn():
+                response = self._pool(url).request(
+                    method,
+                    url,
+                    headers={"User-Agent": f"secure-build/{__version__}", **headers},
+                    redirect=False,
+                    preload_content=False,
+                    decode_content=False,
+                    **extra,
+                )
         except LocationValueError:
             raise ServiceError(f"`{redacted(url)}` is no address") from None
         except ProxyError as error:
@@ -284,7 +299,15 @@ class Transport:
         if not _is_whole(response):
             answer.close()
             raise _interrupted(f"{_request(method, url)} got no answer: it broke off in the headers")
+        if response.status != 429:
+            pace.went_well()
         return answer
+
+    def _pace(self, url: str) -> Pace:
+        """The pace of the host of this address."""
+        host = url.partition("://")[2].partition("/")[0]
+        with self._lock:
+            return self._paces.setdefault(host, Pace(_MOST_UNDER_WAY))
 
     def _pool(self, url: str) -> urllib3.PoolManager:
         """The connections that take the way to this address."""

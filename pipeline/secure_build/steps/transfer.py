@@ -22,6 +22,9 @@ from secure_build.registry.client import MissingBlobsError, RemoteRegistry
 from secure_build.registry.session import AccessError
 from secure_build.report import size
 
+# How long a blob that is there may not be seen, in seconds.
+_UNSETTLED_PAUSES = (0.2, 0.5, 1.0)
+
 Advance = Callable[[int], None]
 Outcome = Literal["there", "mounted", "sent"]
 _IMAGE_CONFIGS = frozenset(
@@ -159,13 +162,26 @@ def missing(
 
 def name(reference: Reference, root: Manifest, destination: Registry) -> None:
     """Let the tag name the image; raises ServiceError when it names another one right after."""
-    destination.tag(reference, root)
+    _settled(lambda: destination.tag(reference, root))
     wanted = root.descriptor.digest
     if (named := destination.tagged(reference)) != wanted:
         raise ServiceError(
             f"`{reference}` names {named or 'nothing'} right after it was set to {wanted}",
             hint="somebody else publishes under this tag; images pinned by digest are not affected",
         )
+
+
+def _settled(put: Callable[[], None]) -> None:
+    """Put a manifest whose blobs are there, and again a moment later when the registry does not see them.
+
+    Where another run stores the same blob right then, a registry that keeps files writes them in place.
+    """
+    for pause in _UNSETTLED_PAUSES:
+        try:
+            return put()
+        except MissingBlobsError:
+            stopping.pause(pause)
+    return put()
 
 
 def manifests_of(source: Source, root: Manifest, *, jobs: int | None = None) -> list[Manifest]:
@@ -228,13 +244,11 @@ class _Transfer:
             self.destination.put_manifest(self.repository, content)
         except MissingBlobsError:
             claimed = [blob for blob in content.blobs if self.outcomes[blob] != "sent"]
-            if not claimed:
-                raise
             for blob in dict.fromkeys(claimed):
                 self.advance(-blob.size)
                 self._upload(blob, None)
                 self.outcomes[blob] = "sent"
-            self.destination.put_manifest(self.repository, content)
+            _settled(lambda: self.destination.put_manifest(self.repository, content))
 
     def read_back(self, content: Manifest) -> None:
         found = self.destination.get_manifest(self.repository, content.descriptor)
