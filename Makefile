@@ -79,7 +79,8 @@ audit: setup
 
 # The files of a release of this commit, in dist/: everybody gets the same.
 release: setup
+	rm -rf dist
 	$(python) actions/release/release.py build dist
 
 clean:
-	rm -rf .venv .demo .demo-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv dist .demo .demo-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -68,7 +68,10 @@ def build(folder: Path) -> None:
     """Put wheel, source archive and SBOM of the commit into a new folder, with a list of their hashes."""
     import sbom
 
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise UsageError(f"`{folder}` is there already", hint="remove it, or name another folder") from None
     scratch = Path(tempfile.mkdtemp(prefix="secure-build-release-"))
     first = _made(scratch / "first", sys.executable, umask=0o022, zone="UTC")
     # By an environment that has nothing but what builds, so that nothing else can have had a part in it.
