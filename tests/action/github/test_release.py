@@ -63,7 +63,9 @@ class Releasing:
 
     def run(self) -> Run:
         workflow = self.tree / ".github" / "workflows" / "release.yml"
-        return self.runner.run(self.tree, workflow, secrets={"GITHUB_TOKEN": "of-the-job"})
+        return self.runner.run(
+            self.tree, workflow, secrets={"GITHUB_TOKEN": "of-the-job"}, ref=f"refs/tags/{TAG}"
+        )
 
     def kept(self, name: str) -> Path:
         return Path(self.runner.variables["KEPT"]) / name
