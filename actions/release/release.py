@@ -129,7 +129,7 @@ def verify(folder: Path) -> None:
                 f"`{path.name}` comes from another commit than {commit}, which is checked out",
                 hint="check out the tag of the release",
             )
-    print(f"{folder}: {len(files)} files of {commit}, signed by {signer.signer}")
+    print(f"{folder}: {len(files)} files of commit {commit}, signed by {signing.identity}")
 
 
 def _made(folder: Path, python: str, *, umask: int, zone: str) -> list[Path]:

@@ -36,8 +36,8 @@ runs:
       env: {REF: "${{ inputs.ref }}"}
       run: git clone --quiet "$PUSHED" . && git checkout --quiet --detach "$REF"
 """
-# In the place of GitHub's, which keeps files on its servers: they go to the folder KEPT. What they have in common
-# of their path, the kept files lose.
+# In the place of GitHub's, which keeps files on its servers: they go to the folder KEPT, below what their
+# paths have in common.
 _UPLOAD = """\
 inputs: {name: {}, path: {}, include-hidden-files: {}, if-no-files-found: {}}
 runs:
