@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -10,10 +12,14 @@ import venv
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from integration.project import command, git
+from secure_build import __version__
 
 ROOT = Path(__file__).parents[2]
 Built = tuple[Path, Path]
@@ -55,6 +61,29 @@ def test_everybody_makes_the_same_files(files: Path, tmp_path: Path) -> None:
     assert made == {path.name: path.read_bytes() for path in files.iterdir()}
     listed = command("env", f"--chdir={again}", "sha256sum", "--check", "SHA256SUMS").decode()
     assert set(listed.splitlines()) == {f"{name}: OK" for name in made.keys() - {"SHA256SUMS"}}
+
+
+def test_the_sbom_lists_what_is_released_and_every_package_of_the_lock(files: Path) -> None:
+    (path,) = files.glob("*.cdx.json")
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(path.read_text()) is None
+    document = json.loads(path.read_text())
+
+    def hashes(component: dict[str, Any]) -> dict[str, set[str]]:
+        references = component["externalReferences"]
+        return {one["url"]: {found["content"] for found in one["hashes"]} for one in references}
+
+    released = document["metadata"]["component"]
+    assert (released["name"], released["version"]) == ("secure-build", __version__)
+    sums = [line.split() for line in (files / "SHA256SUMS").read_text().splitlines()]
+    assert hashes(released) == {name: {digest} for digest, name in sums if name != path.name}
+    locked: dict[str, set[str]] = {}
+    for line in (ROOT / "requirements" / "main.txt").read_text().splitlines():
+        if name := re.match(r"([\w.-]+)==([^ ;]+)", line):
+            current = locked.setdefault(f"pkg:pypi/{name[1]}@{name[2]}", set())
+        current.update(re.findall("sha256:([0-9a-f]{64})", line))
+    assert {one["purl"]: hashes(one)[one["purl"]] for one in document["components"]} == locked
+    (needed,) = (one["dependsOn"] for one in document["dependencies"] if one["ref"] == released["purl"])
+    assert set(needed) == set(locked)
 
 
 HOOK = """

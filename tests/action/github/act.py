@@ -98,6 +98,7 @@ class Runner:
         event: str = "push",
         ref: str = "refs/heads/main",
         job: str | None = None,
+        seconds: int = SECONDS,
     ) -> Run:
         """Commit what is in `tree` and run a workflow of it, or one job and what it needs.
 
@@ -144,7 +145,7 @@ class Runner:
             env=self._environment(),
             capture_output=True,
             text=True,
-            timeout=SECONDS,
+            timeout=seconds,
             check=False,
         )
         events = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]

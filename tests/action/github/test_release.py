@@ -27,6 +27,8 @@ from services.needed import need
 from services.running import RunningRegistry
 from services.sigstore import LocalSigstore
 
+SECONDS = 900
+pytestmark = pytest.mark.timeout(SECONDS)
 TAG = f"v{__version__}"
 REPOSITORY = "secure-build/secure-build"
 WORKFLOW = f"{REPOSITORY}/.github/workflows/release.yml@refs/tags/{TAG}"
@@ -178,9 +180,6 @@ def released(releasing: Releasing) -> Releasing:
     assert run.code == 0, run.text
     assert releasing.sigstore.request_token not in run.text
     return releasing
-
-
-pytestmark = pytest.mark.timeout(900)
 
 
 def test_a_tag_is_released(released: Releasing) -> None:
