@@ -72,9 +72,9 @@ lock: setup
 	cd requirements && $(compile) --output-file=fuzzing.txt fuzzing.in
 	cd requirements && $(compile) --output-file=build.txt --only-build-deps --build-deps-for=wheel ../pyproject.toml
 
-# Asks what is known to be weak in the packages of the locks, and whether the index has them with these hashes.
+# Asks osv.dev whether a package of any lock is known to be weak.
 audit: setup
-	.venv/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner=off \
+	.venv/bin/pip-audit --vulnerability-service=osv --strict --require-hashes --disable-pip --progress-spinner=off \
 	  $(patsubst %,--requirement=%,$(wildcard requirements/*.txt))
 
 # The files of a release of this commit, in dist/: everybody gets the same.
