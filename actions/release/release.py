@@ -40,12 +40,14 @@ from secure_build.steps.keys import keys
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Path(__file__).with_name("secure-build.yaml")
 SUMS, PROVENANCE = "SHA256SUMS", "provenance.sigstore.json"
+# Of the image; `secure-build verify` looks at them.
+RECORDS = {"build-record.json", "build-record.keyless.json"}
 BUILD_TYPE = "urn:x-secure-build:release:v1"
 
 
 def check(tag: str) -> None:
     """Raise UsageError unless all that names a version names that of the tag."""
-    version = _output(sys.executable, "-m", "hatchling", "version")
+    version = _version()
     loaded = config.load(CONFIG)
     reference = loaded.config.built["step"].image
     signer = _keyless(loaded.config.signing.keyless).identity or ""
@@ -74,19 +76,12 @@ def build(folder: Path) -> None:
         raise UsageError(f"`{folder}` is there already", hint="remove it, or name another folder") from None
     scratch = Path(tempfile.mkdtemp(prefix="secure-build-release-"))
     first = _made(scratch / "first", sys.executable, umask=0o022, zone="UTC")
-    # By an environment that has nothing but what builds, so that nothing else can have had a part in it.
-    bare = venv.EnvBuilder(with_pip=True)
-    bare.create(scratch / "bare")
+    locks = scratch / "first" / "source" / "requirements"
+    # In an environment that has nothing but what builds, so that nothing else can have had a part in it.
+    venv.EnvBuilder(with_pip=True).create(scratch / "bare")
     python = str(scratch / "bare" / "bin" / "python")
-    lock = ("--requirement", str(ROOT / "requirements" / "build.txt"))
-    options = (
-        "--quiet",
-        "--disable-pip-version-check",
-        "--require-hashes",
-        "--only-binary=:all:",
-        "--no-deps",
-    )
-    _run(python, "-m", "pip", "install", *options, *lock)
+    hashed = ("--require-hashes", "--only-binary=:all:", "--no-deps", f"--requirement={locks / 'build.txt'}")
+    _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *hashed)
     again = _made(scratch / "again" / "elsewhere", python, umask=0o077, zone="Asia/Tokyo")
     for one, other in zip(first, again, strict=True):
         if one.read_bytes() != other.read_bytes():
@@ -95,31 +90,33 @@ def build(folder: Path) -> None:
                 hint=f"compare `{one}` with `{other}`",
             )
     files = [Path(shutil.copy(path, folder)) for path in first]
-    shutil.rmtree(scratch)
-    version = _output(sys.executable, "-m", "hatchling", "version")
     time = datetime.fromtimestamp(int(_output("git", "show", "--no-patch", "--format=%ct")), UTC)
-    files.append(folder / f"secure_build-{version}.cdx.json")
-    files[-1].write_text(sbom.document(version, files[:-1], ROOT / "requirements" / "main.txt", time))
-    (folder / SUMS).write_text("".join(f"{_sha256(path)}  {path.name}\n" for path in sorted(files)))
+    listed = folder / f"secure_build-{_version()}.cdx.json"
+    listed.write_text(sbom.document(_version(), files, locks / "main.txt", time))
+    (folder / SUMS).write_text(
+        "".join(f"{_sha256(path)}  {path.name}\n" for path in sorted((*files, listed)))
+    )
+    shutil.rmtree(scratch)
 
 
 def sign(folder: Path) -> None:
     """Sign every file, and say where those that are listed come from."""
     files = _listed(folder)
-    with _signer() as (instance, signing, signer):
-        _run(*instance, "sign", "--overwrite", *map(str, (*files, folder / SUMS)))
+    with _signer() as (sigstore, signing, signer):
         subjects = [(path.name, Digest.of(path.read_bytes())) for path in files]
         said = statement.statement(PREDICATE, _provenance(signing), subjects)
+        # First, since this signs as nobody else than the config names, and sigstore's command as anybody.
         (folder / PROVENANCE).write_bytes(signer.sign(said))
+        _run(*sigstore, "sign", "--overwrite", *map(str, (*files, folder / SUMS)))
 
 
 def verify(folder: Path) -> None:
     """Raise RefusedError unless every file is signed, and comes from the commit that is checked out."""
     files = _listed(folder)
     commit = _output("git", "rev-parse", "HEAD")
-    with _signer() as (instance, signing, signer):
+    with _signer() as (sigstore, signing, signer):
         who = ("--cert-identity", str(signing.identity), "--cert-oidc-issuer", str(signing.issuer))
-        _run(*instance, "verify", "identity", *who, *map(str, (*files, folder / SUMS)))
+        _run(*sigstore, "verify", "identity", *who, *map(str, (*files, folder / SUMS)))
         payload = signer.verify((folder / PROVENANCE).read_bytes())
     for path in files:
         said = statement.predicate(payload, predicate_type=PREDICATE, subject=Digest.of(path.read_bytes()))
@@ -169,7 +166,7 @@ def _provenance(signing: KeylessSigning) -> dict[str, Any]:
 
 @contextmanager
 def _signer() -> Iterator[tuple[tuple[str, ...], KeylessSigning, KeylessSigner]]:
-    """By the config: sigstore's own command for its instance, what it says of keyless, and who signs."""
+    """Sigstore's own command and our signer, both for what the config says, and that."""
     with tempfile.TemporaryDirectory() as folder, opened(Options(CONFIG, Path(folder)), Report()) as work:
         signing = _keyless(work.loaded.config.signing.keyless)
         instance: tuple[str, ...] = ("--staging",) if signing.instance == "staging" else ()
@@ -187,13 +184,27 @@ def _keyless(signing: KeylessSigning | None) -> KeylessSigning:
 
 
 def _listed(folder: Path) -> list[Path]:
-    """The files that are listed; raises RefusedError unless all are there, with these hashes."""
-    lines = [line.partition("  ") for line in (folder / SUMS).read_text().splitlines()]
-    found = [folder / name for _, _, name in lines]
-    for path, (wanted, _, _) in zip(found, lines, strict=True):
-        if not path.exists() or _sha256(path) != wanted:
+    """The files of the list; raises RefusedError unless they have these hashes and nothing else is there."""
+    try:
+        lines = [line.partition("  ") for line in (folder / SUMS).read_text().splitlines()]
+    except FileNotFoundError:
+        raise UsageError(f"there is no {SUMS} in `{folder}`", hint="name the folder of a release") from None
+    hashes = {name: wanted for wanted, _, name in lines}
+    signed = {f"{name}{ending}" for name in (*hashes, SUMS) for ending in ("", ".sigstore.json")}
+    for path in folder.iterdir():
+        if path.name not in signed | {PROVENANCE} | RECORDS:
+            raise RefusedError(
+                f"`{path}` is no part of the release", hint=f"{SUMS} does not list it: remove it"
+            )
+    for name, wanted in hashes.items():
+        path = folder / name
+        if not path.is_file() or _sha256(path) != wanted:
             raise RefusedError(f"`{path}` is not what {SUMS} lists", hint="build or download it again")
-    return found
+    return [folder / name for name in hashes]
+
+
+def _version() -> str:
+    return _output(sys.executable, "-m", "hatchling", "version")
 
 
 def _sha256(path: Path) -> str:
@@ -201,12 +212,7 @@ def _sha256(path: Path) -> str:
 
 
 def _run(*command: str) -> None:
-    try:
-        subprocess.run(command, cwd=Path.cwd(), check=True, stdout=sys.stderr)
-    except subprocess.CalledProcessError as error:
-        raise RefusedError(
-            f"`{' '.join(command[1:4])}` ended with {error.returncode}", hint="it says why, above"
-        ) from None
+    subprocess.run(command, check=True, stdout=sys.stderr)
 
 
 def _output(*command: str) -> str:
@@ -226,6 +232,10 @@ def main() -> int:
     except SecureBuildError as error:
         Report().error(error)
         return error.exit_code
+    except subprocess.CalledProcessError as error:
+        what = " ".join(error.cmd[:4])
+        Report().error(RefusedError(f"`{what} …` ended with {error.returncode}", hint="it says why, above"))
+        return RefusedError.exit_code
     return 0
 
 
