@@ -1,5 +1,5 @@
 # Thin: each target is a line or two of real command. `make demo` and `make test` do all the set-up.
-.PHONY: setup demo test test-all torture bench lint format schema lock clean
+.PHONY: setup demo test test-all torture bench lint format schema lock audit release clean
 SHELL := /bin/bash
 services = tests/services/prepare.sh
 python = .venv/bin/python
@@ -70,6 +70,17 @@ lock: setup
 	  more=$$([ $$part = dev ] && echo --extra=dev || echo no-s390x-wheel.in); \
 	  $(compile) --output-file=$$part.txt $$more ../pyproject.toml; done
 	cd requirements && $(compile) --output-file=fuzzing.txt fuzzing.in
+	cd requirements && $(compile) --output-file=build.txt --only-build-deps --build-deps-for=wheel ../pyproject.toml
+
+# Asks osv.dev whether a package of any lock is known to be weak.
+audit: setup
+	.venv/bin/pip-audit --vulnerability-service=osv --strict --require-hashes --disable-pip --progress-spinner=off \
+	  $(patsubst %,--requirement=%,$(wildcard requirements/*.txt))
+
+# The files of a release of this commit, in dist/: everybody gets the same.
+release: setup
+	rm -rf dist
+	$(python) actions/release/release.py build dist
 
 clean:
-	rm -rf .venv .demo .demo-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv dist .demo .demo-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

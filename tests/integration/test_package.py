@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -10,40 +12,106 @@ import venv
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from integration.project import command, git
+from secure_build import __version__
 
 ROOT = Path(__file__).parents[2]
 Built = tuple[Path, Path]
 
 
-def build(folder: Path, *, umask: int, year: int, zone: str) -> Built:
-    """A wheel and a source archive of the commit, from a folder, rights and a time of their own."""
-    source = folder / "source"
-    source.mkdir(parents=True)
-    archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True).stdout
-    subprocess.run(["tar", "-x", "--no-same-permissions"], cwd=source, input=archive, check=True, umask=umask)
-    for path in source.rglob("*"):
-        os.utime(path, (year * 31_556_952, year * 31_556_952))
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "TZ": zone, "LC_ALL": "C"}
-    for kind in ("wheel", "sdist"):
-        subprocess.run(
-            [sys.executable, "-m", "hatchling", "build", "--target", kind, "--directory", str(folder)],
-            cwd=source, env=environment, check=True, capture_output=True, umask=umask,
-        )  # fmt: skip
-    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
-    return wheel, sdist
+def release(tree: Path, *arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the program that makes releases, in a clone of this repository."""
+    program = [sys.executable, tree / "actions" / "release" / "release.py", *arguments]
+    environment = {**os.environ, **variables}
+    return subprocess.run(program, cwd=tree, env=environment, check=False, capture_output=True, text=True)
+
+
+def cloned(folder: Path) -> Path:
+    """This repository at its commit, somewhere else."""
+    command("git", "clone", "--quiet", "--no-hardlinks", ROOT, folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    return build(tmp_path_factory.mktemp("first"), umask=0o022, year=40, zone="UTC")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with what is released."""
+    folder = tmp_path_factory.mktemp("release") / "dist"
+    ended = release(ROOT, "build", folder)
+    assert ended.returncode == 0, ended.stderr
+    return folder
 
 
-def test_both_are_the_same_again(built: Built, tmp_path: Path) -> None:
-    again = build(tmp_path / "other" / "place", umask=0o077, year=55, zone="Asia/Tokyo")
-    assert [path.name for path in again] == [path.name for path in built]
-    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in built]
+@pytest.fixture(scope="module")
+def built(files: Path) -> Built:
+    (wheel,), (sdist,) = files.glob("*.whl"), files.glob("*.tar.gz")
+    return wheel, sdist
+
+
+def test_everybody_makes_the_same_files(files: Path, tmp_path: Path) -> None:
+    again = tmp_path / "other" / "place"
+    ended = release(cloned(tmp_path / "clone"), "build", again)
+    assert ended.returncode == 0, ended.stderr
+    made = {path.name: path.read_bytes() for path in again.iterdir()}
+    assert made == {path.name: path.read_bytes() for path in files.iterdir()}
+    listed = command("env", f"--chdir={again}", "sha256sum", "--check", "SHA256SUMS").decode()
+    assert set(listed.splitlines()) == {f"{name}: OK" for name in made.keys() - {"SHA256SUMS"}}
+
+
+def test_the_sbom_lists_what_is_released_and_every_package_of_the_lock(files: Path) -> None:
+    (path,) = files.glob("*.cdx.json")
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(path.read_text()) is None
+    document = json.loads(path.read_text())
+
+    def hashes(component: dict[str, Any]) -> dict[str, set[str]]:
+        references = component["externalReferences"]
+        return {one["url"]: {found["content"] for found in one["hashes"]} for one in references}
+
+    released = document["metadata"]["component"]
+    assert (released["name"], released["version"]) == ("secure-build", __version__)
+    sums = [line.split() for line in (files / "SHA256SUMS").read_text().splitlines()]
+    assert hashes(released) == {name: {digest} for digest, name in sums if name != path.name}
+    locked: dict[str, set[str]] = {}
+    for line in (ROOT / "requirements" / "main.txt").read_text().splitlines():
+        if name := re.match(r"([\w.-]+)==([^ ;]+)", line):
+            current = locked.setdefault(f"pkg:pypi/{name[1]}@{name[2]}", set())
+        current.update(re.findall("sha256:([0-9a-f]{64})", line))
+    assert {one["purl"]: hashes(one)[one["purl"]] for one in document["components"]} == locked
+    (needed,) = (one["dependsOn"] for one in document["dependencies"] if one["ref"] == released["purl"])
+    assert set(needed) == set(locked)
+
+
+HOOK = """
+[tool.hatch.build.targets.wheel.hooks.custom]
+path = "hook.py"
+"""
+WRITES_WHERE_IT_IS_BUILT = """\
+from pathlib import Path
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+class Hook(BuildHookInterface):
+    def initialize(self, version, build_data):
+        Path(self.root, "where").write_text(self.root)
+        build_data["force_include"][self.root + "/where"] = "secure_build/where"
+"""
+
+
+def test_what_depends_on_more_than_the_commit_is_not_released(tmp_path: Path) -> None:
+    clone = cloned(tmp_path / "clone")
+    with (clone / "pyproject.toml").open("a") as settings:
+        settings.write(HOOK)
+    (clone / "hook.py").write_text(WRITES_WHERE_IT_IS_BUILT)
+    git(clone, "add", "--all")
+    git(clone, "commit", "--quiet", "-m", "a change")
+    ended = release(clone, "build", tmp_path / "dist", TMPDIR=str(tmp_path))
+    assert ended.returncode == 1, ended.stderr
+    assert "-none-any.whl` is not the same when it is built again" in ended.stderr
+    assert not list((tmp_path / "dist").iterdir())
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:

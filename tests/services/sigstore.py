@@ -77,7 +77,8 @@ class LocalSigstore(Serving):
     """Runs while the `with` block lasts. `rekor_version` is that of the log's interface.
 
     `requests` holds a line for each request that was answered; `request_token` is what the issuer's
-    address wants to see, as GitHub's does. Certificates are good for `certificate_seconds`.
+    address wants to see, as GitHub's does, and `claims` is whom it then takes the job for. Certificates are
+    good for `certificate_seconds`.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class LocalSigstore(Serving):
         self.fulcio, self.rekor, self.tsa, self.oidc = Service(), Service(), Service(), Service()
         self.requests: list[str] = []
         self.request_token = secrets.token_urlsafe(16)
+        self.claims = GITHUB_CLAIMS
         self.certificate_seconds = _SECONDS
         self.closing = threading.Event()
         self._issuer_key = rsa.generate_private_key(65537, 2048)
@@ -158,7 +160,8 @@ class LocalSigstore(Serving):
     def _token_by_request(self, query: str, bearer: str) -> Answer:
         if not secrets.compare_digest(bearer, self.request_token):
             return Answer(401, {"message": "not the request token"})
-        return Answer(200, {"count": 1, "value": self.token(audience=parse_qs(query)["audience"][0])})
+        token = self.token(self.claims, audience=parse_qs(query)["audience"][0])
+        return Answer(200, {"count": 1, "value": token})
 
     def _claims(self, token: str) -> dict[str, Any]:
         """The claims of a token of the issuer that is good now."""

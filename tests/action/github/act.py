@@ -96,11 +96,14 @@ class Runner:
         variables: Mapping[str, str] | None = None,
         settings: Mapping[str, str] | None = None,
         event: str = "push",
+        ref: str = "refs/heads/main",
         job: str | None = None,
+        seconds: int = SECONDS,
     ) -> Run:
         """Commit what is in `tree` and run a workflow of it, or one job and what it needs.
 
-        `secrets` and `settings` are those of the repository, `variables` what the machine has.
+        `secrets` and `settings` are those of the repository, `variables` what the machine has. `ref` is what
+        was pushed.
         """
         _commit(tree)
         command = [
@@ -120,6 +123,9 @@ class Runner:
             part for name, path in self.actions.items() for part in ("--local-repository", f"{name}={path}")
         ]
         command += ["--job", job] if job else []
+        payload = self.folder / "event.json"
+        payload.write_text(json.dumps({"ref": ref}))
+        command += ["--eventpath", str(payload)]
         if self.image:
             options = " ".join(f"--volume={path}:{path}" for path in self.mounted)
             command += ["--container-daemon-socket", "-", "--container-options", options]
@@ -139,7 +145,7 @@ class Runner:
             env=self._environment(),
             capture_output=True,
             text=True,
-            timeout=SECONDS,
+            timeout=seconds,
             check=False,
         )
         events = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]

@@ -36,7 +36,8 @@ runs:
       env: {REF: "${{ inputs.ref }}"}
       run: git clone --quiet "$PUSHED" . && git checkout --quiet --detach "$REF"
 """
-# In the place of GitHub's, which keeps files on its servers: they go to the folder KEPT.
+# In the place of GitHub's, which keeps files on its servers: they go to the folder KEPT, below what their
+# paths have in common.
 _UPLOAD = """\
 inputs: {name: {}, path: {}, include-hidden-files: {}, if-no-files-found: {}}
 runs:
@@ -44,13 +45,28 @@ runs:
   steps:
     - shell: bash
       env: {NAME: "${{ inputs.name }}", FILES: "${{ inputs.path }}"}
-      run: mkdir "$KEPT/$NAME" && cp $FILES "$KEPT/$NAME"
+      run: |
+        mkdir "$KEPT/$NAME"
+        case $(wc --words <<<"$FILES") in
+          1) [[ ! -d $FILES ]] || FILES=$FILES/.; cp --recursive $FILES "$KEPT/$NAME" ;;
+          *) cp --recursive --parents $FILES "$KEPT/$NAME" ;;
+        esac
+"""
+_DOWNLOAD = """\
+inputs: {name: {}, path: {default: .}}
+runs:
+  using: composite
+  steps:
+    - shell: bash
+      env: {NAME: "${{ inputs.name }}", FOLDER: "${{ inputs.path }}"}
+      run: mkdir --parents "$FOLDER" && cp --recursive "$KEPT/$NAME/." "$FOLDER"
 """
 
 
 def pinned(action: str) -> str:
-    """How the examples name an action: by one commit."""
-    used = {name for path in EXAMPLES.glob("*.yml") for name in _USED.findall(path.read_text())}
+    """How the examples and our workflows name an action: by one commit."""
+    workflows = [*EXAMPLES.glob("*.yml"), *(ROOT / ".github" / "workflows").glob("*.yml")]
+    used = {name for path in workflows for name in _USED.findall(path.read_text())}
     (name,) = (name for name in used if name.startswith(f"{action}@"))
     return name
 
@@ -61,15 +77,15 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return download_wheels(tmp_path_factory.mktemp("wheels"))
 
 
-def download_wheels(folder: Path, *more: str) -> Path:
-    """Put the wheels of requirements/main.txt into a folder."""
+def download_wheels(folder: Path, *more: str, lock: str = "main") -> Path:
+    """Put the wheels of a lock into a folder."""
     options = (
         *("--quiet", "--require-hashes", "--only-binary", ":all:", "--no-deps"),
         "--dest",
         folder,
         *more,
     )
-    requirements = str(ROOT / "requirements" / "main.txt")
+    requirements = str(ROOT / "requirements" / f"{lock}.txt")
     download = [sys.executable, "-m", "pip", "download", *options, "--requirement", requirements]
     subprocess.run(download, check=True, stdout=subprocess.DEVNULL)
     return folder
@@ -80,7 +96,11 @@ def actions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """What the examples use, by commit: this checkout, and what stands for GitHub's servers."""
     folder = tmp_path_factory.mktemp("actions")
     known = {"secure-build/secure-build": act.checkout(folder / "secure-build")}
-    for name, text in (("actions/checkout", _CHECKOUT), ("actions/upload-artifact", _UPLOAD)):
+    for name, text in (
+        ("actions/checkout", _CHECKOUT),
+        ("actions/upload-artifact", _UPLOAD),
+        ("actions/download-artifact", _DOWNLOAD),
+    ):
         known[name] = folder / name
         known[name].mkdir(parents=True)
         (known[name] / "action.yml").write_text(text)
