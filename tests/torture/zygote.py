@@ -8,8 +8,10 @@ has ended. Pauses before something is tried again are cut short: how long they a
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import signal
 import sys
 from dataclasses import asdict, dataclass
@@ -83,10 +85,13 @@ def _child(run: Run) -> int:
 
 
 def serve() -> None:
-    from secure_build import steps, stopping
+    import secure_build
+    from secure_build import stopping
 
-    assert steps, "imported once for all"
-
+    # Verbs import what they need; here it is all there before the first one.
+    for module in pkgutil.walk_packages(secure_build.__path__, "secure_build."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     pause = stopping.pause
     stopping.pause = lambda seconds: pause(min(seconds, _LONGEST_PAUSE))
     for line in sys.stdin:
