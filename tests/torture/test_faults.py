@@ -21,6 +21,7 @@ from torture.faulty import KINDS, FaultyProxy, Kind, Spoiled
 from torture.stage import Ended, Stage, zygote
 
 ALL = os.environ.get("TORTURE") == "all"
+pytestmark = pytest.mark.timeout(1800 if ALL else 300)
 # In what a registry can stay.
 _LASTING: tuple[Kind, ...] = ("503", "429 in an hour", "reset", "401", "404")
 # Of all of them, one in so many is tried where not all are.
