@@ -35,8 +35,13 @@ def load(path: Path) -> tuple[BuildRecord, bytes]:
         raise UsageError(f"cannot read the build record `{path}`: {error.strerror}") from None
     if len(content) > LARGEST:
         raise UsageError(f"the build record `{path}` is larger than {LARGEST} bytes")
+    return read_content(content, path), content
+
+
+def read_content(content: bytes, path: Path) -> BuildRecord:
+    """The record in what was read from `path`; raises UsageError when it is not one of ours."""
     try:
-        return parse(content), content
+        return parse(content)
     except ValueError as error:
         raise UsageError(
             f"`{path}` is no build record of this version: {error}", hint="delete it and build again"

@@ -95,8 +95,10 @@ class Machine:
         record = "se-checksums.txt" if not more or more[0].startswith("-") else more[0]
         return self.project.run("audit", record, *words, *(one for one in more if one != record))
 
-    def links(self, *more: str, code: int, **changed: str | None) -> dict[str, str]:
-        outcome = self.audit(*more, "--output", "json", **changed)
+    def links(
+        self, *more: str, code: int, disclosed: Sequence[str] = ("workload", "env"), **changed: str | None
+    ) -> dict[str, str]:
+        outcome = self.audit(*more, "--output", "json", disclosed=disclosed, **changed)
         assert outcome.code == code, outcome.out + outcome.err
         return {link["name"]: link["level"] for link in json.loads(outcome.out)["links"]}
 
@@ -477,6 +479,22 @@ def test_what_are_no_known_values(machine: Machine, content: str) -> None:
     outcome = machine.audit()
     assert outcome.code == 2
     assert "known.yaml" in outcome.err
+
+
+def test_a_link_with_nothing_to_look_at_is_unknown(machine: Machine) -> None:
+    machine.path("known.yaml").write_text('"26.7.1": {}\n')
+    assert machine.links(code=5)["image"] == "unknown"
+    # A build record alone says nothing of what the machine was given.
+    alone = machine.links(code=5, contract=None, disclosed=())
+    assert alone["author"] == "pass"
+    assert alone["build"] == "unknown"
+
+
+@pytest.mark.parametrize("given", ["identity", "issuer"])
+def test_an_identity_is_one_with_its_issuer(machine: Machine, given: str) -> None:
+    outcome = machine.audit(**{given: "somebody", "record": None})
+    assert outcome.code == 2
+    assert "`--identity` and `--issuer` go together" in outcome.err
 
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&`|"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from secure_build import process
 from secure_build.audited import Audited
 from secure_build.contract import attestation
+from secure_build.errors import UsageError
 from secure_build.registry.http import Transport
 from secure_build.report import Report
 from secure_build.steps.auditing import contents, images, machine, policy
@@ -20,7 +21,7 @@ __all__ = ["AuditOptions", "audit"]
 
 # Each link with what holds where it is good, and the links that it rests on.
 _LINKS: tuple[tuple[str, str, tuple[str, ...], Check], ...] = (
-    ("certificate", "The attestation certificate is IBM's", (), machine.certificate),
+    ("certificate", "The attestation certificate is to be trusted", (), machine.certificate),
     ("record", "The record is signed with the attestation certificate", (), machine.signature),
     ("image", "The image is a published one", ("record",), machine.image),
     ("sections", "The machine was given this contract", ("record",), machine.sections),
@@ -40,6 +41,8 @@ _LINKS: tuple[tuple[str, str, tuple[str, ...], Check], ...] = (
 
 def audit(options: AuditOptions, report: Report) -> Audited:
     """The chain; raises UsageError for files that are none of what they should be."""
+    if (options.identity is None) != (options.issuer is None):
+        raise UsageError("`--identity` and `--issuer` go together")
     # Variables such as GIT_OBJECT_DIRECTORY make git look elsewhere than into the repository that is named.
     process.forget_variables("GIT_")
     content = machine.opened_record(options)

@@ -118,7 +118,8 @@ def author(trail: Trail) -> Iterable[Finding]:
         except RefusedError as error:
             yield finding("author", "fail", name, error.message, error.hint)
             return
-    trail.built = record.load(trail.options.record)[0]
+    # The bytes that the signature is of: the file may be another by now.
+    trail.built = record.read_content(content, trail.options.record)
 
 
 def build(trail: Trail) -> Iterable[Finding]:
