@@ -281,11 +281,18 @@ def test_more_and_less_than_it_should_hold(capsule: Capsule) -> None:
         (folder / record).write_text((folder / record).read_text().replace(one, two))
         (folder / "evidence/build-record.cosign.json").unlink()
 
+    def led_out(folder: Path) -> None:
+        outside = folder.parent / "outside"
+        outside.write_text("")
+        with (folder / "evidence/SHA256SUMS").open("a") as sums:
+            sums.write(f"{hashlib.sha256(b'').hexdigest()}  ../outside\n")
+
     cases: dict[str, tuple[Callable[[Path], object], str]] = {
         "another's statement": (lambda one: rewritten(one, kinds=1), ": not signed by the cosign key"),
         "another statement": (lambda one: rewritten(one, kinds=2), ": not signed by the cosign key"),
         "a file more": (lambda one: (one / "more").write_text(""), "more: not in evidence/SHA256SUMS"),
         "a link": (lambda one: (one / "more").symlink_to("index.json"), "./more: neither file nor folder"),
+        "a list of more": (led_out, "evidence/SHA256SUMS: it leads out of the capsule"),
         "no layer": (lambda one: (one / files["layer"]).unlink(), f"{files['layer']}: missing, and "),
         "no bundle": (lambda one: (one / files["provenance"]).unlink(), f"{files['provenance']}: missing, "),
         "no signature": (lambda one: (one / files["signature by gpg"]).unlink(), "no signature of "),
@@ -298,7 +305,7 @@ def test_more_and_less_than_it_should_hold(capsule: Capsule) -> None:
     for what, (change, words) in cases.items():
         shutil.copytree(whole, capsule.folder)
         change(capsule.folder)
-        if what not in ("a file more", "a link"):
+        if what not in ("a file more", "a link", "a list of more"):
             capsule.sum_again()
         said = [line for line in capsule.check(code=1).splitlines() if line.startswith("BAD ")]
         assert any(words in line for line in said), (what, said)

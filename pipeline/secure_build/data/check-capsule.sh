@@ -54,6 +54,7 @@ while IFS= read -r one; do bad "$one: neither file nor folder"; done <"$tmp/odd"
 [ ! -s "$tmp/odd" ] || exit 1
 find . -type f ! -path ./evidence/SHA256SUMS | sed 's|^\./||' >"$tmp/there"
 cut -c 67- evidence/SHA256SUMS >"$tmp/listed"
+! grep -qE '(^|/)\.\.(/|$)' "$tmp/listed" || { bad "evidence/SHA256SUMS: it leads out of the capsule"; exit 1; }
 awk '$2 ~ "^blobs/" && $2 != "blobs/sha256/" $1 {print $2}' evidence/SHA256SUMS >"$tmp/misnamed"
 sha256sum -c evidence/SHA256SUMS 2>/dev/null </dev/null | sed -n 's/: FAILED.*$//p' >"$tmp/changed"
 ! grep -qvE '^[0-9a-f]{64}  [^/]' evidence/SHA256SUMS || bad "evidence/SHA256SUMS: it is no list of hashes"
