@@ -6,9 +6,11 @@ import http.client
 import os
 import signal
 import socket
+import ssl
 import threading
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Literal
 
 from services.counting import Counted
@@ -48,10 +50,14 @@ class Spoiled:
 
 
 class FaultyProxy(Serving):
-    """Listens on the loopback while the `with` block lasts; `victim` is the group that `kill` ends."""
+    """Listens on the loopback while the `with` block lasts; `victim` is the group that `kill` ends.
 
-    def __init__(self, upstream: str) -> None:
+    With an `authority`, what is behind it speaks TLS, with a certificate of that.
+    """
+
+    def __init__(self, upstream: str, *, authority: Path | None = None) -> None:
         self.upstream = upstream
+        self._trust = ssl.create_default_context(cafile=authority) if authority else None
         self.spoiled: Spoiled | None = None
         self.victim = 0
         self.requests: list[Counted] = []
@@ -65,6 +71,12 @@ class FaultyProxy(Serving):
         with self._lock:
             self.spoiled, self._number = spoiled, 0
             self.requests, self.elsewhere = [], []
+
+    def connect(self) -> http.client.HTTPConnection:
+        """To what is behind it."""
+        if self._trust is not None:
+            return http.client.HTTPSConnection(self.upstream, timeout=60, context=self._trust)
+        return http.client.HTTPConnection(self.upstream, timeout=60)
 
     def next_fault(self) -> Kind | None:
         with self._lock:
@@ -114,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self, body: bytes, fault: Kind | None) -> None:
         proxy = self.server.proxy
-        upstream = http.client.HTTPConnection(proxy.upstream, timeout=60)
+        upstream = proxy.connect()
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _OWN_HEADERS}
         upstream.request(self.command, self.path, body or None, headers | {"Content-Length": str(len(body))})
         answer = upstream.getresponse()
