@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from integration.access_log import AccessLog
 from integration.project import Project
 from secure_build import record
 from services.running import RunningRegistry
@@ -44,8 +45,8 @@ class Stage:
     published: Content = field(default_factory=dict)
     requests: int = 0
     changes: int = 0
-    # What was written to the registry since it was empty.
-    _written: list[str] = field(default_factory=list)
+    # What the registry was asked since it was empty; also what nobody waited for any more.
+    _log: AccessLog | None = None
 
     def set_up(self) -> None:
         """Back to the state before publishing, with an empty registry."""
@@ -55,7 +56,7 @@ class Stage:
         ):
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
-        self._written.clear()
+        self._log = AccessLog(self.registry)
 
     def keep(self) -> None:
         """Take the state as it is now for the one before publishing."""
@@ -76,8 +77,6 @@ class Stage:
         code = int(self.zygote.stdout.readline())
         if strike == "count":
             self.changes = len(output.with_name("output.changes").read_text())
-        done = self.proxy.requests
-        self._written += [one.path for one in done if one.method == "PUT" and one.status == 201]
         return Ended(code, output.read_text(errors="replace"))
 
     # What there is
@@ -125,7 +124,8 @@ class Stage:
         """
         listed: set[str] = set()
         sent: Counter[str] = Counter()
-        for path in self._written:
+        asked = self._log.requests() if self._log is not None else []
+        for path in (one.path for one in asked if one.method == "PUT" and one.status == 201):
             place, _, name = path.rpartition("/")
             repository = place.removeprefix("/v2/").removesuffix("/manifests")
             if "/blobs/uploads/" in path:
