@@ -1,26 +1,31 @@
-"""A proxy in front of a registry that spoils one request, or all from one on."""
+"""A proxy in front of a registry, or another service, that spoils one request, or all from one on."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import itertools
 import os
 import signal
 import socket
 import ssl
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Literal
 
 from services.counting import Counted
 from services.serving import Serving
 
 Kind = Literal[
-    "500", "503", "429", "429 in an hour", "404", "401", "403", "reset", "cut answer", "cut upload",
-    "lying digest", "other bytes", "no length", "html", "redirect", "kill before", "kill after",
+    "500", "503", "429", "429 in an hour", "404", "401", "wrong scope", "403", "reset", "cut answer",
+    "cut upload", "lying digest", "other bytes", "no length", "html", "redirect", "kill before", "kill after",
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]
+_KILLS: tuple[Kind, ...] = ("kill before", "kill after")
+# In what a service can stay.
+_LASTING: tuple[Kind, ...] = ("503", "429 in an hour", "reset", "401", "404")
 _STATUS: dict[str, tuple[int, dict[str, str]]] = {
     "500": (500, {}),
     "503": (503, {}),
@@ -28,6 +33,12 @@ _STATUS: dict[str, tuple[int, dict[str, str]]] = {
     "429 in an hour": (429, {"Retry-After": "3600"}),
     "404": (404, {}),
     "401": (401, {"WWW-Authenticate": 'Basic realm="elsewhere"'}),
+    "wrong scope": (
+        401,
+        {
+            "WWW-Authenticate": 'Bearer realm="http://HOST/token",service="tests",scope="repository:other:push"'
+        },
+    ),
     "403": (403, {}),
     "html": (200, {"Content-Type": "text/html"}),
 }
@@ -49,34 +60,68 @@ class Spoiled:
         return f"{self.kind} at request {self.number}{' and after' if self.always else ''}"
 
 
+def spoiled(requests: int) -> list[Spoiled]:
+    """Each of so many requests in every way but death, once, and for good where a service can stay so."""
+    once = [kind for kind in KINDS if kind not in _KILLS]
+    return [
+        *(Spoiled(*point) for point in itertools.product(range(requests), once)),
+        *(Spoiled(*point, always=True) for point in itertools.product(range(requests), _LASTING)),
+    ]
+
+
+def deadly(requests: int) -> list[Spoiled]:
+    """Death at each of so many requests."""
+    return [Spoiled(*point) for point in itertools.product(range(requests), _KILLS)]
+
+
 class FaultyProxy(Serving):
     """Listens on the loopback while the `with` block lasts; `victim` is the group that `kill` ends.
 
-    With an `authority`, what is behind it speaks TLS, with a certificate of that.
+    `tokens` is where what is below `/token` is sent on to. With `trust`, the upstream is spoken to by HTTPS.
     """
 
-    def __init__(self, upstream: str, *, authority: Path | None = None) -> None:
-        self.upstream = upstream
-        self._trust = ssl.create_default_context(cafile=authority) if authority else None
+    def __init__(self, upstream: str = "", *, tokens: str = "", trust: ssl.SSLContext | None = None) -> None:
+        self.upstream, self._tokens, self._trust = upstream, tokens, trust
         self.spoiled: Spoiled | None = None
         self.victim = 0
         self.requests: list[Counted] = []
         self.elsewhere: list[str] = []
-        self._lock = threading.Lock()
-        self._number = 0
+        self._lock = threading.Condition()
+        self._number = self._under_way = 0
         super().__init__(_Server(self))
 
     def start(self, spoiled: Spoiled | None) -> None:
         """Begin to count anew."""
         with self._lock:
             self.spoiled, self._number = spoiled, 0
-            self.requests, self.elsewhere = [], []
 
-    def connect(self) -> http.client.HTTPConnection:
-        """To what is behind it."""
-        if self._trust is not None:
-            return http.client.HTTPSConnection(self.upstream, timeout=60, context=self._trust)
-        return http.client.HTTPConnection(self.upstream, timeout=60)
+    def forget(self) -> None:
+        """Forget what came by."""
+        self.requests, self.elsewhere = [], []
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        """A request that is under way."""
+        with self._lock:
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way -= 1
+                self._lock.notify_all()
+
+    def settle(self) -> None:
+        """Wait for requests whose sender has ended, and which are on their way all the same."""
+        with self._lock:
+            assert self._lock.wait_for(lambda: not self._under_way, 60)
+
+    def connection(self, path: str) -> http.client.HTTPConnection:
+        """A new one, to the upstream of this path."""
+        host = self._tokens if self._tokens and path.startswith("/token") else self.upstream
+        if self._trust is None:
+            return http.client.HTTPConnection(host, timeout=60)
+        return http.client.HTTPSConnection(host, timeout=60, context=self._trust)
 
     def next_fault(self) -> Kind | None:
         with self._lock:
@@ -101,6 +146,12 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: _Server
 
+    def _handle(self) -> None:
+        with self.server.proxy.one():
+            self._pass_on()
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815
+
     def _pass_on(self) -> None:
         proxy = self.server.proxy
         if self.path.startswith("/elsewhere"):
@@ -117,7 +168,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._hang_up()
         elif fault in _STATUS:
             status, headers = _STATUS[fault]
-            self._answer(status, headers, b"<html>" if fault == "html" else b"")
+            told = {name: value.replace("HOST", self.headers["Host"]) for name, value in headers.items()}
+            self._answer(status, told, b"<html>" if fault == "html" else b"")
         elif fault == "redirect":
             host = self.headers["Host"].replace("127.0.0.1", "localhost")
             self._answer(307, {"Location": f"http://{host}/elsewhere{self.path}"}, b"")
@@ -126,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self, body: bytes, fault: Kind | None) -> None:
         proxy = self.server.proxy
-        upstream = proxy.connect()
+        upstream = proxy.connection(self.path)
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _OWN_HEADERS}
         upstream.request(self.command, self.path, body or None, headers | {"Content-Length": str(len(body))})
         answer = upstream.getresponse()
@@ -147,8 +199,6 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "no length":
             given.pop("Content-Length", None)
         self._answer(answer.status, given, content, cut=fault == "cut answer")
-
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _pass_on  # noqa: N815
 
     def _body(self, *, half: bool) -> bytes:
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():

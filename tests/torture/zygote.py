@@ -84,14 +84,26 @@ def _child(run: Run) -> int:
     return main(list(run.arguments))
 
 
-def serve() -> None:
-    import secure_build
-    from secure_build import stopping
+def _import_all() -> None:
+    """What verbs import and prepare when they need it."""
+    import git  # noqa: F401
+    import pydantic
 
-    # Verbs import what they need; here it is all there before the first one.
+    import secure_build
+
     for module in pkgutil.walk_packages(secure_build.__path__, "secure_build."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    models: list[type[pydantic.BaseModel]] = pydantic.BaseModel.__subclasses__()
+    for model in models:
+        model.model_rebuild()
+        models += model.__subclasses__()
+
+
+def serve() -> None:
+    from secure_build import stopping
+
+    _import_all()
     pause = stopping.pause
     stopping.pause = lambda seconds: pause(min(seconds, _LONGEST_PAUSE))
     for line in sys.stdin:
