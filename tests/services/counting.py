@@ -39,19 +39,23 @@ class Counted:
 class CountingProxy(Serving):
     """Listens on a loopback port while the `with` block lasts; `requests` holds what came by.
 
-    The upstream registry sees the proxy's own host name, so that its addresses lead back here. Each request
-    is kept waiting for `hold` seconds; `most` tells how many were under way at the same moment. More than
-    `rate` in one second are told to come again in the next.
+    The upstream registry sees the proxy's own host name, so that its addresses lead back here. `most`
+    tells how many requests were under way at the same moment. More than `rate` in one second are told to come
+    again in the next.
     """
 
-    def __init__(self, upstream: str, *, hold: float = 0.0, rate: float = math.inf) -> None:
+    def __init__(self, upstream: str, *, rate: float = math.inf) -> None:
         self.requests: list[Counted] = []
-        self._counter = _Server(upstream, self.requests, hold, rate)
+        self._counter = _Server(upstream, self.requests, rate)
         super().__init__(self._counter)
 
     @property
     def most(self) -> int:
         return self._counter.most
+
+    def hold(self, seconds: float) -> None:
+        """Keep requests waiting so long from now on, and begin to count those at the same moment anew."""
+        self._counter.hold, self._counter.most = seconds, 0
 
     @property
     def writes(self) -> list[Counted]:
@@ -73,12 +77,12 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, upstream: str, requests: list[Counted], hold: float, rate: float) -> None:
+    def __init__(self, upstream: str, requests: list[Counted], rate: float) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = upstream
         self.requests = requests
         self.most = self._under_way = 0
-        self._hold, self._rate = hold, rate
+        self.hold, self._rate = 0.0, rate
         self._second, self._in_second = 0, 0
         self._lock = threading.Lock()
 
@@ -88,7 +92,7 @@ class _Server(ThreadingHTTPServer):
         with self._lock:
             self._under_way += 1
             self.most = max(self.most, self._under_way)
-        time.sleep(self._hold)
+        time.sleep(self.hold)
         try:
             yield
         finally:
