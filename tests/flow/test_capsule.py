@@ -287,6 +287,11 @@ def test_more_and_less_than_it_should_hold(capsule: Capsule) -> None:
         with (folder / "evidence/SHA256SUMS").open("a") as sums:
             sums.write(f"{hashlib.sha256(b'').hexdigest()}  ../outside\n")
 
+    def commanding(folder: Path) -> None:
+        """A section whose name would run a program, if it became a part of an expression of sed."""
+        written = (folder / record).read_text().replace('"workload": {', '"w//;1etouch${IFS}ran;s/w": {')
+        (folder / record).write_text(written)
+
     cases: dict[str, tuple[Callable[[Path], object], str]] = {
         "another's statement": (lambda one: rewritten(one, kinds=1), ": not signed by the cosign key"),
         "another statement": (lambda one: rewritten(one, kinds=2), ": not signed by the cosign key"),
@@ -300,6 +305,7 @@ def test_more_and_less_than_it_should_hold(capsule: Capsule) -> None:
         "other names": (renamed, "index.json: "),
         "another's signature": (exchanged, "no signature of "),
         "another's blob": (lambda one: (one / other).write_text(""), f"{other}: its name is not its hash"),
+        "a section that commands": (commanding, f"{record}: no section is called w//;1etouch"),
         "no images": (lambda one: (one / record).write_text("{}\n"), f"{record}: it lists no image"),
     }
     for what, (change, words) in cases.items():
